@@ -1,0 +1,174 @@
+"""Every error the product raises on purpose. Leaves know no HTTP; `app.api.problems` maps classes to statuses.
+
+    AdiabatError
+    ├── BadInput                 what was given cannot be used
+    │   ├── InvalidField         ... and this field is why
+    │   ├── UnsupportedFilter    a filter condition that cannot be served
+    │   ├── BadDataset           a dataset that is not in BEIR shape
+    │   └── SourceRefused        a path, hub name or archive that may not be read
+    ├── NotFound
+    │   ├── EncoderNotFound, PassageNotFound, JobNotFound, DatasetNotFound
+    ├── Conflict                 the request and the state of things disagree
+    │   ├── EncoderRefused       admission says no
+    │   ├── EncoderBroken        an artifact that cannot be loaded or verified
+    │   ├── EncoderInUse         deletion of something somebody needs
+    │   ├── IndexSpaceMismatch   the stored vectors mean something else
+    │   └── JobFinished          cancel of a job that has ended
+    ├── StaleGeneration          compare-and-set lost
+    ├── TooLarge                 over a limit
+    ├── Unauthorized             no key, or a wrong one
+    ├── Overloaded               no permit free
+    └── Unavailable              a part that is needed does not answer
+        └── DataDirLocked        another process holds the data folder
+
+An exception carries one sentence for a stranger: what was given, what was expected, what mends it.
+Its class docstring is the default; `slug` is the stable name that clients may match on.
+"""
+
+from typing import Any, ClassVar
+
+
+class AdiabatError(Exception):
+    """Something went wrong."""
+
+    slug: ClassVar[str] = "error"
+
+    def __init__(self, detail: str | None = None, **data: Any) -> None:
+        self.detail = detail or (type(self).__doc__ or "").strip()
+        self.data = data
+        super().__init__(self.detail)
+
+
+class BadInput(AdiabatError):
+    """The request cannot be used as it is."""
+
+    slug = "bad-input"
+
+
+class InvalidField(BadInput):
+    """A field has a value that cannot be used."""
+
+    slug = "invalid-field"
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}", field=field)
+
+
+class UnsupportedFilter(BadInput):
+    """The filter has a condition that cannot be served."""
+
+    slug = "unsupported-filter"
+
+
+class BadDataset(BadInput):
+    """The dataset is not in BEIR shape."""
+
+    slug = "bad-dataset"
+
+
+class SourceRefused(BadInput):
+    """This source may not be read."""
+
+    slug = "source-refused"
+
+
+class NotFound(AdiabatError):
+    """There is nothing of that name."""
+
+    slug = "not-found"
+
+
+class EncoderNotFound(NotFound):
+    """No encoder of that name and version is registered."""
+
+    slug = "encoder-not-found"
+
+
+class PassageNotFound(NotFound):
+    """No passage has that id."""
+
+    slug = "passage-not-found"
+
+
+class JobNotFound(NotFound):
+    """No tuning job has that id."""
+
+    slug = "job-not-found"
+
+
+class DatasetNotFound(NotFound):
+    """No dataset has that name."""
+
+    slug = "dataset-not-found"
+
+
+class Conflict(AdiabatError):
+    """The request does not fit the state of things."""
+
+    slug = "conflict"
+
+
+class EncoderRefused(Conflict):
+    """The encoder does not belong to this collection's index space."""
+
+    slug = "encoder-refused"
+
+
+class EncoderBroken(Conflict):
+    """The encoder's artifact cannot be loaded or does not verify."""
+
+    slug = "encoder-broken"
+
+
+class EncoderInUse(Conflict):
+    """The encoder is needed and cannot be deleted."""
+
+    slug = "encoder-in-use"
+
+
+class IndexSpaceMismatch(Conflict):
+    """The stored vectors were made in another index space."""
+
+    slug = "index-space-mismatch"
+
+
+class JobFinished(Conflict):
+    """The tuning job has already ended."""
+
+    slug = "job-finished"
+
+
+class StaleGeneration(AdiabatError):
+    """The active encoder changed since it was read; read it again and repeat."""
+
+    slug = "stale-generation"
+
+
+class TooLarge(AdiabatError):
+    """The body is over the limit."""
+
+    slug = "too-large"
+
+
+class Unauthorized(AdiabatError):
+    """This call needs the API key: send it as 'Authorization: Bearer KEY'."""
+
+    slug = "unauthorized"
+
+
+class Overloaded(AdiabatError):
+    """Too many requests are waiting; try again after the time in Retry-After."""
+
+    slug = "overloaded"
+
+
+class Unavailable(AdiabatError):
+    """A part of the service that this call needs does not answer."""
+
+    slug = "unavailable"
+
+
+class DataDirLocked(Unavailable):
+    """Another process holds the data folder."""
+
+    slug = "data-dir-locked"

@@ -1,0 +1,67 @@
+"""Every setting, its default and its environment variable (`ADIABAT_` and the field's name in capitals)."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class Settings(BaseSettings):
+    """The whole configuration. Unset fields come from the environment, then from these defaults."""
+
+    model_config = SettingsConfigDict(env_prefix="ADIABAT_", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(Path("adiabat-data"), description="Everything the embedded default writes is below it.")
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    api_key: str | None = Field(None, min_length=8, description="Bearer key; required to bind beyond loopback.")
+
+    passage_encoder: str | None = Field(
+        None, description="Folder or hub name of the passage encoder; None: the packaged all-MiniLM-L6-v2."
+    )
+    query_prompt: str | None = Field(None, description="Overrides the model's own query prompt.")
+    passage_prompt: str | None = Field(None, description="Overrides the model's own passage prompt.")
+    hub: bool = Field(False, description="Whether encoders may be fetched from the model hub.")
+    source_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="Folders that POST /encoders may read from, separated by ':' in the environment."
+    )
+    engine: Literal["auto", "onnx", "torch"] = "auto"
+    threads: int = Field(0, ge=0, description="Threads of the engine; 0: all cores.")
+
+    qdrant_url: str | None = Field(None, description="A Qdrant server; None: Qdrant Edge in this process.")
+    qdrant_api_key: str | None = None
+    collection: str = "passages"
+    indexed_fields: Annotated[tuple[str, ...], NoDecode] = ("lang",)
+    index_after: int = Field(5_000, ge=1, description="Unindexed vectors that start a rebuild of the Edge index.")
+
+    probe_min_cosine: float = Field(0.8, ge=-1, le=1)
+    probe_min_overlap: float = Field(0.5, ge=0, le=1)
+
+    max_body_bytes: int = 16 * 2**20
+    max_archive_bytes: int = 512 * 2**20
+    max_text_chars: int = 32_768
+    max_query_chars: int = 8_192
+    max_metadata_depth: int = 8
+    max_metadata_bytes: int = 65_536
+    max_waiting: int = Field(2_048, ge=1, description="Texts that may wait for the engine before 429.")
+
+    trainer: bool = Field(True, description="Whether `adiabat serve` starts and supervises a trainer.")
+
+    @property
+    def artifacts_dir(self) -> Path:
+        return self.data_dir / "artifacts"
+
+    @property
+    def registry_path(self) -> Path:
+        return self.data_dir / "registry.db"
+
+    @property
+    def jobs_dir(self) -> Path:
+        return self.data_dir / "jobs"
+
+    @property
+    def passages_dir(self) -> Path:
+        return self.data_dir / "passages"
