@@ -1,0 +1,86 @@
+"""The history of generations: append-only, one row per activation. The newest row says what is active."""
+
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, insert, select
+
+from app.errors import Conflict, StaleGeneration
+from app.registry.database import Database
+from app.registry.tables import activations, encoders
+
+Reason = Literal["start", "activate", "rollback", "job"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Activation:
+    generation: int
+    encoder_id: int
+    encoder: str  # name@version
+    digest: str
+    reason: str
+    forced: bool
+    at: float
+
+
+class Activations:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def append(
+        self, encoder_id: int, *, reason: Reason, forced: bool = False, expected: int | None = None
+    ) -> Activation:
+        """Write the next generation. With `expected`, only if that is still the newest (compare-and-set).
+
+        Raises `StaleGeneration` when it is not, `Conflict` when the encoder was deleted meanwhile.
+        """
+        with self._database.write() as connection:
+            newest = _newest(connection, 1)
+            generation = newest[0].generation if newest else 0
+            if expected is not None and expected != generation:
+                raise StaleGeneration(
+                    f"Generation {expected} was expected, but {generation} is active: "
+                    "read GET /active-encoder again and repeat with its ETag.",
+                    generation=generation,
+                )
+            state = connection.scalar(select(encoders.c.state).where(encoders.c.id == encoder_id))
+            if state == "deleted":
+                raise Conflict("The encoder was deleted while it was being activated.")
+            connection.execute(
+                insert(activations).values(
+                    generation=generation + 1,
+                    encoder_id=encoder_id,
+                    reason=reason,
+                    forced=forced,
+                    at=time.time(),
+                )
+            )
+            return _newest(connection, 1)[0]
+
+    def newest(self, count: int = 2) -> list[Activation]:
+        """The active one first, then the one before it, ..."""
+        with self._database.read() as connection:
+            return _newest(connection, count)
+
+
+def _newest(connection: Connection, count: int) -> list[Activation]:
+    query = (
+        select(activations, encoders.c.name, encoders.c.version, encoders.c.digest)
+        .join(encoders, encoders.c.id == activations.c.encoder_id)
+        .order_by(activations.c.generation.desc())
+        .limit(count)
+    )
+    return [_activation(row) for row in connection.execute(query)]
+
+
+def _activation(row: Row[Any]) -> Activation:
+    return Activation(
+        generation=row.generation,
+        encoder_id=row.encoder_id,
+        encoder=f"{row.name}@{row.version}",
+        digest=row.digest,
+        reason=row.reason,
+        forced=bool(row.forced),
+        at=row.at,
+    )

@@ -1,0 +1,163 @@
+"""The encoders that are registered: immutable versions, found by `name@version`."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from app.errors import EncoderNotFound
+from app.registry.database import Database
+from app.registry.tables import encoders
+
+
+class Admission(StrEnum):
+    VERIFIED = "verified"  # its lineage names the collection's base
+    PROBED = "probed"  # no lineage, but it agrees with the base on probe texts
+    FORCED = "forced"  # somebody said force=true
+
+
+class EncoderState(StrEnum):
+    READY = "ready"  # may become active
+    REJECTED = "rejected"  # its gate said no; only force activates it
+    BROKEN = "broken"  # its artifact does not load or verify any more
+    DELETED = "deleted"  # the artifact is gone, the history still names it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderRecord:
+    id: int
+    name: str
+    version: int
+    digest: str
+    base_digest: str | None
+    parent_digest: str | None
+    admission: Admission
+    state: EncoderState
+    size_bytes: int
+    description: str
+    labels: dict[str, str]
+    metrics: dict[str, Any]
+    checks: list[dict[str, Any]]
+    created_at: float
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewEncoder:
+    """What registration knows before the encoder has a version."""
+
+    name: str
+    digest: str
+    base_digest: str | None
+    parent_digest: str | None
+    admission: Admission
+    state: EncoderState = EncoderState.READY
+    size_bytes: int
+    description: str = ""
+    labels: dict[str, str]
+    metrics: dict[str, Any]
+    checks: list[dict[str, Any]]
+
+
+class Encoders:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, new: NewEncoder, place: Callable[[str], None]) -> tuple[EncoderRecord, bool]:
+        """Register `new` under the name's next version; `place(key)` must put the artifact where it belongs.
+
+        Both happen inside one write transaction: an artifact without a row can only be what a crash left.
+        Returns the record and whether it is new; the same name and digest again is the existing record.
+        """
+        with self._database.write() as connection:
+            existing = _alive(connection, encoders.c.name == new.name, encoders.c.digest == new.digest)
+            if existing:
+                return existing[-1], False
+            newest = connection.scalar(
+                select(func.max(encoders.c.version)).where(encoders.c.name == new.name)
+            )
+            version = (newest or 0) + 1
+            place(f"{new.name}@{version}")
+            values = {field: getattr(new, field) for field in NewEncoder.__slots__}
+            row = connection.execute(
+                insert(encoders)
+                .values(**values, version=version, created_at=time.time())
+                .returning(*encoders.c)
+            ).one()
+            return _record(row), True
+
+    def get(self, name: str, version: int | None = None) -> EncoderRecord:
+        """`name@version`, deleted or not; no version: the newest ready one. Raises `EncoderNotFound`."""
+        with self._database.read() as connection:
+            if version is not None:
+                row = connection.execute(
+                    select(encoders).where(encoders.c.name == name, encoders.c.version == version)
+                ).one_or_none()
+                if row is None:
+                    raise EncoderNotFound(
+                        f"No encoder {name}@{version} is registered; GET /encoders lists them."
+                    )
+                return _record(row)
+            alive = _alive(connection, encoders.c.name == name)
+        if not alive:
+            raise EncoderNotFound(f"No encoder named {name!r} is registered; GET /encoders lists them.")
+        ready = [record for record in alive if record.state is EncoderState.READY]
+        return (ready or alive)[-1]
+
+    def by_id(self, encoder_id: int) -> EncoderRecord:
+        with self._database.read() as connection:
+            return _record(connection.execute(select(encoders).where(encoders.c.id == encoder_id)).one())
+
+    def find(self, key: str) -> EncoderRecord:
+        """By `name` or `name@version`, as requests write it."""
+        return self.get(*parse_key(key))
+
+    def versions(self, name: str) -> list[EncoderRecord]:
+        with self._database.read() as connection:
+            return _alive(connection, encoders.c.name == name)
+
+    def all(self) -> list[EncoderRecord]:
+        with self._database.read() as connection:
+            return _alive(connection)
+
+    def set_state(self, encoder_id: int, state: EncoderState) -> None:
+        with self._database.write() as connection:
+            connection.execute(update(encoders).where(encoders.c.id == encoder_id).values(state=state))
+
+    def sweep(self, keys_on_disk: Iterable[str], remove: Callable[[str], None]) -> list[str]:
+        """Remove artifacts that no living row names. In a write transaction nobody can be placing one."""
+        with self._database.write() as connection:
+            alive = {record.key for record in _alive(connection)}
+            orphans = sorted(set(keys_on_disk) - alive)
+            for key in orphans:
+                remove(key)
+        return orphans
+
+
+def parse_key(key: str) -> tuple[str, int | None]:
+    name, separator, version = key.rpartition("@")
+    if not separator:
+        return key, None
+    if not version.isdecimal():
+        raise EncoderNotFound(
+            f"{key!r} is not an encoder: write 'name' or 'name@version' with an integer version."
+        )
+    return name, int(version)
+
+
+def _alive(connection: Connection, *conditions: Any) -> list[EncoderRecord]:
+    query = select(encoders).where(encoders.c.state != EncoderState.DELETED, *conditions)
+    return [_record(row) for row in connection.execute(query.order_by(encoders.c.name, encoders.c.version))]
+
+
+def _record(row: Row[Any]) -> EncoderRecord:
+    fields = row._asdict()
+    fields["admission"] = Admission(fields["admission"])
+    fields["state"] = EncoderState(fields["state"])
+    return EncoderRecord(**fields)

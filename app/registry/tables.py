@@ -1,0 +1,84 @@
+"""The registry's tables. A change here needs a migration in `migrations`; a test holds the two together."""
+
+from sqlalchemy import JSON, Column, Float, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+encoders = Table(
+    "encoders",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("name", String(128), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("digest", String(80), nullable=False, index=True),
+    Column("base_digest", String(80), nullable=True),
+    Column("parent_digest", String(80), nullable=True),
+    Column("admission", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("description", String, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("checks", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("name", "version"),
+)
+
+# Append-only: a row is never changed and never removed. The newest row says what is active.
+activations = Table(
+    "activations",
+    metadata,
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("encoder_id", Integer, ForeignKey("encoders.id"), nullable=False),
+    Column("reason", String(16), nullable=False),
+    Column("forced", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("digest", String(80), nullable=False),
+    Column("counts", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+tuning_jobs = Table(
+    "tuning_jobs",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("parent_id", Integer, ForeignKey("encoders.id"), nullable=False),
+    Column("dataset", String(128), nullable=False),
+    Column("guards", JSON, nullable=False),
+    # name -> digest of every dataset the job reads, fixed when the job is made
+    Column("dataset_digests", JSON, nullable=False),
+    Column("recipe", JSON, nullable=False),
+    Column("gate", JSON, nullable=False),
+    Column("activate", String(16), nullable=False),
+    Column("status", String(16), nullable=False, index=True),
+    Column("progress", JSON, nullable=False),
+    Column("result", JSON, nullable=True),
+    Column("reason", String, nullable=True),
+    Column("encoder_id", Integer, ForeignKey("encoders.id"), nullable=True),
+    Column("worker", String(128), nullable=True),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float, nullable=True),
+    Column("finished_at", Float, nullable=True),
+    Column("heartbeat_at", Float, nullable=True),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("seen_at", Float, nullable=False),
+)
