@@ -18,6 +18,7 @@
     ├── TooLarge                 over a limit
     ├── Unauthorized             no key, or a wrong one
     ├── Overloaded               no permit free
+    ├── TuningFailed             a tuning that made no usable encoder
     └── Unavailable              a part that is needed does not answer
         └── DataDirLocked        another process holds the data folder
 
@@ -172,3 +173,9 @@ class DataDirLocked(Unavailable):
     """Another process holds the data folder."""
 
     slug = "data-dir-locked"
+
+
+class TuningFailed(AdiabatError):
+    """The tuning made no usable encoder."""
+
+    slug = "tuning-failed"

@@ -1,0 +1,90 @@
+"""The recipe of one tuning: everything about it that a user may choose, with the reasons for the defaults.
+
+Knows neither torch nor files: the API validates a recipe with this model, the trainer obeys it.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Pattern = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Recipe(BaseModel):
+    """How a query encoder is tuned. The defaults are measured (docs/LOG.md): a large step, mostly taken
+    back.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    loss: Literal["infonce", "triplet"] = Field(
+        "infonce",
+        description="infonce: each query against every other passage of its batch and its mined negatives; "
+        "triplet: one mined negative and a cosine margin, as in the paper, for very gentle rates.",
+    )
+    learning_rate: float = Field(
+        1e-4,
+        gt=0,
+        le=1e-2,
+        allow_inf_nan=False,
+        description="AdamW's peak rate. Large on purpose: 'soften' takes most of the step back, and that "
+        "buys more in the domain for the same loss elsewhere than a small rate does.",
+    )
+    epochs: int = Field(3, ge=1, le=1000, description="Passes over the training pairs.")
+    batch_size: int = Field(
+        64,
+        ge=2,
+        le=4096,
+        description="Pairs per step. Each one's passage is a negative for the others: larger is harder.",
+    )
+    temperature: float = Field(
+        0.05,
+        ge=1e-3,
+        le=1,
+        description="InfoNCE's softmax temperature; smaller looks only at the hardest negatives.",
+    )
+    mined_negatives: int = Field(
+        4,
+        ge=0,
+        le=64,
+        description="Hard negatives per query, found with the parent encoder. 0: only the batch's own "
+        "passages (triplet needs at least 1, and takes 1 when this says 0).",
+    )
+    mine_depth: int = Field(
+        30,
+        ge=1,
+        le=1000,
+        description="Negatives are drawn from this many best-ranked passages; deeper is easier and has fewer "
+        "unjudged positives among the negatives.",
+    )
+    margin: float = Field(0.1, gt=0, le=2, description="The triplet loss's margin in cosine distance.")
+    freeze: tuple[Pattern, ...] = Field(
+        (),
+        max_length=100,
+        description="Further parameters to keep still, as shell patterns over their names, for example "
+        "'*.output.dense.weight'. The embedding block is frozen always: it holds the other languages' words.",
+    )
+    warmup: float = Field(
+        0.1, ge=0, le=1, description="Share of the steps over which the rate rises from zero."
+    )
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="How the rate falls after the warm-up; constant does not."
+    )
+    weight_decay: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="AdamW's decay pulls towards zero and not towards the parent, so it forgets: off.",
+    )
+    max_grad_norm: float = Field(
+        1.0,
+        gt=0,
+        description="Gradients longer than this are cut, so that one odd batch cannot throw the encoder.",
+    )
+    soften: float = Field(
+        0.35,
+        gt=0,
+        le=1,
+        description="The share of the step that is kept: theta = base + soften (tuned - base). 1 keeps all.",
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Order of the batches and choice of the negatives.")

@@ -1,0 +1,55 @@
+"""The two losses. Passage vectors are data here, never parameters: only the query side has a gradient."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def infonce(queries: Tensor, candidates: Tensor, excluded: Tensor, *, temperature: float) -> Tensor:
+    """Mean cross-entropy of each query's own passage among the candidates (van den Oord et al. 2018).
+
+    queries: (batch, dim), normalised; candidates: (columns, dim), normalised, the first `batch` of them
+    being the queries' own passages in order; excluded: (batch, columns) bool, columns that a query must
+    not see.
+    """
+    logits = (queries @ candidates.T / temperature).masked_fill(excluded, float("-inf"))  # (batch, columns)
+    return functional.cross_entropy(logits, torch.arange(len(queries), device=queries.device))
+
+
+def triplet(queries: Tensor, candidates: Tensor, drawn: Tensor, *, margin: float) -> Tensor:
+    """Mean over the drawn triplets of max(0, d(q, p) - d(q, n) + margin), d being the cosine distance.
+
+    queries: (batch, dim) and candidates: (columns, dim), normalised; the first `batch` candidates are the
+    queries' own passages, the others their negatives, query after query; drawn: (batch, most negatives)
+    bool, true where a query has one. Without any negative the loss is 0.
+    """
+    batch = len(queries)
+    owner = drawn.nonzero()[:, 0].to(queries.device)  # (columns - batch,)
+    positive = (queries * candidates[:batch]).sum(dim=1)  # (batch,)
+    negative = (queries[owner] * candidates[batch:]).sum(dim=1)  # (columns - batch,)
+    losses = functional.relu(negative - positive[owner] + margin)  # d(q, p) - d(q, n) = q.n - q.p
+    return losses.sum() / max(len(owner), 1)
+
+
+def excluded_columns(groups: Tensor, positive_groups: Tensor) -> Tensor:
+    """Which candidates a query must not be compared with: (batch, columns) bool.
+
+    groups: (columns,), the text group of each candidate, the first `batch` being the queries' own passages;
+    positive_groups: (batch, width), the groups of all of a query's positives, padded with -1.
+
+    Excluded are other positives of the query, passages with the text of one, and every repetition of a
+    text after its first column (a passage that is there twice would weigh double). A query's own column
+    never is.
+    """
+    batch = len(positive_groups)
+    positive = (groups[None, :, None] == positive_groups[:, None, :]).any(dim=2)  # (batch, columns)
+    excluded = positive | _repeated(groups)[None, :]
+    own = torch.arange(batch, device=groups.device)
+    excluded[own, own] = False
+    return excluded
+
+
+def _repeated(groups: Tensor) -> Tensor:
+    """True where the same group stands further left: (columns,)."""
+    same = groups[None, :] == groups[:, None]  # (columns, columns)
+    return torch.tril(same, diagonal=-1).any(dim=1)

@@ -1,0 +1,186 @@
+"""Reads what a tuning learns from and is measured on: a matrix of passage vectors and judged queries.
+
+A matrix folder holds `vectors.npy` (n, dim) fp32, `ids.json`, `groups.npy` (n,) int32 (rows with the same
+text share a number) and `meta.json`, which is written last. A dataset folder has BEIR shape. Neither
+passage texts nor the store are needed: a query points at rows of the matrix.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import BadDataset
+
+MIN_PAIRS = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Matrix:
+    """Passages as vectors: row i of `vectors` (n, dim) belongs to `ids[i]`; equal `groups`, equal texts."""
+
+    ids: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    groups: NDArray[np.int32]
+    meta: Mapping[str, Any]
+
+    def row_of(self) -> dict[str, int]:
+        return {passage_id: row for row, passage_id in enumerate(self.ids)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """Queries with the rows of their relevant passages; `missing` names qrels whose passage is gone.
+
+    A query all of whose passages are missing is not among the queries: it could only count as a miss.
+    """
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    relevant: tuple[NDArray[np.int64], ...]
+    missing: tuple[tuple[str, str], ...]
+
+    @property
+    def pairs(self) -> int:
+        return sum(len(rows) for rows in self.relevant)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSet:
+    """What `tune` learns from: queries merged by text, so that each text knows all its positives."""
+
+    matrix: Matrix
+    queries: Judged
+
+
+def read_matrix(folder: Path) -> Matrix:
+    """Opens a matrix folder; the vectors stay on disk and are paged in as they are read."""
+    meta = json.loads((folder / "meta.json").read_text("utf-8"))
+    ids = tuple(json.loads((folder / "ids.json").read_text("utf-8")))
+    vectors = np.load(folder / "vectors.npy", mmap_mode="r")
+    groups = np.load(folder / "groups.npy")
+    if not len(ids) == len(vectors) == len(groups) == meta["count"] or vectors.shape[1] != meta["dim"]:
+        raise BadDataset(
+            f"{folder}: {len(ids)} ids, vectors of shape {vectors.shape} and {len(groups)} groups do not fit "
+            f"meta.json ({meta['count']} x {meta['dim']}); prepare it again."
+        )
+    return Matrix(ids=ids, vectors=vectors, groups=groups, meta=meta)
+
+
+def read_training_set(folder: Path, dataset: Path, *, split: str = "train") -> TrainingSet:
+    """The matrix in `folder` and the `split` queries of `dataset`, checked to be enough to learn from."""
+    matrix = read_matrix(folder)
+    queries = merge_by_text(read_judged(dataset, split, matrix))
+    if queries.pairs < MIN_PAIRS:
+        gone = f" ({len(queries.missing)} more name passages that are not stored)" if queries.missing else ""
+        raise BadDataset(
+            f"The {split} split has {queries.pairs} pairs of a query and a stored passage{gone}; "
+            f"a tuning needs at least {MIN_PAIRS}. Add judged queries or ingest the missing passages."
+        )
+    if len(queries.texts) == 1:
+        raise BadDataset(f"Every query of the {split} split is the same; a tuning needs different queries.")
+    return TrainingSet(matrix=matrix, queries=queries)
+
+
+def read_judged(dataset: Path, split: str, matrix: Matrix) -> Judged:
+    """The queries of one split with the rows of their relevant passages, in the order of the qrels file."""
+    texts = _read_queries(dataset / "queries.jsonl")
+    row_of = matrix.row_of()
+    relevant: dict[str, dict[int, None]] = {}
+    missing: list[tuple[str, str]] = []
+    for line, query_id, passage_id in _read_qrels(dataset / "qrels" / f"{split}.tsv", split):
+        if query_id not in texts:
+            raise BadDataset(f"qrels/{split}.tsv, line {line}: query '{query_id}' is not in queries.jsonl.")
+        if passage_id in row_of:
+            relevant.setdefault(query_id, {})[row_of[passage_id]] = None
+        else:
+            missing.append((query_id, passage_id))
+    return Judged(
+        ids=tuple(relevant),
+        texts=tuple(texts[query_id] for query_id in relevant),
+        relevant=tuple(np.fromiter(rows, dtype=np.int64) for rows in relevant.values()),
+        missing=tuple(missing),
+    )
+
+
+def read_guard(dataset: Path, matrix: Matrix, *, split: str = "test") -> Judged:
+    """A guard's queries; a guard without a single one that can be measured is refused."""
+    judged = read_judged(dataset, split, matrix)
+    if not judged.texts:
+        raise BadDataset(
+            f"The guard '{dataset.name}' has no query in its {split} split whose passage is there "
+            f"({len(judged.missing)} name a missing passage); it would guard nothing."
+        )
+    return judged
+
+
+def merge_by_text(judged: Judged) -> Judged:
+    """One query per text: what one asker calls relevant is no negative for another's same words."""
+    first: dict[str, str] = {}
+    rows: dict[str, dict[int, None]] = {}
+    for query_id, text, relevant in zip(judged.ids, judged.texts, judged.relevant, strict=True):
+        key = " ".join(text.split()).casefold()
+        first.setdefault(key, query_id)
+        rows.setdefault(key, {}).update(dict.fromkeys(relevant.tolist()))
+    texts = dict(zip(judged.ids, judged.texts, strict=True))
+    return Judged(
+        ids=tuple(first.values()),
+        texts=tuple(texts[query_id] for query_id in first.values()),
+        relevant=tuple(np.fromiter(r, dtype=np.int64) for r in rows.values()),
+        missing=judged.missing,
+    )
+
+
+def _read_queries(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise BadDataset(f"The dataset '{path.parent.name}' has no queries.jsonl.")
+    texts: dict[str, str] = {}
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                query_id, text = _parse_query(line, number)
+                texts[query_id] = text
+    return texts
+
+
+def _parse_query(line: str, number: int) -> tuple[str, str]:
+    try:
+        record = json.loads(line)
+        query_id, text = record["_id"], record["text"]
+    except (ValueError, KeyError, TypeError):
+        raise BadDataset(
+            f"queries.jsonl, line {number}: expected a JSON object with '_id' and 'text'."
+        ) from None
+    if not isinstance(text, str) or not text.strip():
+        raise BadDataset(f"queries.jsonl, line {number}: the text of query '{query_id}' is empty.")
+    return str(query_id), text
+
+
+def _read_qrels(path: Path, split: str) -> Iterator[tuple[int, str, str]]:
+    """Line number, query id and passage id of each judgment above zero."""
+    if not path.is_file():
+        there = sorted(p.stem for p in path.parent.glob("*.tsv"))
+        raise BadDataset(
+            f"The dataset '{path.parent.parent.name}' has no {split} split (qrels/{split}.tsv); "
+            f"it has: {', '.join(there) or 'none'}."
+        )
+    with path.open(encoding="utf-8", newline="") as lines:
+        reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        next(reader, None)  # the header
+        for number, fields in enumerate(reader, start=2):
+            if fields and _is_relevant(fields, split, number):
+                yield number, fields[0], fields[1]
+
+
+def _is_relevant(fields: list[str], split: str, number: int) -> bool:
+    try:
+        return float(fields[2]) > 0
+    except (IndexError, ValueError):
+        raise BadDataset(
+            f"qrels/{split}.tsv, line {number}: expected query-id, corpus-id and a number, separated by tabs."
+        ) from None
