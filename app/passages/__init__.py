@@ -1,0 +1,53 @@
+"""The passage store: the port (`store`), its adapters on Qdrant Edge and a Qdrant server, filters."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from app.passages.index_space import IndexSpace
+from app.passages.store import Hashes, Hit, Passage, PassageStore, Point, StoredPassage, StoreInfo
+from app.settings import Settings
+
+# qdrant_client takes a second to import, and the low-priority child, which imports this package, needs none
+# of it: what needs it is imported where it is called.
+if TYPE_CHECKING:
+    from qdrant_client.models import Filter
+
+__all__ = [
+    "Hashes",
+    "Hit",
+    "IndexSpace",
+    "Passage",
+    "PassageStore",
+    "Point",
+    "StoreInfo",
+    "StoredPassage",
+    "open_store",
+    "parse_filter",
+]
+
+
+def parse_filter(obj: Mapping[str, Any] | None) -> "Filter | None":
+    """Qdrant's filter JSON, read strictly. Raises UnsupportedFilter or InvalidField (`filters.parse_filter`)."""
+    from app.passages import filters
+
+    return filters.parse_filter(obj)
+
+
+def open_store(settings: Settings, index_space: IndexSpace) -> PassageStore:
+    """Edge below `settings.passages_dir`, or the server at `settings.qdrant_url`.
+
+    Raises DataDirLocked, IndexSpaceMismatch or Unavailable.
+    """
+    if settings.qdrant_url is None:
+        from app.passages.edge import EdgeStore
+
+        return EdgeStore(
+            settings.passages_dir,
+            index_space,
+            indexed_fields=settings.indexed_fields,
+            index_after=settings.index_after,
+        )
+    from app.passages.qdrant import QdrantStore, connect
+
+    client = connect(settings.qdrant_url, settings.qdrant_api_key)
+    return QdrantStore(client, settings.collection, index_space, indexed_fields=settings.indexed_fields)

@@ -1,0 +1,341 @@
+"""The passage store on Qdrant Edge, the Qdrant engine in this process: nothing to start.
+
+Edge holds the GIL in every call, so this adapter keeps its calls short: writes and batches are cut into
+slices, indexing and exports run in a child on a copy (`edge_rebuild`, `edge_child`), fsyncs bypass Edge.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import qdrant_edge as edge
+from qdrant_client import models
+
+from app.passages import payload
+from app.passages.disk import remove_tree, sync_file, sync_tree
+from app.passages.edge_children import Children
+from app.passages.edge_filters import to_edge
+from app.passages.edge_flush import Flusher
+from app.passages.edge_folder import FIRST_SHARD, EdgeFolder
+from app.passages.edge_rebuild import Rebuilder
+from app.passages.edge_shard import (
+    Handle,
+    Pace,
+    ShardSlot,
+    breathe,
+    create_field_indexes,
+    create_shard,
+    load_shard,
+    sync_log,
+)
+from app.passages.export import is_complete
+from app.passages.index_space import IndexSpace
+from app.passages.payload import DENSE, point_id
+from app.passages.store import Hashes, Hit, Passage, Point, StoredPassage, StoreInfo, Vector
+
+READ_SLICE = 256  # points per call: 2 ms with payload and vectors
+LOG_LIMIT = 20_000  # points in Edge's log before its own flush: a start repairs as many in about 1 s
+
+
+class EdgeStore:
+    """Makes `root` if missing. Raises DataDirLocked, IndexSpaceMismatch, Unavailable (not readable)."""
+
+    def __init__(
+        self,
+        root: Path,
+        index_space: IndexSpace,
+        *,
+        indexed_fields: Sequence[str] = (),
+        index_after: int = 5_000,
+    ) -> None:
+        self._space = index_space
+        self._folder = EdgeFolder(root)
+        try:
+            handle = self._open(indexed_fields)
+        except BaseException:
+            self._folder.close()
+            raise
+        self._slot = ShardSlot(handle)
+        self._children = Children()
+        self._write_pace, self._query_pace = Pace(64), Pace(4, target_s=0.008)
+        self._flusher = Flusher(self._sync)
+        self._rebuilder = Rebuilder(
+            self._slot,
+            self._folder,
+            self._children,
+            index_after,
+            publish=lambda shard: self._folder.write_current(index_space, shard),
+        )
+        self._rebuilder.look()
+
+    @property
+    def index_space(self) -> IndexSpace:
+        return self._space
+
+    # Writing
+
+    def upsert(self, points: Sequence[Point], *, durable: bool = False) -> None:
+        checked = payload.last_of_each(points, self._space.dimension)
+        for taken in self._write_pace.slices(checked):
+            made = [_edge_point(point, vector) for point, vector in taken]
+            self._update(edge.UpdateOperation.upsert_points(made), _ids(made))
+        self._written(durable)
+
+    def set_metadata(self, items: Sequence[tuple[Passage, str]]) -> int:
+        latest = {point_id(passage.id): (passage, content_hash) for passage, content_hash in items}
+        rewritten = 0
+        for ids in Pace(32).slices(list(latest)):
+            with self._slot.writing() as writer:
+                for id in _present(writer.handle, ids):
+                    operation = edge.UpdateOperation.overwrite_payload([id], payload.to_payload(*latest[id]))
+                    writer.update(operation, [id])
+                    self._folder.writes.add()
+                    rewritten += 1
+            breathe()
+        self._written(False)
+        return rewritten
+
+    def delete(self, ids: Sequence[str], *, durable: bool = False) -> int:
+        deleted = self._delete_points([point_id(id) for id in dict.fromkeys(ids)])
+        self._written(durable, deleted)
+        return deleted
+
+    def delete_by_filter(self, filter: models.Filter) -> int:
+        translated = to_edge(filter)
+        ids: list[UUID] = []
+        cursor = None
+        while True:
+            request = edge.ScrollRequest(
+                offset=cursor, limit=READ_SLICE, filter=translated, with_payload=False, with_vector=False
+            )
+            with self._slot.reading() as live:
+                records, cursor = _scroll(live, request)
+            ids += _ids(records)
+            if cursor is None:
+                break
+        deleted = self._delete_points(ids)
+        self._written(False, deleted)
+        return deleted
+
+    def flush(self) -> None:
+        self._flusher.wait()
+
+    # Reading
+
+    def fetch(self, ids: Sequence[str], *, with_vectors: bool = False) -> list[StoredPassage]:
+        records = self._retrieve(ids, True, with_vectors)
+        return payload.in_order((payload.to_stored(one.payload, one.vector) for one in records), ids)
+
+    def content_hashes(self, ids: Sequence[str]) -> dict[str, Hashes]:
+        return payload.to_hashes(one.payload for one in self._retrieve(ids, payload.HASH_KEYS, False))
+
+    def page(
+        self,
+        cursor: str | None,
+        limit: int,
+        filter: models.Filter | None = None,
+        with_vectors: bool = False,
+    ) -> tuple[list[StoredPassage], str | None]:
+        translated, at = to_edge(filter), payload.to_cursor(cursor)
+        found: list[StoredPassage] = []
+        while True:
+            request = edge.ScrollRequest(
+                offset=at,
+                limit=min(READ_SLICE, limit - len(found)),
+                filter=translated,
+                with_payload=True,
+                with_vector=with_vectors,
+            )
+            with self._slot.reading() as live:
+                records, at = _scroll(live, request)
+            found += [payload.to_stored(one.payload, one.vector) for one in records]
+            if at is None or len(found) >= limit:
+                return found, None if at is None else str(at)
+
+    def search(
+        self,
+        vector: Vector,
+        *,
+        limit: int,
+        offset: int = 0,
+        filter: models.Filter | None = None,
+        score_threshold: float | None = None,
+        exact: bool = False,
+        with_vectors: bool = False,
+    ) -> list[Hit]:
+        [hits] = self.search_batch(
+            [vector],
+            limit=limit,
+            offset=offset,
+            filter=filter,
+            score_threshold=score_threshold,
+            exact=exact,
+            with_vectors=with_vectors,
+        )
+        return hits
+
+    def search_batch(
+        self,
+        vectors: Sequence[Vector],
+        *,
+        limit: int,
+        offset: int = 0,
+        filter: models.Filter | None = None,
+        score_threshold: float | None = None,
+        exact: bool = False,
+        with_vectors: bool = False,
+    ) -> list[list[Hit]]:
+        translated = to_edge(filter)
+        requests = [
+            edge.QueryRequest(
+                limit=limit,
+                offset=offset,
+                query=edge.Query.Nearest(checked.tolist(), DENSE),
+                filter=translated,
+                score_threshold=score_threshold,
+                params=edge.SearchParams(exact=exact),
+                with_payload=True,
+                with_vector=with_vectors,
+            )
+            for checked in (payload.checked_vector(one, self._space.dimension) for one in vectors)
+        ]
+        with self._slot.reading() as live:
+            return [[_hit(one) for one in found] for found in self._query(live, requests)]
+
+    def count(self, filter: models.Filter | None = None) -> int:
+        request = edge.CountRequest(filter=to_edge(filter), exact=True)
+        with self._slot.reading() as live:
+            return int(live.shard.count(request))
+
+    def info(self) -> StoreInfo:
+        with self._slot.reading() as live:
+            told = live.shard.info()
+            return StoreInfo(
+                passages=told.points_count,
+                indexed=told.indexed_vectors_count,
+                segments=told.segments_count,
+                writes=self._folder.writes.value,
+                indexing=self._rebuilder.running,
+            )
+
+    # The whole
+
+    def wait_indexed(self, timeout_s: float | None = None) -> bool:
+        """Whether, within that time, all that was written before has been indexed as far as it has to be."""
+        return self._rebuilder.wait(timeout_s)
+
+    def export(self, folder: Path) -> None:
+        if is_complete(folder):
+            return
+        build = self._folder.new_build()
+        with self._children.turn:
+            try:
+                writes = self._slot.copy(build, track=False, note=lambda: self._folder.writes.value)
+                space = orjson.dumps(self._space.to_dict()).decode()
+                target = str(folder.absolute())
+                self._children.run("export", str(build), target, "--space", space, "--writes", str(writes))
+            finally:
+                remove_tree(build)
+
+    def close(self) -> None:
+        # The children first: the rebuilder may be waiting for one.
+        self._children.close()
+        self._rebuilder.close()
+        self._flusher.close()
+        self._slot.close()
+        self._folder.close()
+
+    def _open(self, indexed_fields: Sequence[str]) -> Handle:
+        current = self._folder.read_current()
+        if current is None:
+            shard = self._folder.root / FIRST_SHARD
+            self._folder.write_current(self._space, shard)
+        else:
+            stored, shard = current
+            stored.require(self._space)
+        self._folder.remove_leftovers(shard)
+        # CURRENT is written before the first shard is made, so a crash may have come between the two.
+        if shard.name == FIRST_SHARD and not shard.exists():
+            self._create(shard)
+        handle = Handle(shard=load_shard(shard), folder=shard)
+        create_field_indexes(handle.shard, indexed_fields)
+        return handle
+
+    def _create(self, shard: Path) -> None:
+        build = self._folder.new_build()
+        create_shard(build, self._space)
+        sync_tree(build)
+        build.rename(shard)
+        sync_file(self._folder.root)
+
+    def _update(self, operation: "edge.UpdateOperation", ids: Sequence[UUID]) -> None:
+        with self._slot.writing() as writer, self._write_pace.measured(len(ids)):
+            writer.update(operation, ids)
+            self._folder.writes.add()
+        breathe()
+
+    def _delete_points(self, ids: Sequence[UUID]) -> int:
+        deleted = 0
+        for taken in self._write_pace.slices(ids):
+            with self._slot.writing() as writer:
+                if there := _present(writer.handle, taken):
+                    writer.update(edge.UpdateOperation.delete_points([*there]), there)
+                    self._folder.writes.add()
+                    deleted += len(there)
+            breathe()
+        return deleted
+
+    def _written(self, durable: bool, deleted: int = 0) -> None:
+        ticket = self._flusher.written()
+        self._rebuilder.look(deleted)
+        if durable:
+            self._flusher.wait(ticket)
+
+    def _sync(self) -> None:
+        # The counter first: after power loss it may be ahead of the passages, never behind.
+        self._folder.writes.sync()
+        with self._slot.reading() as live:
+            sync_log(live.folder)
+            if live.unflushed > LOG_LIMIT:
+                live.unflushed = 0
+                sync_tree(live.folder)  # without the GIL, so that little is left for Edge to write
+                live.shard.flush()
+
+    def _retrieve(self, ids: Sequence[str], with_payload: Any, with_vectors: bool) -> Iterator[Any]:
+        wanted = [point_id(id) for id in dict.fromkeys(ids)]
+        for start in range(0, len(wanted), READ_SLICE):
+            with self._slot.reading() as live:
+                yield from live.shard.retrieve(
+                    [*wanted[start : start + READ_SLICE]], with_payload, with_vectors
+                )
+
+    def _query(self, live: Handle, requests: list[Any]) -> Iterator[Any]:
+        for taken in self._query_pace.slices(requests):
+            with self._query_pace.measured(len(taken)):
+                found = live.shard.query_batch(edge.QueryBatchRequest(list(taken)))
+            yield from found
+
+
+def _edge_point(point: Point, vector: Vector) -> "edge.Point":
+    told = payload.to_payload(point.passage, point.content_hash)
+    return edge.Point(point_id(point.passage.id), {DENSE: vector.tolist()}, told)
+
+
+def _present(handle: Handle, ids: Sequence[UUID]) -> list[UUID]:
+    return _ids(handle.shard.retrieve([*ids], False, False))
+
+
+def _ids(points: Sequence[Any]) -> list[UUID]:
+    return [one.id for one in points]
+
+
+def _scroll(handle: Handle, request: "edge.ScrollRequest") -> tuple[list[Any], UUID | None]:
+    records, cursor = handle.shard.scroll(request)
+    return records, None if cursor is None else UUID(str(cursor))
+
+
+def _hit(scored: "edge.ScoredPoint") -> Hit:
+    passage = payload.to_passage(scored.payload)
+    return Hit(id=passage.id, score=scored.score, passage=passage, vector=payload.to_vector(scored.vector))

@@ -1,0 +1,227 @@
+"""One live Edge shard and the slot that holds it: readers take a lease, writers a lock, a rebuild swaps it.
+
+Every call into Edge holds the GIL until it returns; `Pace` cuts writes into calls of a few milliseconds.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import qdrant_edge as edge
+
+from app.errors import Unavailable
+from app.passages.disk import copy_tree, sync_file
+from app.passages.index_space import IndexSpace
+from app.passages.payload import DENSE, METADATA
+
+Item = TypeVar("Item")
+
+TAIL = 256  # points that a swap may carry over while writers wait: about 40 ms
+
+
+def create_shard(path: Path, space: IndexSpace) -> None:
+    edge.EdgeShard.create(str(path), _config(space)).close()
+
+
+def load_shard(path: Path) -> "edge.EdgeShard":
+    """Raises Unavailable if Edge cannot read it."""
+    try:
+        return edge.EdgeShard.load(str(path))
+    except Exception as error:  # Edge raises nothing more precise
+        raise Unavailable(f"The passages in {path} cannot be opened: {error}.") from error
+
+
+def create_field_indexes(shard: "edge.EdgeShard", fields: Iterable[str]) -> None:
+    there = shard.info().payload_schema
+    for name in (f"{METADATA}.{key}" for key in fields):
+        if name not in there:
+            shard.update(edge.UpdateOperation.create_field_index(name, edge.PayloadSchemaType.Keyword))
+
+
+def _config(space: IndexSpace) -> "edge.EdgeConfig":
+    # Qdrant's Cosine normalises every vector again on its way in; Dot gives back what was given, bit by bit.
+    dot = space.distance == "dot" or space.normalized
+    vectors = edge.EdgeVectorParams(space.dimension, edge.Distance.Dot if dot else edge.Distance.Cosine)
+    return edge.EdgeConfig(
+        vectors={DENSE: vectors},
+        hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=100, full_scan_threshold=10_000),
+        # 1 KB: whatever is there when a child optimizes gets its graph; `index_after` decides when one does.
+        optimizers=edge.EdgeOptimizersConfig(indexing_threshold=1),
+    )
+
+
+class Pace:
+    """How many items one Edge call may take so that it stops the other threads for about `target_s`."""
+
+    def __init__(self, size: int, target_s: float = 0.004, most: int = 512) -> None:
+        self.size = size
+        self._target_s = target_s
+        self._most = most
+
+    def slices(self, items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+        start = 0
+        while start < len(items):
+            taken = items[start : start + self.size]
+            yield taken
+            start += len(taken)
+
+    @contextmanager
+    def measured(self, items: int) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        fitting = items * self._target_s / max(time.perf_counter() - start, 1e-6)
+        # By at most a factor of two at once: the clock also counts what other processes took.
+        self.size = int(min(max(fitting, self.size / 2, 1), self.size * 2, self._most))
+
+
+def breathe() -> None:
+    """Between two calls into Edge: a thread that waits for the GIL gets it, and keeps it for a moment."""
+    time.sleep(0.0005)
+
+
+@dataclass(slots=True, eq=False)
+class Handle:
+    """An open shard, its folder and how many readers hold it."""
+
+    shard: "edge.EdgeShard"
+    folder: Path
+    readers: int = 0
+    unflushed: int = 0  # points written since Edge's own flush; they are in its log only
+
+
+@dataclass(slots=True, eq=False)
+class Writer:
+    """What a writer has while it holds the write lock."""
+
+    handle: Handle
+    touched: set[UUID] | None
+
+    def update(self, operation: "edge.UpdateOperation", ids: Sequence[UUID]) -> None:
+        if self.touched is not None:
+            # Before the write: if it fails half-way, carrying the point over once more does no harm.
+            self.touched.update(ids)
+        try:
+            self.handle.shard.update(operation)
+        except Exception as error:
+            raise Unavailable(f"The passage store could not write: {error}.") from error
+        self.handle.unflushed += len(ids)
+
+
+@dataclass(slots=True, eq=False)
+class ShardSlot:
+    """The one place that holds the live shard. While a rebuild runs, it notes the ids that writes touch."""
+
+    _current: Handle | None
+    _leases: threading.Condition = field(default_factory=threading.Condition)
+    _write_lock: threading.Lock = field(default_factory=threading.Lock)
+    _touched: set[UUID] | None = None
+
+    @contextmanager
+    def reading(self) -> Iterator[Handle]:
+        with self._leases:
+            handle = self._live()
+            handle.readers += 1
+        try:
+            yield handle
+        finally:
+            with self._leases:
+                handle.readers -= 1
+                self._leases.notify_all()
+
+    @contextmanager
+    def writing(self) -> Iterator[Writer]:
+        with self._write_lock:
+            yield Writer(self._live(), self._touched)
+
+    def copy(self, target: Path, *, track: bool, note: Callable[[], Any] = lambda: None) -> Any:
+        """A copy as kill -9 would leave it; Edge repairs it from its log. Writers wait, readers do not.
+
+        From here to `swap` or `forget`, `track` notes touched ids. Returns what `note` says at this instant.
+        """
+        with self._write_lock:
+            copy_tree(self._live().folder, target)
+            if track:
+                self._touched = set()
+            return note()
+
+    def forget(self) -> None:
+        with self._write_lock:
+            self._touched = None
+
+    def swap(self, fresh: Handle, publish: Callable[[], None]) -> Handle:
+        """Makes `fresh`, built from a tracked copy, the live shard. Returns the old one, which nobody reads.
+
+        `publish` runs when `fresh` has every write, on disk, and no writer can add another.
+        """
+        while len(touched := self._take_touched()) > TAIL:
+            self._carry(fresh, touched)
+            sync_log(fresh.folder)
+        with self._write_lock:
+            self._carry(fresh, [*touched, *(self._touched or ())])
+            sync_log(fresh.folder)
+            publish()
+            with self._leases:
+                old, self._current = self._live(), fresh
+            self._touched = None
+        self._wait_unread(old)
+        return old
+
+    def close(self) -> None:
+        with self._write_lock, self._leases:
+            old, self._current = self._current, None
+        if old is not None:
+            self._wait_unread(old)
+            old.shard.close()
+
+    def _live(self) -> Handle:
+        if self._current is None:
+            raise Unavailable("The passage store is closed.")
+        return self._current
+
+    def _take_touched(self) -> list[UUID]:
+        with self._write_lock:
+            taken, self._touched = list(self._touched or ()), set()
+        return taken
+
+    def _carry(self, fresh: Handle, ids: list[UUID]) -> None:
+        """Makes the points equal in `fresh`. Ids, not operations: the last state is all that counts."""
+        live, pace = self._live(), Pace(64)
+        for wanted in pace.slices(ids):
+            with pace.measured(len(wanted)):
+                _carry_slice(live, fresh, wanted)
+            breathe()
+
+    def _wait_unread(self, handle: Handle) -> None:
+        with self._leases:
+            self._leases.wait_for(lambda: handle.readers == 0)
+
+
+def _carry_slice(live: Handle, fresh: Handle, ids: Sequence[UUID]) -> None:
+    records: list[Any] = live.shard.retrieve(list(ids), True, True)
+    if records:
+        points = [edge.Point(record.id, record.vector, record.payload) for record in records]
+        fresh.shard.update(edge.UpdateOperation.upsert_points(points))
+    if gone := set(ids) - {record.id for record in records}:
+        fresh.shard.update(edge.UpdateOperation.delete_points(list(gone)))
+    fresh.unflushed += len(ids)
+
+
+def sync_log(folder: Path) -> None:
+    """fsyncs Edge's log, from which it repairs the rest; its own `flush()` holds the GIL for up to 170 ms."""
+    while not _synced(folder / "wal"):
+        pass
+
+
+def _synced(log: Path) -> bool:
+    try:
+        for path in [*log.iterdir(), log]:
+            sync_file(path)
+    except FileNotFoundError:
+        # Edge has just renamed a full file (open-2 to closed-2): its data is under the new name.
+        return False
+    return True

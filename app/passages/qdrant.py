@@ -1,0 +1,303 @@
+"""The passage store on a Qdrant server through `qdrant-client` (its local mode, ":memory:", is for tests).
+
+The index space lies in the collection's metadata, which Qdrant keeps since 1.16.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from qdrant_client.local.qdrant_local import QdrantLocal
+
+from app.errors import InvalidField, Unavailable
+from app.passages import payload
+from app.passages.export import is_complete, write_export
+from app.passages.index_space import IndexSpace
+from app.passages.payload import DENSE, METADATA, point_id
+from app.passages.store import Hashes, Hit, Passage, Point, StoredPassage, StoreInfo, Vector
+
+Result = TypeVar("Result")
+
+INDEX_SPACE = "adiabat_index_space"
+WRITE_SLICE = 256
+READ_SLICE = 1_000
+
+
+def connect(url: str, api_key: str | None = None, timeout_s: int = 30) -> QdrantClient:
+    """`url` of a server, or ":memory:". Nothing is sent yet."""
+    if url == ":memory:":
+        return QdrantClient(":memory:")
+    # The check would warn, not fail; opening the collection says what is wrong.
+    return QdrantClient(url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False)
+
+
+class QdrantStore:
+    """Creates the collection if it is missing. Raises IndexSpaceMismatch or Unavailable.
+
+    `StoreInfo.writes` counts this process's writes from its start, in milliseconds since 1970: it grows over
+    restarts, but two processes that write to one collection do not see each other's count.
+    """
+
+    def __init__(
+        self,
+        client: QdrantClient,
+        collection: str,
+        index_space: IndexSpace,
+        *,
+        indexed_fields: Sequence[str] = (),
+    ) -> None:
+        self._client = client
+        self._collection = collection
+        self._space = index_space
+        self._local = isinstance(client._client, QdrantLocal)
+        # The local mode is plain Python data that threads would tear; a server needs no lock of ours.
+        self._one_at_a_time = threading.Lock() if self._local else None
+        self._writes = time.time_ns() // 1_000_000
+        self._counting = threading.Lock()
+        self._closed = False
+        self._open(indexed_fields)
+
+    @property
+    def index_space(self) -> IndexSpace:
+        return self._space
+
+    # Writing
+
+    def upsert(self, points: Sequence[Point], *, durable: bool = False) -> None:  # noqa: ARG002 - the port's
+        """The server logs every write before it answers; `durable` adds nothing."""
+        made = [
+            _to_point(point, vector) for point, vector in payload.last_of_each(points, self._space.dimension)
+        ]
+        for taken in _slices(made, WRITE_SLICE):
+            self._write(lambda c, name, taken=taken: c.upsert(name, taken, wait=True))
+
+    def set_metadata(self, items: Sequence[tuple[Passage, str]]) -> int:
+        latest = {passage.id: (passage, content_hash) for passage, content_hash in items}
+        present = self._present(list(latest))
+        for taken in _slices(present, WRITE_SLICE):
+            operations = [_overwrite(id, payload.to_payload(*latest[id])) for id in taken]
+            self._write(lambda c, name, ops=operations: c.batch_update_points(name, ops, wait=True))
+        return len(present)
+
+    def delete(self, ids: Sequence[str], *, durable: bool = False) -> int:  # noqa: ARG002 - the port's
+        present = self._present(list(dict.fromkeys(ids)))
+        for taken in _slices([str(point_id(id)) for id in present], WRITE_SLICE):
+            self._write(
+                lambda c, name, taken=taken: c.delete(name, models.PointIdsList(points=taken), wait=True)
+            )
+        return len(present)
+
+    def delete_by_filter(self, filter: models.Filter) -> int:
+        deleted, cursor = 0, None
+        while True:
+            found, cursor = self.page(cursor, READ_SLICE, filter)
+            deleted += self.delete([one.passage.id for one in found])
+            if cursor is None:
+                return deleted
+
+    def flush(self) -> None:
+        """Every acknowledged write is in the server's log already."""
+
+    # Reading
+
+    def fetch(self, ids: Sequence[str], *, with_vectors: bool = False) -> list[StoredPassage]:
+        records = self._retrieve(ids, True, with_vectors)
+        return payload.in_order((payload.to_stored(one.payload, one.vector) for one in records), ids)
+
+    def content_hashes(self, ids: Sequence[str]) -> dict[str, Hashes]:
+        return payload.to_hashes(one.payload for one in self._retrieve(ids, payload.HASH_KEYS, False))
+
+    def page(
+        self,
+        cursor: str | None,
+        limit: int,
+        filter: models.Filter | None = None,
+        with_vectors: bool = False,
+    ) -> tuple[list[StoredPassage], str | None]:
+        at = payload.to_cursor(cursor)
+        records, following = self._call(
+            lambda c, name: c.scroll(
+                name,
+                scroll_filter=filter,
+                limit=limit,
+                offset=None if at is None else str(at),
+                with_payload=True,
+                with_vectors=with_vectors,
+            )
+        )
+        found = [payload.to_stored(one.payload, one.vector) for one in records]
+        return found, None if following is None else str(following)
+
+    def search(
+        self,
+        vector: Vector,
+        *,
+        limit: int,
+        offset: int = 0,
+        filter: models.Filter | None = None,
+        score_threshold: float | None = None,
+        exact: bool = False,
+        with_vectors: bool = False,
+    ) -> list[Hit]:
+        [hits] = self.search_batch(
+            [vector],
+            limit=limit,
+            offset=offset,
+            filter=filter,
+            score_threshold=score_threshold,
+            exact=exact,
+            with_vectors=with_vectors,
+        )
+        return hits
+
+    def search_batch(
+        self,
+        vectors: Sequence[Vector],
+        *,
+        limit: int,
+        offset: int = 0,
+        filter: models.Filter | None = None,
+        score_threshold: float | None = None,
+        exact: bool = False,
+        with_vectors: bool = False,
+    ) -> list[list[Hit]]:
+        requests = [
+            models.QueryRequest(
+                query=payload.checked_vector(vector, self._space.dimension).tolist(),
+                using=DENSE,
+                filter=filter,
+                params=models.SearchParams(exact=exact),
+                score_threshold=score_threshold,
+                limit=limit,
+                offset=offset,
+                with_payload=True,
+                with_vector=with_vectors,
+            )
+            for vector in vectors
+        ]
+        answers = self._call(lambda c, name: c.query_batch_points(name, requests)) if requests else []
+        return [[_hit(one) for one in answer.points] for answer in answers]
+
+    def count(self, filter: models.Filter | None = None) -> int:
+        return self._call(lambda c, name: c.count(name, count_filter=filter, exact=True)).count
+
+    def info(self) -> StoreInfo:
+        told = self._call(lambda c, name: c.get_collection(name))
+        return StoreInfo(
+            passages=self.count(),
+            indexed=told.indexed_vectors_count or 0,
+            segments=told.segments_count,
+            writes=self._writes,
+            indexing=told.status != models.CollectionStatus.GREEN,
+        )
+
+    # The whole
+
+    def export(self, folder: Path) -> None:
+        """Reads the live collection: a passage written meanwhile may be in or not; `writes` is older."""
+        if not is_complete(folder):
+            write_export(folder, self._pages(), self._space, self._writes)
+
+    def close(self) -> None:
+        self._closed = True
+        self._client.close()
+
+    def _open(self, indexed_fields: Sequence[str]) -> None:
+        if not self._call(lambda c, name: c.collection_exists(name)):
+            self._create()
+        self._require_index_space()
+        # The local mode has no payload indexes and would warn of it.
+        for key in () if self._local else indexed_fields:
+            self._call(
+                lambda c, name, key=key: c.create_payload_index(
+                    name, f"{METADATA}.{key}", models.PayloadSchemaType.KEYWORD, wait=True
+                )
+            )
+
+    def _create(self) -> None:
+        # Qdrant's Cosine normalises every vector again; Dot gives back what was given.
+        dot = self._space.distance == "dot" or self._space.normalized
+        distance = models.Distance.DOT if dot else models.Distance.COSINE
+        vectors = {DENSE: models.VectorParams(size=self._space.dimension, distance=distance)}
+        metadata = {INDEX_SPACE: self._space.to_dict()}
+        self._call(lambda c, name: c.create_collection(name, vectors_config=vectors, metadata=metadata))
+
+    def _require_index_space(self) -> None:
+        metadata = self._call(lambda c, name: c.get_collection(name)).config.metadata or {}
+        if INDEX_SPACE not in metadata:
+            raise Unavailable(
+                f"The Qdrant collection {self._collection!r} does not say which index space its vectors are of: "
+                "it was made by something else, or by a server older than 1.16. "
+                "Name another collection (ADIABAT_COLLECTION), or update the server."
+            )
+        IndexSpace.from_dict(metadata[INDEX_SPACE]).require(self._space)
+
+    def _pages(self) -> Iterator[list[StoredPassage]]:
+        cursor = None
+        while True:
+            found, cursor = self.page(cursor, READ_SLICE, with_vectors=True)
+            yield found
+            if cursor is None:
+                return
+
+    def _present(self, ids: Sequence[str]) -> list[str]:
+        return [one.payload[payload.OURS]["id"] for one in self._retrieve(ids, payload.HASH_KEYS, False)]
+
+    def _retrieve(self, ids: Sequence[str], with_payload: Any, with_vectors: bool) -> Iterator[Any]:
+        wanted = [str(point_id(id)) for id in dict.fromkeys(ids)]
+        for taken in _slices(wanted, READ_SLICE):
+            yield from self._call(
+                lambda c, name, taken=taken: c.retrieve(
+                    name, taken, with_payload=with_payload, with_vectors=with_vectors
+                )
+            )
+
+    def _write(self, call: Callable[[QdrantClient, str], Any]) -> None:
+        self._call(call)
+        with self._counting:
+            self._writes += 1
+
+    def _call(self, call: Callable[[QdrantClient, str], Result]) -> Result:
+        if self._closed:
+            raise Unavailable("The passage store is closed.")
+        try:
+            if self._one_at_a_time is None:
+                return call(self._client, self._collection)
+            with self._one_at_a_time:
+                return call(self._client, self._collection)
+        except ResponseHandlingException as error:
+            raise Unavailable(f"The Qdrant server does not answer ({error.source}).") from error
+        except UnexpectedResponse as error:
+            raise _refused(error) from error
+
+
+def _refused(error: UnexpectedResponse) -> Exception:
+    said = error.content.decode(errors="replace")[:300]
+    if error.status_code in (400, 422):
+        return InvalidField("filter", f"the Qdrant server refuses the request: {said}")
+    return Unavailable(f"The Qdrant server answered {error.status_code}: {said}")
+
+
+def _slices(items: Sequence[Result], size: int) -> Iterator[list[Result]]:
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])
+
+
+def _to_point(point: Point, vector: Vector) -> models.PointStruct:
+    told = payload.to_payload(point.passage, point.content_hash)
+    id = str(point_id(point.passage.id))
+    return models.PointStruct(id=id, vector={DENSE: vector.tolist()}, payload=told)
+
+
+def _overwrite(id: str, told: dict[str, Any]) -> models.OverwritePayloadOperation:
+    change = models.SetPayload(payload=told, points=[str(point_id(id))])
+    return models.OverwritePayloadOperation(overwrite_payload=change)
+
+
+def _hit(scored: models.ScoredPoint) -> Hit:
+    passage = payload.to_passage(scored.payload)
+    return Hit(id=passage.id, score=scored.score, passage=passage, vector=payload.to_vector(scored.vector))
