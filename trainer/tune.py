@@ -31,7 +31,7 @@ def ignore_step(step: int, steps: int, loss: float) -> None:
 
 
 # Below this share of moved weights the rate was lost in fp32's rounding: the result would be the parent.
-MIN_MOVED = 0.01
+MIN_MOVED = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +79,7 @@ def tune(
         list(parameters.values()), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
     losses: list[float] = []
+    model.eval()  # no dropout: the step is small and mostly taken back, noise in it only costs
     for step in range(steps):
         check(should_stop)
         batch = batches[step]

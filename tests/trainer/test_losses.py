@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.trainer.conftest import unit
+from trainer.losses import excluded_columns, infonce, triplet
+
+
+def numpy_infonce(queries: np.ndarray, candidates: np.ndarray, excluded: np.ndarray, t: float) -> float:
+    losses = []
+    for i, query in enumerate(queries):
+        seen = [j for j in range(len(candidates)) if not excluded[i, j]]
+        exps = {j: np.exp(np.dot(query, candidates[j]) / t) for j in seen}
+        losses.append(-np.log(exps[i] / sum(exps.values())))
+    return float(np.mean(losses))
+
+
+def test_infonce_agrees_with_the_formula() -> None:
+    rng = np.random.default_rng(0)
+    queries, candidates = unit(rng.normal(size=(5, 8))), unit(rng.normal(size=(12, 8)))
+    excluded = rng.random((5, 12)) < 0.3
+    excluded[np.arange(5), np.arange(5)] = False
+    loss = infonce(*map(torch.from_numpy, (queries, candidates, excluded)), temperature=0.1)
+    assert float(loss) == pytest.approx(numpy_infonce(queries, candidates, excluded, 0.1), rel=1e-5)
+
+
+def test_infonce_has_the_right_gradient() -> None:
+    rng = np.random.default_rng(1)
+    queries = torch.tensor(unit(rng.normal(size=(4, 6))), dtype=torch.float64, requires_grad=True)
+    candidates = torch.tensor(unit(rng.normal(size=(9, 6))), dtype=torch.float64)
+    excluded = torch.from_numpy(rng.random((4, 9)) < 0.3)
+    excluded[range(4), range(4)] = False
+    assert torch.autograd.gradcheck(lambda q: infonce(q, candidates, excluded, temperature=0.5), (queries,))
+
+
+def test_an_excluded_candidate_has_no_influence() -> None:
+    rng = np.random.default_rng(2)
+    queries = torch.tensor(unit(rng.normal(size=(2, 4))))
+    candidates = torch.tensor(unit(rng.normal(size=(3, 4))))
+    excluded = torch.tensor([[False, False, True], [False, False, True]])
+    before = infonce(queries, candidates, excluded, temperature=0.1)
+    candidates[2] = queries[0]
+    assert torch.equal(infonce(queries, candidates, excluded, temperature=0.1), before)
+
+
+def test_triplet_agrees_with_the_formula_where_negatives_are_uneven() -> None:
+    rng = np.random.default_rng(3)
+    queries, positives = unit(rng.normal(size=(3, 4))), unit(rng.normal(size=(3, 4)))
+    negatives = unit(rng.normal(size=(3, 4)))
+    drawn = np.array([[True, True], [False, False], [True, False]])
+    owner = [0, 0, 2]
+    wanted = [
+        max(0.0, (1 - queries[o] @ positives[o]) - (1 - queries[o] @ n) + 0.6)
+        for o, n in zip(owner, negatives, strict=True)
+    ]
+    candidates = torch.from_numpy(np.concatenate([positives, negatives]))
+    loss = triplet(torch.from_numpy(queries), candidates, torch.from_numpy(drawn), margin=0.6)
+    assert 0 < float(loss) == pytest.approx(np.mean(wanted), rel=1e-5)
+
+
+def test_triplet_without_any_negative_is_zero_and_still_has_a_gradient() -> None:
+    queries = torch.tensor(unit(np.eye(2)), requires_grad=True)
+    loss = triplet(queries, torch.eye(2), torch.zeros((2, 1), dtype=torch.bool), margin=0.1)
+    loss.backward()
+    assert loss.item() == 0
+    assert queries.grad is not None
+
+
+def test_other_positives_identical_texts_and_repetitions_are_excluded_and_the_own_column_never() -> None:
+    # Two queries; columns: own of 0 (group 5), own of 1 (group 5 as well), then 7, 8, 7, 9.
+    groups = torch.tensor([5, 5, 7, 8, 7, 9])
+    positives = torch.tensor([[5, 8, -1], [5, -1, -1]])
+    wanted = [
+        [0, 1, 0, 1, 1, 0],  # column 1 has the text of its positive, 3 is its other positive, 4 repeats 2
+        [1, 0, 0, 0, 1, 0],
+    ]
+    assert excluded_columns(groups, positives).int().tolist() == wanted

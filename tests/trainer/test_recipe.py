@@ -1,0 +1,46 @@
+import pytest
+from pydantic import ValidationError
+
+from app.recipe import Recipe
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("learning_rate", 0),
+        ("learning_rate", 0.1),
+        ("learning_rate", float("nan")),
+        ("epochs", 0),
+        ("batch_size", 1),
+        ("temperature", 0),
+        ("soften", 0),
+        ("soften", 1.01),
+        ("warmup", 1.5),
+        ("mined_negatives", -1),
+        ("loss", "hinge"),
+        ("freeze", [""]),
+        ("seed", -1),
+        ("max_grad_norm", 0),
+    ],
+)
+def test_a_field_out_of_range_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Recipe.model_validate({field: value})
+    assert refused.value.errors()[0]["loc"][0] == field
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ValidationError, match="lerning_rate"):
+        Recipe.model_validate({"lerning_rate": 1e-4})
+
+
+def test_every_field_has_a_default_and_says_why() -> None:
+    Recipe()
+    assert all(field.description for field in Recipe.model_fields.values())
+
+
+def test_a_recipe_survives_json_and_cannot_be_changed() -> None:
+    recipe = Recipe(learning_rate=2e-8, freeze=("*.output.dense.weight",), loss="triplet")
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    with pytest.raises(ValidationError):
+        recipe.seed = 1  # type: ignore[misc]
