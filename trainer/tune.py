@@ -15,7 +15,7 @@ from torch import Tensor
 from app.errors import InvalidField, TuningFailed
 from app.recipe import Recipe
 from trainer.batches import Batches
-from trainer.embed import embed, forward
+from trainer.embed import embed, forward, token_counts
 from trainer.losses import excluded_columns, infonce, triplet
 from trainer.mine import draw, mine
 from trainer.parameters import Movement, choose_parameters, copy_parameters, movement
@@ -72,7 +72,7 @@ def tune(
     per_query = max(recipe.mined_negatives, 1) if recipe.loss == "triplet" else recipe.mined_negatives
     negatives = _mine(model, training, recipe.mine_depth if per_query else 0, query_prompt, should_stop)
 
-    lengths = np.array([len(text) for text in texts])[pair_query]
+    lengths = token_counts(model, texts, query_prompt)[pair_query]  # (pairs,)
     batches = Batches(lengths, batch_size=recipe.batch_size, seed=recipe.seed)
     steps = recipe.epochs * batches.per_epoch
     optimizer = torch.optim.AdamW(
