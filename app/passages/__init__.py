@@ -27,7 +27,7 @@ __all__ = [
 
 
 def parse_filter(obj: Mapping[str, Any] | None) -> "Filter | None":
-    """Qdrant's filter JSON, read strictly. Raises UnsupportedFilter or InvalidField (`filters.parse_filter`)."""
+    """Qdrant's filter JSON, read strictly. Raises UnsupportedFilter or InvalidField."""
     from app.passages import filters
 
     return filters.parse_filter(obj)

@@ -4,6 +4,7 @@ Edge holds the GIL in every call, so this adapter keeps its calls short: writes 
 slices, indexing and exports run in a child on a copy (`edge_rebuild`, `edge_child`), fsyncs bypass Edge.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import orjson
 import qdrant_edge as edge
 from qdrant_client import models
 
-from app.passages import payload
+from app.passages import edge_booleans, payload
 from app.passages.disk import remove_tree, sync_file, sync_tree
 from app.passages.edge_children import Children
 from app.passages.edge_filters import to_edge
@@ -68,6 +69,7 @@ class EdgeStore:
             index_after,
             publish=lambda shard: self._folder.write_current(index_space, shard),
         )
+        self._closing, self._closed = threading.Lock(), False
         self._rebuilder.look()
 
     @property
@@ -89,7 +91,7 @@ class EdgeStore:
         for ids in Pace(32).slices(list(latest)):
             with self._slot.writing() as writer:
                 for id in _present(writer.handle, ids):
-                    operation = edge.UpdateOperation.overwrite_payload([id], payload.to_payload(*latest[id]))
+                    operation = edge.UpdateOperation.overwrite_payload([id], _edge_payload(*latest[id]))
                     writer.update(operation, [id])
                     self._folder.writes.add()
                     rewritten += 1
@@ -240,6 +242,10 @@ class EdgeStore:
                 remove_tree(build)
 
     def close(self) -> None:
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
         # The children first: the rebuilder may be waiting for one.
         self._children.close()
         self._rebuilder.close()
@@ -307,9 +313,7 @@ class EdgeStore:
         wanted = [point_id(id) for id in dict.fromkeys(ids)]
         for start in range(0, len(wanted), READ_SLICE):
             with self._slot.reading() as live:
-                yield from live.shard.retrieve(
-                    [*wanted[start : start + READ_SLICE]], with_payload, with_vectors
-                )
+                yield from live.shard.retrieve([*wanted[start : start + READ_SLICE]], with_payload, with_vectors)
 
     def _query(self, live: Handle, requests: list[Any]) -> Iterator[Any]:
         for taken in self._query_pace.slices(requests):
@@ -319,8 +323,13 @@ class EdgeStore:
 
 
 def _edge_point(point: Point, vector: Vector) -> "edge.Point":
-    told = payload.to_payload(point.passage, point.content_hash)
+    told = _edge_payload(point.passage, point.content_hash)
     return edge.Point(point_id(point.passage.id), {DENSE: vector.tolist()}, told)
+
+
+def _edge_payload(passage: Passage, content_hash: str) -> dict[str, Any]:
+    told = payload.to_payload(passage, content_hash)
+    return {**told, payload.OURS: {**told[payload.OURS], **edge_booleans.marks(passage.metadata)}}
 
 
 def _present(handle: Handle, ids: Sequence[UUID]) -> list[UUID]:

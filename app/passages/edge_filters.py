@@ -9,6 +9,7 @@ import qdrant_edge as edge
 from qdrant_client import models
 
 from app.errors import InvalidField, UnsupportedFilter
+from app.passages import edge_booleans
 
 
 def to_edge(parsed: models.Filter | None) -> "edge.Filter | None":
@@ -61,14 +62,15 @@ def _condition(one: models.Condition) -> Any:
 
 
 def _field(one: models.FieldCondition) -> "edge.FieldCondition":
+    if isinstance(one.match, models.MatchValue) and isinstance(one.match.value, bool):
+        key, path = edge_booleans.condition(one.key, one.match.value)
+        return edge.FieldCondition(key, match=edge.MatchValue(path))
     return edge.FieldCondition(
         one.key,
         match=_maybe(one.match, _match),
         range=_maybe(one.range, _range),
         geo_bounding_box=_maybe(one.geo_bounding_box, _box),
-        geo_radius=_maybe(
-            one.geo_radius, lambda circle: edge.GeoRadius(_point(circle.center), circle.radius)
-        ),
+        geo_radius=_maybe(one.geo_radius, lambda circle: edge.GeoRadius(_point(circle.center), circle.radius)),
         geo_polygon=_maybe(one.geo_polygon, _polygon),
         values_count=_maybe(one.values_count, lambda counted: edge.ValuesCount(**counted.model_dump())),
         is_empty=one.is_empty,

@@ -39,9 +39,7 @@ class Flusher:
             self._changed.wait_for(lambda: self._tried >= ticket or not self._thread.is_alive())
             self._waiting -= 1
             if self._synced < ticket:
-                raise Unavailable(
-                    f"The passages are written but not yet safe from power loss: {self._problem}."
-                )
+                raise Unavailable(f"The passages are written but not yet safe from power loss: {self._problem}.")
 
     def close(self) -> None:
         """Syncs what is left."""

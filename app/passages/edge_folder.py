@@ -41,9 +41,7 @@ class EdgeFolder:
         path = self.root / "CURRENT"
         if not path.exists():
             if any(self.root.glob("shard-*")):
-                raise Unavailable(
-                    f"{self.root} holds shards but no CURRENT file; restore it, or move them away."
-                )
+                raise Unavailable(f"{self.root} holds shards but no CURRENT file; restore it, or move them away.")
             return None
         record: dict[str, Any] = orjson.loads(path.read_bytes())
         if record["format"] != FORMAT:

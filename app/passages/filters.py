@@ -69,9 +69,7 @@ class _Reader:
             raise InvalidField(_short(at), f"is nested deeper than {MAX_DEPTH} levels.")
         _require_keys(obj, {*_CLAUSES, "min_should"}, at)
         clauses: dict[str, Any] = {
-            name: self.clause(obj[name], f"{at}.{name}", prefix)
-            for name in _CLAUSES
-            if obj.get(name) is not None
+            name: self.clause(obj[name], f"{at}.{name}", prefix) for name in _CLAUSES if obj.get(name) is not None
         }
         if obj.get("min_should") is not None:
             clauses["min_should"] = self.min_should(obj["min_should"], f"{at}.min_should", prefix)
@@ -109,9 +107,7 @@ class _Reader:
         _require_keys(obj, set(models.FieldCondition.model_fields), at)
         given = {name: value for name, value in obj.items() if name != "key" and value is not None}
         if not given:
-            raise InvalidField(
-                at, "has a key but nothing to compare it with; add match, range or another test."
-            )
+            raise InvalidField(at, "has a key but nothing to compare it with; add match, range or another test.")
         tests = {name: _test(name, value, f"{at}.{name}") for name, value in given.items()}
         return models.FieldCondition(key=_key(obj["key"], f"{at}.key", prefix), **tests)
 
@@ -181,9 +177,7 @@ def _payload_field(obj: Mapping[str, Any], name: str, at: str, prefix: str) -> m
 
 def _key(key: Any, at: str, prefix: str) -> str:
     if not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise InvalidField(
-            at, f'{key!r} is no path into the metadata, such as lang, source.url, tags[] or "a b".'
-        )
+        raise InvalidField(at, f'{key!r} is no path into the metadata, such as lang, source.url, tags[] or "a b".')
     return prefix + key
 
 

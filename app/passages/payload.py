@@ -54,9 +54,7 @@ def to_payload(passage: Passage, content_hash: str) -> dict[str, Any]:
 
 def to_passage(payload: Any) -> Passage:
     ours = payload[OURS]
-    return Passage(
-        id=ours["id"], text=ours["text"], title=ours["title"], metadata=payload.get(METADATA) or {}
-    )
+    return Passage(id=ours["id"], text=ours["text"], title=ours["title"], metadata=payload.get(METADATA) or {})
 
 
 def to_stored(payload: Any, vectors: Any) -> StoredPassage:
@@ -92,9 +90,7 @@ def in_order(stored: Iterable[StoredPassage], ids: Sequence[str]) -> list[Stored
 
 def last_of_each(points: Sequence[Point], dimension: int) -> list[tuple[Point, Vector]]:
     """The points to write with their checked vectors; of a repeated id the last. Raises InvalidField."""
-    checked = (
-        (p, checked_vector(p.vector, dimension, f"vector of passage {p.passage.id!r}")) for p in points
-    )
+    checked = ((p, checked_vector(p.vector, dimension, f"vector of passage {p.passage.id!r}")) for p in points)
     return list({p.passage.id: (p, vector) for p, vector in checked}.values())
 
 

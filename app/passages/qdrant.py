@@ -6,6 +6,7 @@ The index space lies in the collection's metadata, which Qdrant keeps since 1.16
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,7 +56,7 @@ class QdrantStore:
         self._space = index_space
         self._local = isinstance(client._client, QdrantLocal)
         # The local mode is plain Python data that threads would tear; a server needs no lock of ours.
-        self._one_at_a_time = threading.Lock() if self._local else None
+        self._one_at_a_time = threading.Lock() if self._local else nullcontext()
         self._writes = time.time_ns() // 1_000_000
         self._counting = threading.Lock()
         self._closed = False
@@ -69,26 +70,22 @@ class QdrantStore:
 
     def upsert(self, points: Sequence[Point], *, durable: bool = False) -> None:  # noqa: ARG002 - the port's
         """The server logs every write before it answers; `durable` adds nothing."""
-        made = [
-            _to_point(point, vector) for point, vector in payload.last_of_each(points, self._space.dimension)
-        ]
+        made = [_to_point(point, vector) for point, vector in payload.last_of_each(points, self._space.dimension)]
         for taken in _slices(made, WRITE_SLICE):
-            self._write(lambda c, name, taken=taken: c.upsert(name, taken, wait=True))
+            self._write(self._client.upsert, taken)
 
     def set_metadata(self, items: Sequence[tuple[Passage, str]]) -> int:
         latest = {passage.id: (passage, content_hash) for passage, content_hash in items}
         present = self._present(list(latest))
         for taken in _slices(present, WRITE_SLICE):
             operations = [_overwrite(id, payload.to_payload(*latest[id])) for id in taken]
-            self._write(lambda c, name, ops=operations: c.batch_update_points(name, ops, wait=True))
+            self._write(self._client.batch_update_points, operations)
         return len(present)
 
     def delete(self, ids: Sequence[str], *, durable: bool = False) -> int:  # noqa: ARG002 - the port's
         present = self._present(list(dict.fromkeys(ids)))
         for taken in _slices([str(point_id(id)) for id in present], WRITE_SLICE):
-            self._write(
-                lambda c, name, taken=taken: c.delete(name, models.PointIdsList(points=taken), wait=True)
-            )
+            self._write(self._client.delete, models.PointIdsList(points=[*taken]))
         return len(present)
 
     def delete_by_filter(self, filter: models.Filter) -> int:
@@ -120,14 +117,12 @@ class QdrantStore:
     ) -> tuple[list[StoredPassage], str | None]:
         at = payload.to_cursor(cursor)
         records, following = self._call(
-            lambda c, name: c.scroll(
-                name,
-                scroll_filter=filter,
-                limit=limit,
-                offset=None if at is None else str(at),
-                with_payload=True,
-                with_vectors=with_vectors,
-            )
+            self._client.scroll,
+            scroll_filter=filter,
+            limit=limit,
+            offset=None if at is None else str(at),
+            with_payload=True,
+            with_vectors=with_vectors,
         )
         found = [payload.to_stored(one.payload, one.vector) for one in records]
         return found, None if following is None else str(following)
@@ -165,12 +160,14 @@ class QdrantStore:
         exact: bool = False,
         with_vectors: bool = False,
     ) -> list[list[Hit]]:
+        # The local mode is always exact and warns of being told so.
+        params = None if self._local else models.SearchParams(exact=exact)
         requests = [
             models.QueryRequest(
                 query=payload.checked_vector(vector, self._space.dimension).tolist(),
                 using=DENSE,
                 filter=filter,
-                params=models.SearchParams(exact=exact),
+                params=params,
                 score_threshold=score_threshold,
                 limit=limit,
                 offset=offset,
@@ -179,14 +176,14 @@ class QdrantStore:
             )
             for vector in vectors
         ]
-        answers = self._call(lambda c, name: c.query_batch_points(name, requests)) if requests else []
+        answers = self._call(self._client.query_batch_points, requests) if requests else []
         return [[_hit(one) for one in answer.points] for answer in answers]
 
     def count(self, filter: models.Filter | None = None) -> int:
-        return self._call(lambda c, name: c.count(name, count_filter=filter, exact=True)).count
+        return self._call(self._client.count, count_filter=filter, exact=True).count
 
     def info(self) -> StoreInfo:
-        told = self._call(lambda c, name: c.get_collection(name))
+        told = self._call(self._client.get_collection)
         return StoreInfo(
             passages=self.count(),
             indexed=told.indexed_vectors_count or 0,
@@ -198,7 +195,7 @@ class QdrantStore:
     # The whole
 
     def export(self, folder: Path) -> None:
-        """Reads the live collection: a passage written meanwhile may be in or not; `writes` is older."""
+        """Reads the live collection: one written meanwhile may be in or not; `writes` is older."""
         if not is_complete(folder):
             write_export(folder, self._pages(), self._space, self._writes)
 
@@ -207,16 +204,12 @@ class QdrantStore:
         self._client.close()
 
     def _open(self, indexed_fields: Sequence[str]) -> None:
-        if not self._call(lambda c, name: c.collection_exists(name)):
+        if not self._call(self._client.collection_exists):
             self._create()
         self._require_index_space()
         # The local mode has no payload indexes and would warn of it.
         for key in () if self._local else indexed_fields:
-            self._call(
-                lambda c, name, key=key: c.create_payload_index(
-                    name, f"{METADATA}.{key}", models.PayloadSchemaType.KEYWORD, wait=True
-                )
-            )
+            self._call(self._client.create_payload_index, f"{METADATA}.{key}", models.PayloadSchemaType.KEYWORD)
 
     def _create(self) -> None:
         # Qdrant's Cosine normalises every vector again; Dot gives back what was given.
@@ -224,13 +217,13 @@ class QdrantStore:
         distance = models.Distance.DOT if dot else models.Distance.COSINE
         vectors = {DENSE: models.VectorParams(size=self._space.dimension, distance=distance)}
         metadata = {INDEX_SPACE: self._space.to_dict()}
-        self._call(lambda c, name: c.create_collection(name, vectors_config=vectors, metadata=metadata))
+        self._call(self._client.create_collection, vectors_config=vectors, metadata=metadata)
 
     def _require_index_space(self) -> None:
-        metadata = self._call(lambda c, name: c.get_collection(name)).config.metadata or {}
+        metadata = self._call(self._client.get_collection).config.metadata or {}
         if INDEX_SPACE not in metadata:
             raise Unavailable(
-                f"The Qdrant collection {self._collection!r} does not say which index space its vectors are of: "
+                f"The Qdrant collection {self._collection!r} does not say which index space it is of: "
                 "it was made by something else, or by a server older than 1.16. "
                 "Name another collection (ADIABAT_COLLECTION), or update the server."
             )
@@ -250,25 +243,20 @@ class QdrantStore:
     def _retrieve(self, ids: Sequence[str], with_payload: Any, with_vectors: bool) -> Iterator[Any]:
         wanted = [str(point_id(id)) for id in dict.fromkeys(ids)]
         for taken in _slices(wanted, READ_SLICE):
-            yield from self._call(
-                lambda c, name, taken=taken: c.retrieve(
-                    name, taken, with_payload=with_payload, with_vectors=with_vectors
-                )
-            )
+            yield from self._call(self._client.retrieve, taken, with_payload=with_payload, with_vectors=with_vectors)
 
-    def _write(self, call: Callable[[QdrantClient, str], Any]) -> None:
-        self._call(call)
+    def _write(self, method: Callable[..., Any], change: Any) -> None:
+        self._call(method, change, wait=True)
         with self._counting:
             self._writes += 1
 
-    def _call(self, call: Callable[[QdrantClient, str], Result]) -> Result:
+    def _call(self, method: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+        """`method` of the client, on our collection, with what it raises in our words."""
         if self._closed:
             raise Unavailable("The passage store is closed.")
         try:
-            if self._one_at_a_time is None:
-                return call(self._client, self._collection)
             with self._one_at_a_time:
-                return call(self._client, self._collection)
+                return method(self._collection, *arguments, **options)
         except ResponseHandlingException as error:
             raise Unavailable(f"The Qdrant server does not answer ({error.source}).") from error
         except UnexpectedResponse as error:
