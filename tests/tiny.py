@@ -31,12 +31,69 @@ Family = Literal["bert", "distilbert", "xlm-roberta", "mpnet", "modernbert"]
 PoolingMode = Literal["mean", "cls", "max", "lasttoken"]
 FAMILIES: tuple[Family, ...] = ("bert", "distilbert", "xlm-roberta", "mpnet", "modernbert")
 
-_WORDS = """what is the a of in to and how does do can my for with symptom heart valve pump leak pressure treatment
-water engine filter oil repair cost doctor pain sleep light fire night was ist der die das und wie funktioniert
-el la los que cómo qué es une le les est comment bệnh là gì như thế nào""".split()
-_LETTERS = (
-    string.ascii_lowercase + string.digits + string.punctuation + "äöüßéèñáíóúçđệìưế天地水火心病的是什么如何"
-)
+_WORDS = [
+    "what",
+    "is",
+    "the",
+    "a",
+    "of",
+    "in",
+    "to",
+    "and",
+    "how",
+    "does",
+    "do",
+    "can",
+    "my",
+    "for",
+    "with",
+    "symptom",
+    "heart",
+    "valve",
+    "pump",
+    "leak",
+    "pressure",
+    "treatment",
+    "water",
+    "engine",
+    "filter",
+    "oil",
+    "repair",
+    "cost",
+    "doctor",
+    "pain",
+    "sleep",
+    "light",
+    "fire",
+    "night",
+    "was",
+    "ist",
+    "der",
+    "die",
+    "das",
+    "und",
+    "wie",
+    "funktioniert",
+    "el",
+    "la",
+    "los",
+    "que",
+    "cómo",
+    "qué",
+    "es",
+    "une",
+    "le",
+    "les",
+    "est",
+    "comment",
+    "bệnh",
+    "là",
+    "gì",
+    "như",
+    "thế",
+    "nào",
+]
+_LETTERS = string.ascii_lowercase + string.digits + string.punctuation + "äöüßéèñáíóúçđệìưế天地水火心病的是什么如何"
 _BERT_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _ROBERTA_SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
@@ -73,9 +130,7 @@ def build_tiny(
             chain.append(Dense(hidden, dense))
         if normalize:
             chain.append(Normalize())
-    SentenceTransformer(modules=chain, device="cpu", prompts=prompts).save(
-        str(folder), create_model_card=False
-    )
+    SentenceTransformer(modules=chain, device="cpu", prompts=prompts).save(str(folder), create_model_card=False)
     for file in plain.iterdir():
         file.unlink()
     plain.rmdir()
@@ -97,9 +152,7 @@ def _model(family: Family, tokenizer: PreTrainedTokenizerFast, hidden: int, laye
     if family == "mpnet":
         return MPNetModel(MPNetConfig(**shape))
     marks = {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
-    return ModernBertModel(
-        ModernBertConfig(local_attention=8, global_attn_every_n_layers=2, **shape, **marks)
-    )
+    return ModernBertModel(ModernBertConfig(local_attention=8, global_attn_every_n_layers=2, **shape, **marks))
 
 
 def _tokenizer(family: Family) -> PreTrainedTokenizerFast:

@@ -1,0 +1,81 @@
+"""An exported graph on disk: `graph.onnx` without weights, and `map.json`, which says where each one goes.
+
+The graph is the same for all encoders of an architecture. Its initialisers point into a file `weights.bin`,
+which is written here for each encoder, with numpy alone.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.encoders.chain import read_json
+from app.encoders.tensors import raw_bytes
+from app.errors import EncoderBroken
+
+GRAPH = "graph.onnx"
+MAP = "map.json"
+WEIGHTS = "weights.bin"
+ALIGNMENT = 4096  # a page, so that the runtime may map the file
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """Where a parameter goes. `table` marks the token embeddings: never in the file, shared in memory instead."""
+
+    name: str
+    initializer: str
+    transpose: bool
+    offset: int
+    nbytes: int
+    table: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphMap:
+    key: str
+    inputs: tuple[str, ...]
+    placements: tuple[Placement, ...]
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @staticmethod
+    def read(path: Path) -> "GraphMap":
+        said = read_json(path)
+        try:
+            placements = tuple(Placement(**each) for each in said["placements"])
+            return GraphMap(key=said["key"], inputs=tuple(said["inputs"]), placements=placements)
+        except (KeyError, TypeError) as error:
+            raise EncoderBroken(f"{path} is damaged ({error}); remove its folder and it is made again.") from error
+
+    @property
+    def weights_bytes(self) -> int:
+        return max((place.offset + place.nbytes for place in self.placements if not place.table), default=0)
+
+
+def write_weights(graph: GraphMap, tensor: Callable[[str], NDArray[np.float32]], folder: Path) -> Path:
+    """Write `folder/weights.bin`, unless it is there; it appears whole or not at all. Returns its path."""
+    path = folder / WEIGHTS
+    if path.exists() and path.stat().st_size == graph.weights_bytes:
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    half = folder / f".{WEIGHTS}-{uuid.uuid4().hex}"
+    try:
+        with half.open("wb") as file:
+            for place in sorted(graph.placements, key=lambda place: place.offset):
+                if not place.table:
+                    file.seek(place.offset)
+                    array = tensor(place.name)
+                    file.write(raw_bytes(array.T if place.transpose else array))
+            file.flush()
+            os.fsync(file.fileno())
+        half.rename(path)
+    finally:
+        half.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,70 @@
+"""The ONNX Runtime engine. Imports no torch, transformers or sentence-transformers: the service runs on it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.encoders.digest import weights_digest
+from app.encoders.graph import MAP, GraphMap, write_weights
+from app.encoders.overlay import EncoderFiles
+from app.encoders.packing import BATCH_TOKENS, pack
+from app.encoders.session import OUTPUT, SHARED, SharedTensors, open_session, shared_tables
+from app.encoders.spec import EncoderSpec
+from app.encoders.tokenize import QueryTokenizer
+from app.errors import EncoderBroken
+
+
+class OnnxEngine:
+    """`graph` is a folder that `export_graph` made. The weights are written below `weights_dir` at first use.
+
+    The token embeddings are in memory once for all encoders that have the same; the rest is this engine's own.
+    """
+
+    name = "onnx"
+
+    def __init__(
+        self,
+        files: EncoderFiles,
+        spec: EncoderSpec,
+        *,
+        graph: Path,
+        weights_dir: Path,
+        threads: int = 0,
+        shared: SharedTensors = SHARED,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
+        placed = GraphMap.read(graph / MAP)
+        if {place.name for place in placed.placements} != set(files.tensor_names()):
+            raise EncoderBroken("The exported graph was made for an encoder with other parameters.")
+        folder = weights_folder(files, placed, weights_dir)
+        write_weights(placed, files.tensor, folder)
+        tables = {p.name: (files.tensor(p.name), files.tensor_hashes[p.name]) for p in placed.placements if p.table}
+        self._tables = shared_tables(placed, tables, shared)
+        self._session = open_session(graph, folder, self._tables, threads)
+        self._tokenizer = QueryTokenizer(files, spec)
+        self._batch_tokens = batch_tokens
+        self.dimension = spec.dimension
+
+    def embed(self, texts: Sequence[str], prompt: str = "") -> NDArray[np.float32]:
+        """Vectors of `prompt` + each text, shape (n, dim). Raises `BadInput` for text that is no Unicode."""
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        encodings = self._tokenizer.split(texts, prompt)
+        for group in pack([len(encoding) for encoding in encodings], self._batch_tokens):
+            batch = self._tokenizer.pad([encodings[i] for i in group])
+            vectors[group] = self._session.run([OUTPUT], batch)[0]
+        return vectors
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        return self._tokenizer.lengths(texts)
+
+    def close(self) -> None:
+        """Free the weights now; the shared tables go with the last engine that uses them."""
+        del self._session
+        self._tables = {}
+
+
+def weights_folder(files: EncoderFiles, graph: GraphMap, weights_dir: Path) -> Path:
+    """Where the runtime's copy of these weights is kept: by content, so that no other encoder's is ever read."""
+    return weights_dir / f"{graph.key[:16]}-{weights_digest(files)[:32]}"

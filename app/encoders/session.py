@@ -1,0 +1,79 @@
+"""ONNX Runtime sessions over an exported graph, an encoder's own weights and shared token embeddings."""
+
+import hashlib
+import threading
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from app.encoders.graph import GRAPH, GraphMap
+from app.errors import EncoderBroken
+
+OUTPUT = "sentence_vectors"
+_EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+
+
+class SharedTensor:
+    """A tensor that several sessions use; in memory as long as one of them is."""
+
+    __slots__ = ("__weakref__", "array", "value")
+
+    def __init__(self, array: NDArray[np.float32]) -> None:
+        # A copy, not a map of the artifact: a file cut short under a map would kill the process.
+        self.array = np.array(array, dtype=np.float32, order="C")
+        self.value = onnxruntime.OrtValue.ortvalue_from_numpy(self.array)
+
+
+class SharedTensors:
+    """One copy per content in the process, so that encoders over one base hold its table once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: weakref.WeakValueDictionary[str, SharedTensor] = weakref.WeakValueDictionary()
+
+    def get(self, array: NDArray[np.float32], digest: str | None = None) -> SharedTensor:
+        """The shared copy of `array`; `digest` identifies its content, and is computed where not given."""
+        key = f"{digest or hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()} {array.shape}"
+        with self._lock:
+            found = self._known.get(key)
+            if found is None:
+                found = self._known[key] = SharedTensor(array)
+            return found
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+SHARED = SharedTensors()
+
+
+def open_session(
+    folder: Path, weights: Path, tables: dict[str, SharedTensor], threads: int
+) -> onnxruntime.InferenceSession:
+    """A session on `folder`'s graph with the weights in the folder `weights`; `threads` 0 means all cores.
+
+    `tables` maps initialisers to shared tensors; the caller must keep them as long as the session.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry(_EXTERNAL_FOLDER, str(weights))
+    for name, shared in tables.items():
+        options.add_initializer(name, shared.value)
+    try:
+        graph = (folder / GRAPH).read_bytes()
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime raises a dozen unrelated classes
+        raise EncoderBroken(f"ONNX Runtime cannot load the graph in {folder.name} ({error}).") from error
+
+
+def shared_tables(
+    graph: GraphMap, tensors: Mapping[str, tuple[NDArray[np.float32], str | None]], shared: SharedTensors
+) -> dict[str, SharedTensor]:
+    """The shared tensor of each table of the graph, by initialiser. `tensors`: name to (array, digest)."""
+    return {place.initializer: shared.get(*tensors[place.name]) for place in graph.placements if place.table}

@@ -1,0 +1,110 @@
+"""Safetensors files without a framework: strict reading through a memory map, streaming writing.
+
+Reading through the map costs no memory until a tensor is used, and one file mapped by several encoders is in
+memory once. Nothing here knows encoders.
+"""
+
+import json
+import mmap
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from app.errors import EncoderBroken
+
+_DTYPES: dict[str, Any] = {"F32": np.float32, "F16": np.float16, "F64": np.float64, "BF16": np.uint16}
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorEntry:
+    """Where one tensor lies: `offset` and `nbytes` count from the start of the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+
+
+class TensorFile:
+    """One `.safetensors` file. Raises `EncoderBroken` where it is missing, truncated or not what it says."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries = _entries(path)
+        self._map: mmap.mmap | None = None
+
+    def array(self, name: str) -> NDArray[np.float32]:
+        """The tensor as fp32: a read-only view of the file where it is stored so, else a converted copy."""
+        entry = self.entries[name]
+        if entry.dtype not in _DTYPES:
+            raise EncoderBroken(
+                f"{self.path.name}: tensor {name} has type {entry.dtype}; weights must be floating point "
+                "(F32, F16, BF16 or F64). Save the model unquantised."
+            )
+        dtype = np.dtype(_DTYPES[entry.dtype])
+        raw = np.frombuffer(self._mapped(), dtype, entry.nbytes // dtype.itemsize, entry.offset)
+        if entry.dtype == "BF16":  # the upper half of an fp32
+            raw = (raw.astype(np.uint32) << 16).view(np.float32)
+        return np.asarray(raw, dtype=np.float32).reshape(entry.shape)
+
+    def _mapped(self) -> mmap.mmap:
+        if self._map is None:
+            with self.path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._map
+
+
+def _entries(path: Path) -> dict[str, TensorEntry]:
+    try:
+        with safe_open(path, "np"):  # checks header, offsets and length of the file
+            pass
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise EncoderBroken(
+            f"{path.name} cannot be read as safetensors ({error}): the file is damaged or incomplete. Copy it again."
+        ) from error
+    header.pop("__metadata__", None)
+    return {
+        name: TensorEntry(
+            dtype=said["dtype"],
+            shape=tuple(said["shape"]),
+            offset=8 + length + said["data_offsets"][0],
+            nbytes=said["data_offsets"][1] - said["data_offsets"][0],
+        )
+        for name, said in header.items()
+    }
+
+
+def write_tensors(path: Path, tensors: Iterable[tuple[str, NDArray[np.float32]]]) -> int:
+    """Write fp32 tensors in the order of their names and sync. Returns the file's size in bytes."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    listed = sorted(tensors, key=lambda pair: pair[0])
+    for name, array in listed:
+        span = [end, end + array.nbytes]
+        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": span}
+        end += array.nbytes
+    said = json.dumps(header, separators=(",", ":")).encode()
+    said += b" " * (-(len(said) + 8) % _ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(len(said).to_bytes(8, "little"))
+        file.write(said)
+        for _, array in listed:
+            file.write(raw_bytes(array))
+        file.flush()
+        os.fsync(file.fileno())
+    return path.stat().st_size
+
+
+def raw_bytes(array: NDArray[np.float32]) -> memoryview:
+    """The array's bytes in C order, without a copy where it lies so."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

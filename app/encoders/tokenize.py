@@ -1,0 +1,86 @@
+"""Texts to token ids, as sentence-transformers does it, without transformers.
+
+A `tokenizer.json` may carry a truncation and a padding of its own (the packaged MiniLM: 128 tokens, always); both
+are put aside. The length is the encoder's maximum, padding is to the longest of the batch.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer, normalizers
+
+from app.encoders.overlay import EncoderFiles
+from app.encoders.spec import EncoderSpec
+from app.errors import BadInput, EncoderBroken, SourceRefused
+
+Batch = dict[str, NDArray[np.int64]]
+
+
+def read_tokenizer(files: EncoderFiles, spec: EncoderSpec) -> Tokenizer:
+    """The tokenizer without truncation or padding. Raises `SourceRefused` or `EncoderBroken`."""
+    path = files.path(str(files.transformer / "tokenizer.json"))
+    if not path.exists():
+        raise SourceRefused(
+            "The folder has no tokenizer.json. Save the tokenizer in its fast form "
+            "(AutoTokenizer.from_pretrained(folder).save_pretrained(folder))."
+        )
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more precise
+        raise EncoderBroken(f"tokenizer.json cannot be read ({error}).") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if spec.lower_case and not _lowercases(tokenizer.normalizer):
+        steps = [] if tokenizer.normalizer is None else list(_steps(tokenizer.normalizer))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
+    return tokenizer
+
+
+def _steps(normalizer: normalizers.Normalizer) -> Sequence[normalizers.Normalizer]:
+    if not isinstance(normalizer, normalizers.Sequence):
+        return [normalizer]
+    return [normalizer[i] for i in range(len(normalizer))]
+
+
+def _lowercases(normalizer: normalizers.Normalizer | None) -> bool:
+    return normalizer is not None and any(isinstance(step, normalizers.Lowercase) for step in _steps(normalizer))
+
+
+class QueryTokenizer:
+    """Thread-safe: nothing changes after the constructor."""
+
+    def __init__(self, files: EncoderFiles, spec: EncoderSpec) -> None:
+        self._spec = spec
+        self._tokenizer = read_tokenizer(files, spec)
+        self._tokenizer.enable_truncation(spec.max_length, direction=spec.truncation_side)
+
+    def split(self, texts: Sequence[str], prompt: str = "") -> list[Encoding]:
+        """One encoding per text, prompt first, special tokens added, cut to the maximum length."""
+        try:
+            return list(self._tokenizer.encode_batch_fast([prompt + text for text in texts]))
+        except (TypeError, UnicodeEncodeError) as error:
+            raise BadInput("A text is not valid Unicode: it holds half of a surrogate pair.") from error
+
+    def lengths(self, texts: Sequence[str], prompt: str = "") -> list[int]:
+        """Tokens per text, as the encoder will see it."""
+        return [len(encoding) for encoding in self.split(texts, prompt)]
+
+    def encode(self, texts: Sequence[str], prompt: str = "") -> Batch:
+        """Padded int64 arrays of shape (batch, longest text) by graph input."""
+        return self.pad(self.split(texts, prompt))
+
+    def pad(self, encodings: Sequence[Encoding]) -> Batch:
+        """As `encode`, from encodings that `split` made."""
+        shape = len(encodings), max((len(encoding) for encoding in encodings), default=0)
+        ids = np.full(shape, self._spec.pad_token_id, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        types = np.zeros(shape, dtype=np.int64)
+        for row, encoding in enumerate(encodings):
+            length = len(encoding)
+            here = slice(shape[1] - length, None) if self._spec.padding_side == "left" else slice(length)
+            ids[row, here] = encoding.ids
+            mask[row, here] = 1
+            types[row, here] = encoding.type_ids
+        batch = {"input_ids": ids, "attention_mask": mask}
+        return batch | {"token_type_ids": types} if self._spec.token_types else batch
