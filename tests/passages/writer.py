@@ -1,0 +1,32 @@
+"""A process that is killed by `test_edge.py`: writes passages without end and prints each id once it is acknowledged.
+
+python -m tests.passages.writer FOLDER INDEX_AFTER
+"""
+
+import itertools
+import sys
+from pathlib import Path
+
+from app.passages import Passage, Point
+from app.passages.edge import EdgeStore
+from tests.passages.conftest import DIM, SPACE, unit_vectors
+
+BATCH = 50
+
+
+def main() -> None:
+    store = EdgeStore(Path(sys.argv[1]), SPACE, index_after=int(sys.argv[2]))
+    vectors = unit_vectors(1_000, DIM)
+    for start in itertools.count(0, BATCH):
+        batch = [
+            Point(passage=Passage(id=f"w{i}", text=f"t{i}"), content_hash=str(i), vector=vectors[i % 1_000])
+            for i in range(start, start + BATCH)
+        ]
+        store.upsert(batch)
+        if start >= 4 * BATCH:
+            store.delete([f"w{start - 4 * BATCH}"])
+        print(start, int(store.info().indexing), flush=True)
+
+
+if __name__ == "__main__":
+    main()
