@@ -158,11 +158,11 @@ class ShardSlot:
 
         `publish` runs when `fresh` has every write, on disk, and no writer can add another.
         """
-        while len(touched := self._take_touched()) > TAIL:
+        while touched := self._take_touched(more_than=TAIL):
             self._carry(fresh, touched)
             sync_log(fresh.folder)
         with self._write_lock:
-            self._carry(fresh, [*touched, *(self._touched or ())])
+            self._carry(fresh, list(self._touched or ()))
             sync_log(fresh.folder)
             publish()
             with self._leases:
@@ -183,9 +183,11 @@ class ShardSlot:
             raise Unavailable("The passage store is closed.")
         return self._current
 
-    def _take_touched(self) -> list[UUID]:
+    def _take_touched(self, more_than: int) -> list[UUID]:
         with self._write_lock:
-            taken, self._touched = list(self._touched or ()), set()
+            if self._touched is None or len(self._touched) <= more_than:
+                return []
+            taken, self._touched = list(self._touched), set()
         return taken
 
     def _carry(self, fresh: Handle, ids: list[UUID]) -> None:
