@@ -1,0 +1,143 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.encoders.files import EncoderFiles, write_delta, write_full
+from app.encoders.session import SHARED
+from app.encoders.spec import read_spec
+from app.encoders.tensors import write_tensors
+from app.encoders.torch_engine import TorchEngine
+from tests.encoders.conftest import TEXTS, Caches, reference
+from tests.tiny import FAMILIES, Family, PoolingMode
+
+POOLINGS: tuple[PoolingMode, ...] = ("mean", "cls", "max", "lasttoken")
+PROMPTS = {"query": "query: ", "document": "passage: "}
+
+
+def test_minilm_equals_sentence_transformers_in_languages_lengths_and_mixed_batches(
+    minilm: EncoderFiles, caches: Caches
+) -> None:
+    engine, model = caches.engine(minilm), reference(minilm.own)
+    together = engine.embed(TEXTS)
+    np.testing.assert_allclose(together, model.encode(list(TEXTS)), atol=1e-5)
+    alone = np.concatenate([engine.embed([text]) for text in TEXTS])
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+    assert engine.embed([]).shape == (0, 384)
+
+
+# One graph a family and one a pooling in the quick run; the slow one has every pair.
+QUICK = {("bert", "max"), ("xlm-roberta", "mean"), ("mpnet", "cls"), ("modernbert", "lasttoken")}
+
+
+@pytest.mark.parametrize(
+    ("family", "pooling"),
+    [
+        pytest.param(family, pooling, marks=() if (family, pooling) in QUICK else pytest.mark.slow)
+        for family in FAMILIES
+        for pooling in POOLINGS
+    ],
+)
+def test_every_family_and_pooling_equals_sentence_transformers_with_prompts(
+    family: Family, pooling: PoolingMode, build: Callable[..., EncoderFiles], caches: Caches
+) -> None:
+    dense = 24 if family == "mpnet" else None
+    files = build(family=family, pooling=pooling, dense=dense, normalize=pooling != "max", prompts=PROMPTS)
+    engine, model, spec = caches.engine(files), reference(files.own), read_spec(files)
+    queries, passages = engine.embed(TEXTS, spec.query_prompt), engine.embed(TEXTS, spec.passage_prompt)
+    scale = float(np.abs(queries).max())
+    np.testing.assert_allclose(queries, model.encode_query(list(TEXTS)), atol=1e-5 * max(1.0, scale))
+    np.testing.assert_allclose(passages, model.encode_document(list(TEXTS)), atol=1e-5 * max(1.0, scale))
+    assert np.abs(queries - passages).max() > 1e-3
+
+
+def test_left_padding_is_honoured(build: Callable[..., EncoderFiles], caches: Caches) -> None:
+    files = build(pooling="max", normalize=False)
+    config = files.own / "tokenizer_config.json"
+    config.write_text(config.read_text().replace("{", '{"padding_side": "left",', 1))
+    assert read_spec(files).padding_side == "left"
+    expected = reference(files.own).encode(list(TEXTS), batch_size=len(TEXTS))
+    session = caches.engine(files)
+    batch = session._tokenizer.encode(TEXTS)
+    assert batch["attention_mask"][1, 0] == 0
+    np.testing.assert_allclose(session._session.run(None, batch)[0], expected, atol=2e-5)
+
+
+def test_one_graph_serves_other_weights_whichever_tensors_changed(
+    tiny: EncoderFiles, copied: Path, caches: Caches
+) -> None:
+    caches.engine(tiny)
+    graphs = sorted(caches.graphs.iterdir())
+    random = np.random.default_rng(7)
+    tensors = {name: random.normal(0, 0.3, tiny.shape(name)).astype(np.float32) for name in tiny.all_names()}
+    write_tensors(copied / "model.safetensors", ((name[1:], array) for name, array in tensors.items()))
+    changed = caches.engine(EncoderFiles(copied))
+    vectors = changed.embed(TEXTS)
+    np.testing.assert_allclose(vectors, reference(copied).encode(list(TEXTS)), atol=1e-5)
+    assert np.abs(vectors - caches.engine(tiny).embed(TEXTS)).max() > 0.1
+    assert sorted(caches.graphs.iterdir()) == graphs
+
+
+def test_a_delta_shares_the_table_of_its_base_and_frees_it_last(
+    tiny: EncoderFiles, copied: Path, caches: Caches, tmp_path: Path
+) -> None:
+    tensors = {name[1:]: np.array(tiny.tensor(name)) for name in tiny.all_names()}
+    tensors["encoder.layer.0.output.dense.weight"] += 0.5
+    write_tensors(copied / "model.safetensors", tensors.items())
+    write_delta(tiny, EncoderFiles(copied), tmp_path / "delta")
+    before = len(SHARED)
+    delta = EncoderFiles(tmp_path / "delta", tiny)
+    base_engine, engine = caches.engine(tiny), caches.engine(delta)
+    shared = next(iter(engine._tables.values()))
+    assert [*base_engine._tables.values()] == [shared]
+    np.testing.assert_allclose(engine.embed(TEXTS), reference(copied).encode(list(TEXTS)), atol=1e-5)
+    del shared
+    base_engine.close()
+    assert np.isfinite(engine.embed(["still here"])).all()
+    engine.close()
+    assert len(SHARED) == before
+
+
+def test_the_torch_engine_gives_the_same_vectors_for_a_delta(
+    tiny: EncoderFiles, copied: Path, caches: Caches, tmp_path: Path
+) -> None:
+    write_delta(tiny, EncoderFiles(copied), tmp_path / "delta")
+    files = EncoderFiles(tmp_path / "delta", tiny)
+    torch_engine = TorchEngine(files, read_spec(files))
+    np.testing.assert_allclose(
+        torch_engine.embed(TEXTS, "query: "), caches.engine(files).embed(TEXTS, "query: "), atol=1e-5
+    )
+    assert torch_engine.lengths(TEXTS) == caches.engine(files).lengths(TEXTS)
+    assert torch_engine.embed([]).shape == (0, 32)
+
+
+def test_the_serving_process_imports_neither_torch_nor_transformers(minilm: EncoderFiles, caches: Caches) -> None:
+    caches.engine(minilm)
+    script = f"""
+import sys
+from pathlib import Path
+from app.encoders.dispatch import Dispatcher
+from app.encoders.engine import load_engine
+from app.encoders.files import EncoderFiles
+from app.encoders.spec import read_spec
+import app.encoders.onnx_engine
+files = EncoderFiles(Path({str(minilm.own)!r}))
+engine = load_engine(files, read_spec(files), kind="onnx", threads=1,
+                     graphs_dir=Path({str(caches.graphs)!r}), weights_dir=Path({str(caches.weights)!r}))
+print(Dispatcher(engine, max_waiting=8).submit(["hello"]).result().shape)
+print(sorted({{"torch", "transformers", "sentence_transformers", "onnx"}} & set(sys.modules)))
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert said.stdout.split("\n")[:2] == ["(1, 384)", "[]"]
+
+
+def test_a_full_copy_of_a_delta_loads_in_sentence_transformers(
+    tiny: EncoderFiles, copied: Path, tmp_path: Path
+) -> None:
+    write_delta(tiny, EncoderFiles(copied), tmp_path / "delta")
+    write_full(EncoderFiles(tmp_path / "delta", tiny), tmp_path / "full")
+    expected = reference(tiny.own).encode(list(TEXTS))
+    np.testing.assert_array_equal(reference(tmp_path / "full").encode(list(TEXTS)), expected)
