@@ -64,9 +64,7 @@ class Recipe(BaseModel):
         description="Further parameters to keep still, as shell patterns over their names, for example "
         "'*.output.dense.weight'. The embedding block is frozen always: it holds the other languages' words.",
     )
-    warmup: float = Field(
-        0.1, ge=0, le=1, description="Share of the steps over which the rate rises from zero."
-    )
+    warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps over which the rate rises from zero.")
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="How the rate falls after the warm-up; constant does not."
     )
@@ -88,3 +86,16 @@ class Recipe(BaseModel):
         description="The share of the step that is kept: theta = base + soften (tuned - base). 1 keeps all.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Order of the batches and choice of the negatives.")
+
+
+class Gate(BaseModel):
+    """What a tuned encoder must show before it may become active."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_gain: float = Field(
+        0.0, ge=-1, le=1, allow_inf_nan=False, description="Least gain of dev MRR@10; it must exceed this."
+    )
+    max_guard_loss: float = Field(
+        0.01, ge=0, le=1, allow_inf_nan=False, description="Most that any guard's MRR@10 may fall."
+    )

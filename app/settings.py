@@ -62,6 +62,10 @@ class Settings(BaseSettings):
     def jobs_dir(self) -> Path:
         return self.data_dir / "jobs"
 
+    def training_set_dir(self, job_id: str) -> Path:
+        """Where the service leaves a job's training set for the trainer."""
+        return self.jobs_dir / job_id / "training-set"
+
     @property
     def passages_dir(self) -> Path:
         return self.data_dir / "passages"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 ShouldStop = Callable[[], bool]
 
 
-class Stopped(Exception):  # noqa: N818 - an outcome, not an error
+class Stopped(Exception):
     """Somebody asked for the work to end; nothing it was making is kept."""
 
 

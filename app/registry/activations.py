@@ -10,7 +10,7 @@ from app.errors import Conflict, StaleGeneration
 from app.registry.database import Database
 from app.registry.tables import activations, encoders
 
-Reason = Literal["start", "activate", "rollback", "job"]
+Reason = Literal["start", "activate", "rollback", "job", "fallback"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

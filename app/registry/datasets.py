@@ -42,6 +42,5 @@ class Datasets:
     def all(self) -> list[DatasetRecord]:
         with self._database.read() as connection:
             return [
-                DatasetRecord(**row._asdict())
-                for row in connection.execute(select(datasets).order_by(datasets.c.name))
+                DatasetRecord(**row._asdict()) for row in connection.execute(select(datasets).order_by(datasets.c.name))
             ]

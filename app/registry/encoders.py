@@ -79,16 +79,12 @@ class Encoders:
             existing = _alive(connection, encoders.c.name == new.name, encoders.c.digest == new.digest)
             if existing:
                 return existing[-1], False
-            newest = connection.scalar(
-                select(func.max(encoders.c.version)).where(encoders.c.name == new.name)
-            )
+            newest = connection.scalar(select(func.max(encoders.c.version)).where(encoders.c.name == new.name))
             version = (newest or 0) + 1
             place(f"{new.name}@{version}")
             values = {field: getattr(new, field) for field in NewEncoder.__slots__}
             row = connection.execute(
-                insert(encoders)
-                .values(**values, version=version, created_at=time.time())
-                .returning(*encoders.c)
+                insert(encoders).values(**values, version=version, created_at=time.time()).returning(*encoders.c)
             ).one()
             return _record(row), True
 
@@ -100,9 +96,7 @@ class Encoders:
                     select(encoders).where(encoders.c.name == name, encoders.c.version == version)
                 ).one_or_none()
                 if row is None:
-                    raise EncoderNotFound(
-                        f"No encoder {name}@{version} is registered; GET /encoders lists them."
-                    )
+                    raise EncoderNotFound(f"No encoder {name}@{version} is registered; GET /encoders lists them.")
                 return _record(row)
             alive = _alive(connection, encoders.c.name == name)
         if not alive:
@@ -145,9 +139,7 @@ def parse_key(key: str) -> tuple[str, int | None]:
     if not separator:
         return key, None
     if not version.isdecimal():
-        raise EncoderNotFound(
-            f"{key!r} is not an encoder: write 'name' or 'name@version' with an integer version."
-        )
+        raise EncoderNotFound(f"{key!r} is not an encoder: write 'name' or 'name@version' with an integer version.")
     return name, int(version)
 
 

@@ -108,11 +108,7 @@ class Jobs:
     def with_status(self, *statuses: JobStatus) -> list[JobRecord]:
         """Oldest first."""
         with self._database.read() as connection:
-            query = (
-                select(tuning_jobs)
-                .where(tuning_jobs.c.status.in_(statuses))
-                .order_by(tuning_jobs.c.created_at)
-            )
+            query = select(tuning_jobs).where(tuning_jobs.c.status.in_(statuses)).order_by(tuning_jobs.c.created_at)
             return [_record(row) for row in connection.execute(query)]
 
     def claim(self, worker: str) -> JobRecord | None:
@@ -143,6 +139,11 @@ class Jobs:
             )
             return changed.rowcount == 1
 
+    def settle_activation(self, job_id: str, outcome: str) -> None:
+        """Record that the activation this job asked for was done, or failed: it is tried once."""
+        with self._database.write() as connection:
+            connection.execute(update(tuning_jobs).where(tuning_jobs.c.id == job_id).values(activate=outcome))
+
     def report(self, job_id: str, progress: dict[str, Any]) -> JobStatus:
         """Store progress, refresh the heartbeat, and tell the caller the status (a cancel shows here)."""
         with self._database.write() as connection:
@@ -157,9 +158,7 @@ class Jobs:
     def cancel(self, job_id: str) -> JobRecord:
         """Ask a job to stop: at once where nothing runs, else through `cancelling`. Raises `JobFinished`."""
         waiting = (JobStatus.QUEUED, JobStatus.PREPARED)
-        if not self.move(
-            job_id, JobStatus.CANCELLED, only_from=waiting, reason="cancelled before it started"
-        ) and not (
+        if not self.move(job_id, JobStatus.CANCELLED, only_from=waiting, reason="cancelled before it started") and not (
             self.move(
                 job_id,
                 JobStatus.CANCELLING,

@@ -1,0 +1,125 @@
+"""`/active-encoder`: what `/search` uses, the switch, the way back, the history. ETags name generations."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+
+from app.api.deps import ExpectedGeneration, PartsDep
+from app.api.models import EncoderUsed, Name, Wire
+from app.encoders.switching import Switched
+from app.registry import EncoderRecord
+
+router = APIRouter(prefix="/active-encoder", tags=["switching"])
+
+
+class Activate(Wire):
+    name: Name
+    version: Annotated[int, Field(ge=1)] | None = None
+    force: bool = False
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 30
+
+
+class EncoderNamed(Wire):
+    name: str
+    version: int
+    digest: str
+
+
+class Swap(Wire):
+    load_ms: float
+    warmup_ms: float
+    switch_us: float
+
+
+class ActiveEncoder(Wire):
+    encoder: EncoderUsed
+    previous: EncoderNamed | None
+    fallback_reason: str | None = None
+
+
+class SwitchedPublic(Wire):
+    encoder: EncoderUsed
+    previous: EncoderNamed | None
+    swap: Swap
+    replicas: dict[str, int]
+
+
+class ActivationPublic(Wire):
+    generation: int
+    encoder: str
+    digest: str
+    reason: str
+    forced: bool
+    at: float
+
+
+class History(Wire):
+    activations: list[ActivationPublic]
+
+
+@router.get("", response_model=ActiveEncoder)
+def read_active_encoder(parts: PartsDep, response: Response) -> ActiveEncoder:
+    active = parts.slot.current
+    response.headers["ETag"] = f'"{active.generation}"'
+    return ActiveEncoder(
+        encoder=_used(active.encoder.record, active.generation),
+        previous=_named(parts.switcher.previous()),
+        fallback_reason=parts.switcher.fallback_reason,
+    )
+
+
+@router.put("", response_model=SwitchedPublic)
+def activate_encoder(
+    body: Activate, parts: PartsDep, expected: ExpectedGeneration, response: Response
+) -> SwitchedPublic:
+    """Load, verify and warm the encoder, then swap. Any failure leaves the old one active."""
+    switched = parts.switcher.activate(
+        body.name, body.version, force=body.force, expected=expected, timeout_s=body.timeout_s
+    )
+    return _public(switched, response)
+
+
+@router.post("/rollback", response_model=SwitchedPublic)
+def roll_back(parts: PartsDep, expected: ExpectedGeneration, response: Response) -> SwitchedPublic:
+    """Activate the encoder before this one, as a new generation. A second rollback comes back."""
+    return _public(parts.switcher.rollback(expected=expected), response)
+
+
+@router.get("/history", response_model=History)
+def read_history(parts: PartsDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> History:
+    """Newest first."""
+    return History(
+        activations=[
+            ActivationPublic(
+                generation=item.generation,
+                encoder=item.encoder,
+                digest=item.digest,
+                reason=item.reason,
+                forced=item.forced,
+                at=item.at,
+            )
+            for item in parts.registry.activations.newest(limit)
+        ]
+    )
+
+
+def _public(switched: Switched, response: Response) -> SwitchedPublic:
+    active = switched.active
+    response.headers["ETag"] = f'"{active.generation}"'
+    return SwitchedPublic(
+        encoder=_used(active.encoder.record, active.generation),
+        previous=_named(switched.previous),
+        swap=Swap(load_ms=switched.load_ms, warmup_ms=switched.warmup_ms, switch_us=switched.switch_us),
+        replicas={"live": 1, "switched": 1},
+    )
+
+
+def _used(record: EncoderRecord, generation: int) -> EncoderUsed:
+    return EncoderUsed(name=record.name, version=record.version, digest=record.digest, generation=generation)
+
+
+def _named(record: EncoderRecord | None) -> EncoderNamed | None:
+    if record is None:
+        return None
+    return EncoderNamed(name=record.name, version=record.version, digest=record.digest)

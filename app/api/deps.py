@@ -1,0 +1,71 @@
+"""What routes ask for: the assembled parts, and the key check."""
+
+import hmac
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from app.datasets import DatasetStore
+from app.encoders.admission import Registrar
+from app.encoders.artifacts import ArtifactStore
+from app.encoders.pool import EncoderPool
+from app.encoders.slot import Slot
+from app.encoders.switching import Switcher
+from app.errors import InvalidField, Unauthorized
+from app.ingest import Ingest
+from app.passages import PassageStore
+from app.preparing import JobKeeper
+from app.registry import Registry
+from app.retrieval import Retrieval
+from app.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """Everything the lifespan assembled. Holds the slot, never an encoder: that one changes."""
+
+    settings: Settings
+    registry: Registry
+    artifacts: ArtifactStore
+    store: PassageStore
+    pool: EncoderPool
+    slot: Slot
+    switcher: Switcher
+    registrar: Registrar
+    retrieval: Retrieval
+    ingest: Ingest
+    datasets: DatasetStore
+    jobs: JobKeeper
+
+
+def get_parts(request: Request) -> Parts:
+    parts: Parts = request.state.parts
+    return parts
+
+
+PartsDep = Annotated[Parts, Depends(get_parts)]
+
+_bearer = HTTPBearer(auto_error=False, description="The key in ADIABAT_API_KEY.")
+
+
+def require_key(parts: PartsDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+    key = parts.settings.api_key
+    if key is None:
+        return
+    if given is None or not hmac.compare_digest(given.credentials.encode(), key.encode()):
+        raise Unauthorized
+
+
+def expected_generation(if_match: Annotated[str | None, Header()] = None) -> int | None:
+    """The generation in If-Match, or None. ETags are the generation in quotes."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    value = if_match.strip().removeprefix("W/").strip('"')
+    if not value.isdecimal():
+        raise InvalidField("If-Match", f"{if_match!r} is not an ETag of GET /active-encoder, such as '\"3\"'.")
+    return int(value)
+
+
+ExpectedGeneration = Annotated[int | None, Depends(expected_generation)]

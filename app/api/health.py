@@ -1,0 +1,73 @@
+"""`/health/live`, `/health/ready`, `/version`: open without a key, so that an orchestrator can ask."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Response
+
+from app import __version__
+from app.api.deps import PartsDep
+from app.api.models import EncoderUsed, Wire
+from app.errors import AdiabatError
+
+router = APIRouter(tags=["health"])
+
+TRAINER_SILENT_S = 30
+
+
+class Live(Wire):
+    status: Literal["live"] = "live"
+
+
+class Ready(Wire):
+    status: Literal["ready", "not-ready"]
+    encoder: EncoderUsed | None = None
+    passages: int | None = None
+    indexing: bool | None = None
+    trainer: str
+    notes: list[str]
+
+
+class Version(Wire):
+    version: str
+
+
+@router.get("/health/live", response_model=Live)
+async def live() -> Live:
+    """The process runs and its loop turns."""
+    return Live()
+
+
+@router.get("/health/ready", response_model=Ready)
+def ready(parts: PartsDep, response: Response) -> Ready:
+    """Whether searches can be answered. A dead trainer or a fallback is named and leaves it at 200."""
+    trainer = _trainer(parts.registry.workers.ages_s())
+    notes = [note for note in (parts.switcher.fallback_reason,) if note]
+    try:
+        active = parts.slot.current
+        info = parts.store.info()
+    except AdiabatError as error:
+        response.status_code = 503
+        return Ready(status="not-ready", trainer=trainer, notes=[*notes, error.detail])
+    record = active.encoder.record
+    return Ready(
+        status="ready",
+        encoder=EncoderUsed(
+            name=record.name, version=record.version, digest=record.digest, generation=active.generation
+        ),
+        passages=info.passages,
+        indexing=info.indexing,
+        trainer=trainer,
+        notes=notes,
+    )
+
+
+@router.get("/version", response_model=Version)
+async def version() -> Version:
+    return Version(version=__version__)
+
+
+def _trainer(ages_s: dict[str, float]) -> str:
+    if not ages_s:
+        return "none: tuning jobs wait until a trainer starts (python -m trainer)"
+    name, age = min(ages_s.items(), key=lambda item: item[1])
+    return f"alive: {name}" if age < TRAINER_SILENT_S else f"dead: {name} was last seen {age:.0f} s ago"

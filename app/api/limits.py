@@ -1,0 +1,38 @@
+"""Body limits as plain ASGI: refused by Content-Length before reading, and cut off while reading."""
+
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import of_error
+from app.errors import TooLarge
+
+
+class BodyLimit:
+    """`limit_for(path)` gives the bytes a request to that path may carry."""
+
+    def __init__(self, app: ASGIApp, limit_for: Callable[[str], int]) -> None:
+        self._app = app
+        self._limit_for = limit_for
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = self._limit_for(scope["path"])
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        error = TooLarge(f"The body is over the limit of {limit} bytes for this call; send it in smaller parts.")
+        if length.isdigit() and int(length) > limit:
+            await of_error(error)(scope, receive, send)
+            return
+        read = 0
+
+        async def counted() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > limit:
+                raise error
+            return message
+
+        await self._app(scope, counted, send)

@@ -1,0 +1,37 @@
+"""Wire models that several resources share."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+EncoderKey = Annotated[str, StringConstraints(min_length=1, max_length=140)]
+
+
+class Wire(BaseModel):
+    """Unknown fields are refused: a misspelt option must not pass in silence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class EncoderUsed(Wire):
+    """Which encoder made an answer. `generation` is null where the request named its encoder."""
+
+    name: str
+    version: int
+    digest: str
+    generation: int | None
+
+
+class Problem(BaseModel):
+    """RFC 9457. `type` ends in a slug that never changes."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    model_config = ConfigDict(extra="allow")
+
+
+Metadata = Annotated[dict[str, Any], Field(description="Any JSON object; filters address its keys.")]

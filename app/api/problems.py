@@ -1,0 +1,82 @@
+"""Errors as `application/problem+json` (RFC 9457): one table from class to status, one handler."""
+
+import logging
+import uuid
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from app import errors
+from app.errors import AdiabatError
+
+log = logging.getLogger("adiabat.api")
+
+TYPE_PREFIX = "urn:adiabat:problem:"
+
+STATUS: dict[type[AdiabatError], int] = {
+    errors.BadInput: 422,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.StaleGeneration: 412,
+    errors.TooLarge: 413,
+    errors.Unauthorized: 401,
+    errors.Overloaded: 429,
+    errors.Unavailable: 503,
+    errors.AdiabatError: 500,
+}
+HEADERS: dict[type[AdiabatError], dict[str, str]] = {
+    errors.Unauthorized: {"WWW-Authenticate": "Bearer"},
+    errors.Overloaded: {"Retry-After": "1"},
+    errors.Unavailable: {"Retry-After": "5"},
+}
+
+
+def problem(status: int, slug: str, detail: str, headers: dict[str, str] | None = None, **data: Any) -> Response:
+    body = {
+        "type": TYPE_PREFIX + slug,
+        "title": slug.replace("-", " "),
+        "status": status,
+        "detail": detail,
+        **data,
+    }
+    return Response(orjson.dumps(body, default=str), status, headers=headers, media_type="application/problem+json")
+
+
+def of_error(error: AdiabatError) -> Response:
+    kinds = type(error).__mro__
+    status = next(STATUS[kind] for kind in kinds if kind in STATUS)
+    headers = next((HEADERS[kind] for kind in kinds if kind in HEADERS), None)
+    return problem(status, error.slug, error.detail, headers, **error.data)
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers. A bug is a 500 that carries an id, and the log has the rest under that id."""
+
+    @app.exception_handler(AdiabatError)
+    async def _ours(_: Request, error: AdiabatError) -> Response:
+        return of_error(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> Response:
+        found = [{"field": _field(item["loc"]), "problem": item["msg"]} for item in error.errors()]
+        first = "; ".join(f"{item['field']}: {item['problem']}" for item in found[:3])
+        return problem(422, "invalid-field", first, errors=found)
+
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> Response:
+        slug = {404: "no-such-route", 405: "method-not-allowed"}.get(error.status_code, "http-error")
+        return problem(error.status_code, slug, str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def _bug(_: Request, error: Exception) -> Response:
+        incident = uuid.uuid4().hex
+        log.error("Internal error %s", incident, exc_info=error)
+        return problem(500, "internal-error", f"Something broke; the log tells what, under id {incident}.", id=incident)
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    parts = [str(part) for part in location if part not in ("body", "query", "path")]
+    return ".".join(parts) or "body"

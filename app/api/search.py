@@ -1,0 +1,124 @@
+"""`POST /search` and `GET /search`."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+
+from app import retrieval
+from app.api.deps import PartsDep
+from app.api.models import EncoderKey, EncoderUsed, Metadata, Wire
+from app.errors import InvalidField
+from app.ingest import check_unicode
+from app.retrieval import Answer
+
+router = APIRouter(tags=["search"])
+
+MAX_LIMIT = 1000
+MAX_OFFSET = 100_000
+
+
+class SearchRequest(Wire):
+    query: Annotated[str, Field(min_length=1)]
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 10
+    offset: Annotated[int, Field(ge=0, le=MAX_OFFSET)] = 0
+    filter: dict[str, Any] | None = None
+    score_threshold: Annotated[float | None, Field(allow_inf_nan=False)] = None
+    encoder: EncoderKey | None = None
+    exact: bool = False
+    with_query_vector: bool = False
+
+
+class HitPublic(Wire):
+    id: str
+    score: float
+    title: str
+    text: str
+    metadata: Metadata
+
+
+class Took(Wire):
+    encode: float
+    search: float
+    total: float
+
+
+class SearchResponse(Wire):
+    hits: list[HitPublic]
+    encoder: EncoderUsed
+    took_ms: Took
+    query_vector: list[float] | None = None
+
+
+@router.post("/search", response_model=SearchResponse, response_model_exclude_none=True)
+async def search(body: SearchRequest, parts: PartsDep) -> Response:
+    """The passages nearest to the query, embedded by the active encoder or the one named."""
+    return await _search(body, parts)
+
+
+@router.get("/search", response_model=SearchResponse, response_model_exclude_none=True)
+async def search_by_address(
+    parts: PartsDep,
+    q: Annotated[str, Query(min_length=1)],
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 10,
+    offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
+    encoder: EncoderKey | None = None,
+) -> Response:
+    """The same for a browser and curl."""
+    return await _search(SearchRequest(query=q, limit=limit, offset=offset, encoder=encoder), parts)
+
+
+async def _search(body: SearchRequest, parts: PartsDep) -> Response:
+    _check_query(body.query, parts.settings.max_query_chars)
+    answer = await parts.retrieval.search(
+        retrieval.Query(
+            text=body.query,
+            limit=body.limit,
+            offset=body.offset,
+            filter=body.filter,
+            score_threshold=body.score_threshold,
+            encoder=body.encoder,
+            exact=body.exact,
+        )
+    )
+    return Response(_serialise(answer, body.with_query_vector), media_type="application/json")
+
+
+def _check_query(query: str, max_chars: int) -> None:
+    if not query.strip():
+        raise InvalidField("query", "is empty; send the words to search for.")
+    if len(query) > max_chars:
+        raise InvalidField("query", f"has {len(query)} characters, the limit is {max_chars} (ADIABAT_MAX_QUERY_CHARS).")
+    check_unicode("query", query)
+
+
+def _serialise(answer: Answer, with_query_vector: bool) -> bytes:
+    """Straight to bytes: building wire models for 1,000 hits costs more than finding them."""
+    record = answer.encoder.record
+    body: dict[str, Any] = {
+        "hits": [
+            {
+                "id": hit.id,
+                "score": hit.score,
+                "title": hit.passage.title,
+                "text": hit.passage.text,
+                "metadata": hit.passage.metadata,
+            }
+            for hit in answer.hits
+        ],
+        "encoder": {
+            "name": record.name,
+            "version": record.version,
+            "digest": record.digest,
+            "generation": answer.generation,
+        },
+        "took_ms": {
+            "encode": round(answer.encode_ms, 3),
+            "search": round(answer.search_ms, 3),
+            "total": round(answer.total_ms, 3),
+        },
+    }
+    if with_query_vector:
+        body["query_vector"] = answer.query_vector
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)

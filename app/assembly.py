@@ -1,0 +1,79 @@
+"""From settings to running parts, in the order in which they need each other; undone in reverse."""
+
+import threading
+from contextlib import ExitStack
+
+from app.api.deps import Parts
+from app.datasets import DatasetStore
+from app.encoders.admission import AdmissionRules, Registrar
+from app.encoders.artifacts import BASE_KEY, ArtifactStore
+from app.encoders.base import ensure_base
+from app.encoders.loaded import EngineSettings, load_encoder
+from app.encoders.pool import EncoderPool
+from app.encoders.slot import Slot
+from app.encoders.switching import Switcher
+from app.ingest import Ingest
+from app.lock import data_dir_lock
+from app.passages import IndexSpace, open_store
+from app.preparing import JobKeeper
+from app.registry import Registry
+from app.retrieval import Retrieval, probe_overlap
+from app.settings import Settings
+
+
+def assemble(settings: Settings, stack: ExitStack) -> Parts:
+    """Open everything and take up the generation the service had. Raises `AdiabatError` with what to mend."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(data_dir_lock(settings.data_dir))
+    registry = Registry(settings.registry_path)
+    stack.callback(registry.close)
+    artifacts = ArtifactStore(settings.artifacts_dir)
+    artifacts.sweep_staging()
+    registry.encoders.sweep(artifacts.keys(), artifacts.remove)
+
+    rules = AdmissionRules(
+        min_cosine=settings.probe_min_cosine,
+        min_overlap=settings.probe_min_overlap,
+        engine=settings.engine,
+        threads=settings.threads,
+    )
+    base_record = ensure_base(settings, artifacts, registry, Registrar(artifacts, registry, rules, None))
+    engine = EngineSettings(kind=settings.engine, threads=settings.threads, max_waiting=settings.max_waiting)
+    slot = Slot()
+    pool = EncoderPool(lambda record: load_encoder(artifacts, record, engine), lambda: switcher.pinned_ids())
+    stack.callback(pool.close)
+    switcher = Switcher(registry, pool, slot)
+    base = pool.get(base_record)
+
+    store = open_store(settings, _index_space(artifacts, normalized=base.spec.normalize))
+    stack.callback(store.close)
+    switcher.start()
+    threading.Thread(target=switcher.load_previous, name="load-previous", daemon=True).start()
+    jobs = JobKeeper(registry, store, switcher, settings)
+    jobs.start()
+    stack.callback(jobs.stop)
+    return Parts(
+        settings=settings,
+        registry=registry,
+        artifacts=artifacts,
+        store=store,
+        pool=pool,
+        slot=slot,
+        switcher=switcher,
+        registrar=Registrar(artifacts, registry, rules, probe_overlap(store)),
+        retrieval=Retrieval(registry, pool, slot, store),
+        ingest=Ingest(store, base, settings),
+        datasets=DatasetStore(artifacts, registry, settings.max_archive_bytes),
+        jobs=jobs,
+    )
+
+
+def _index_space(artifacts: ArtifactStore, *, normalized: bool) -> IndexSpace:
+    base = artifacts.manifest(BASE_KEY)
+    return IndexSpace(
+        passage_encoder_digest=base.digest,
+        dimension=base.dimension,
+        normalized=normalized,
+        passage_prompt=base.passage_prompt,
+        max_length=base.max_length,
+    )

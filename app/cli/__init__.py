@@ -1,0 +1,45 @@
+"""The command line `adiabat`. Every command but `serve` and `demo` speaks to a running service."""
+
+import sys
+
+import typer
+
+from app.cli import datasets, demo, encoders, passages, serving, tuning
+from app.cli.common import fail
+from app.client import ApiError, Unreachable
+from app.errors import AdiabatError
+
+EXIT_REFUSED = 1
+EXIT_UNREACHABLE = 3
+
+cli = typer.Typer(
+    name="adiabat",
+    help="Dense retrieval whose query encoder can be swapped while it serves.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+serving.install(cli)
+passages.install(cli)
+tuning.install(cli)
+demo.install(cli)
+cli.add_typer(encoders.cli, name="encoders")
+cli.add_typer(datasets.cli, name="datasets")
+
+
+def main() -> None:
+    """Errors become one sentence on standard error. Exit: 1 refused, 2 usage, 3 nobody answers, 130 stopped."""
+    try:
+        cli()
+    except ApiError as error:
+        fail(f"{error.detail} [{error.slug}]")
+        sys.exit(EXIT_REFUSED)
+    except AdiabatError as error:
+        fail(error.detail)
+        sys.exit(EXIT_REFUSED)
+    except Unreachable as error:
+        fail(str(error))
+        sys.exit(EXIT_UNREACHABLE)
+    except KeyboardInterrupt:
+        fail("stopped")
+        sys.exit(130)

@@ -1,0 +1,82 @@
+"""What the commands share: the connection options, output for people and for programs, progress."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from app.client import DEFAULT_URL, AdiabatClient
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+Url = Annotated[str, typer.Option(envvar="ADIABAT_URL", help="Address of the service.")]
+ApiKey = Annotated[str | None, typer.Option(envvar="ADIABAT_API_KEY", help="Key, where the service asks for one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print what a program wants.")]
+
+PLAIN_LINE_S = 2.0
+
+
+def connect(url: str = DEFAULT_URL, api_key: str | None = None) -> AdiabatClient:
+    return AdiabatClient(url, api_key)
+
+
+def fail(sentence: str) -> None:
+    errors.print(f"adiabat: {sentence}", markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.flush()
+
+
+def say(line: str) -> None:
+    console.print(line, markup=False, soft_wrap=True)
+
+
+class Bar:
+    """A progress bar on a terminal, a plain line every two seconds elsewhere."""
+
+    def __init__(self, title: str, total: int | None, progress: Progress | None) -> None:
+        self._title = title
+        self._total = total
+        self._progress = progress
+        self._task: TaskID | None = progress.add_task(title, total=total) if progress else None
+        self._began = time.monotonic()
+        self._said = self._began
+
+    def update(self, done: int, note: str = "", total: int | None = None) -> None:
+        self._total = self._total if total is None else total
+        if self._progress and self._task is not None:
+            self._progress.update(self._task, completed=done, total=self._total, description=f"{self._title} {note}")
+        elif time.monotonic() - self._said >= PLAIN_LINE_S:
+            self._said = time.monotonic()
+            errors.print(f"{self._title} {done}/{self._total or '?'} {note}{self._left(done)}", markup=False)
+
+    def _left(self, done: int) -> str:
+        if not done or not self._total:
+            return ""
+        return f", {(time.monotonic() - self._began) / done * (self._total - done):.0f} s left"
+
+
+@contextmanager
+def progress_bar(title: str, total: int | None = None) -> Iterator[Bar]:
+    if not errors.is_terminal:
+        yield Bar(title, total, None)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors) as progress:
+        yield Bar(title, total, progress)

@@ -1,0 +1,63 @@
+"""`adiabat serve` and `adiabat health`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from app.cli.common import ApiKey, AsJson, Url, connect, print_json, say
+from app.client import DEFAULT_URL
+from app.errors import BadInput
+from app.settings import Settings
+
+
+def install(cli: typer.Typer) -> None:
+    cli.command()(serve)
+    cli.command()(health)
+
+
+def serve(
+    data_dir: Annotated[Path | None, typer.Option(help="Folder for everything; ADIABAT_DATA_DIR.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind; beyond loopback a key is required.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; ADIABAT_PORT.")] = None,
+    trainer: Annotated[
+        bool | None, typer.Option("--trainer/--no-trainer", help="Start and supervise a trainer process.")
+    ] = None,
+) -> None:
+    """Run the service, with a trainer beside it, until Ctrl-C.
+
+    All settings are also environment variables, see docs/settings.md.
+
+    Example: adiabat serve --data-dir ./adiabat-data --port 8000
+    """
+    given: dict[str, Any] = {"data_dir": data_dir, "host": host, "port": port, "trainer": trainer}
+    settings = read_settings({key: value for key, value in given.items() if value is not None})
+    from app.serve import serve as run  # the service's parts take a second to import; --help must not
+
+    run(settings)
+
+
+def read_settings(given: dict[str, Any]) -> Settings:
+    """Settings from options, environment and defaults. Raises `BadInput` naming what is wrong."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"])
+        # The value may be a secret: it is not repeated.
+        raise BadInput(f"The setting {name} (ADIABAT_{name.upper()}) is not usable: {first['msg']}.") from None
+
+
+def health(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+    """Say whether the service is ready, what it serves with, and whether a trainer is alive."""
+    with connect(url, api_key) as client:
+        ready = client.ready()
+    if as_json:
+        print_json(ready)
+        return
+    encoder = ready["encoder"]
+    say(f"{ready['status']}: {ready['passages']} passages, {encoder['name']}@{encoder['version']}, ")
+    say(f"generation {encoder['generation']}, trainer {ready['trainer']}")
+    for note in ready["notes"]:
+        say(f"note: {note}")

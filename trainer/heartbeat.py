@@ -1,0 +1,65 @@
+"""A thread that writes progress and a sign of life to the registry, and brings back a request to cancel."""
+
+import threading
+from contextlib import suppress
+from typing import Any
+
+from app.errors import AdiabatError
+from app.registry import JobStatus, Registry
+
+INTERVAL_S = 1.0
+
+
+class Heartbeat:
+    """Beats for `worker` while the block lasts; for a job too between `follow` and `unfollow`."""
+
+    def __init__(self, registry: Registry, worker: str, stop: threading.Event) -> None:
+        self._registry = registry
+        self._worker = worker
+        self._stop = stop
+        self._cancelled = threading.Event()
+        self._ended = threading.Event()
+        self._job_id: str | None = None
+        self._progress: dict[str, Any] = {}
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> "Heartbeat":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._registry.workers.leave(self._worker)
+
+    def follow(self, job_id: str) -> None:
+        self._cancelled.clear()
+        self._progress = {}
+        self._job_id = job_id
+
+    def unfollow(self) -> None:
+        """From here on no beat touches the job: its last status must stay the last."""
+        self._job_id = None
+
+    def say(self, **progress: Any) -> None:
+        """What the next beat will report. Cheap: called at every step."""
+        self._progress = progress
+
+    def should_stop(self) -> bool:
+        return self._cancelled.is_set() or self._stop.is_set()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            with suppress(AdiabatError):  # the registry is busy or away: the next beat tries again
+                self._beat()
+            self._ended.wait(INTERVAL_S)
+
+    def _beat(self) -> None:
+        self._registry.workers.beat(self._worker)
+        job_id = self._job_id
+        if job_id and self._registry.jobs.report(job_id, self._progress) is JobStatus.CANCELLING:
+            self._cancelled.set()

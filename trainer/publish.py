@@ -1,0 +1,55 @@
+"""From a tuned model to a registered encoder, by the same road as `POST /encoders`."""
+
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+
+from app.encoders.admission import Candidate, Registrar
+from app.encoders.artifacts import Manifest
+from app.encoders.digest import digest_encoder
+from app.encoders.overlay import EncoderFiles
+from app.encoders.spec import read_spec
+from app.registry import EncoderRecord, EncoderState, JobRecord
+from trainer.gate import Verdict
+
+
+def publish(
+    model: SentenceTransformer,
+    folder: Path,
+    job: JobRecord,
+    *,
+    base: EncoderRecord,
+    parent: EncoderRecord,
+    result: dict[str, Any],
+    verdict: Verdict,
+    registrar: Registrar,
+) -> EncoderRecord:
+    """Save `model` to `folder` with its lineage, then register it; rejected ones too, marked as such."""
+    model.save(str(folder), create_model_card=False, safe_serialization=True)
+    files = EncoderFiles(folder, None)
+    spec = read_spec(files)
+    metrics = {**result, "verdict": "; ".join(verdict.reasons), "job": job.id}
+    Manifest(
+        digest=digest_encoder(files, spec),
+        base_digest=base.digest,
+        parent_digest=parent.digest,
+        form="full",
+        dimension=spec.dimension,
+        max_length=spec.max_length,
+        query_prompt=spec.query_prompt,
+        passage_prompt=spec.passage_prompt,
+        recipe=job.recipe,
+        metrics=metrics,
+    ).write(folder)
+    record, _ = registrar.register(
+        Candidate(
+            name=job.name,
+            source=folder,
+            said_source=f"tuning job {job.id}",
+            description=f"Tuned from {parent.key} on {job.dataset}.",
+            state=EncoderState.READY if verdict.passed else EncoderState.REJECTED,
+            metrics=metrics,
+        )
+    )
+    return record
