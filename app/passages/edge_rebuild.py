@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from app.passages.disk import remove_tree
+from app.passages.disk import remove_tree, sync_tree
 from app.passages.edge_children import Children
 from app.passages.edge_folder import EdgeFolder
 from app.passages.edge_shard import Handle, ShardSlot, load_shard
@@ -125,5 +125,7 @@ class Rebuilder:
             remove_tree(target)
             raise
         self._unindexable = int(info.points_count - info.indexed_vectors_count)
+        # Edge flushes what it closes, holding the GIL: leave it little to write.
+        sync_tree(old.folder)
         old.shard.close()
         remove_tree(old.folder)

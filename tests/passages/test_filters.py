@@ -1,12 +1,16 @@
 """Every kind of condition, against both adapters, with the passages it must find written out."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from qdrant_client import QdrantClient
 
 from app.errors import InvalidField, UnsupportedFilter
 from app.passages import Passage, PassageStore, Point, parse_filter
-from tests.passages.conftest import unit_vectors
+from app.passages.edge import EdgeStore
+from app.passages.qdrant import QdrantStore
+from tests.passages.conftest import SPACE, OpenEdge, unit_vectors
 
 BERLIN = {"lat": 52.52, "lon": 13.4}
 PARIS = {"lat": 48.86, "lon": 2.35}
@@ -140,16 +144,48 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_a_condition_finds_the_same_passages_everywhere(store: PassageStore, name: str) -> None:
-    wanted, expected = CASES[name]
+@pytest.fixture(scope="module", params=["edge", "qdrant"])
+def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PassageStore]:
+    """The passages of METADATA; the tests only read them."""
+    store: PassageStore
+    if request.param == "edge":
+        store = EdgeStore(tmp_path_factory.mktemp("edge"), SPACE, indexed_fields=["lang"])
+    else:
+        store = QdrantStore(QdrantClient(":memory:"), "passages", SPACE)
     passages = [Passage(id=id, text=id, metadata=metadata) for id, metadata in METADATA.items()]
     vectors = unit_vectors(len(passages))
     store.upsert([Point(passage=p, content_hash="", vector=v) for p, v in zip(passages, vectors, strict=True)])
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_condition_finds_the_same_passages_everywhere(filled: PassageStore, name: str) -> None:
+    wanted, expected = CASES[name]
     parsed = parse_filter(wanted)
-    assert {hit.id for hit in store.search(vectors[0], limit=20, filter=parsed)} == expected
-    assert store.count(parsed) == len(expected)
-    assert {one.passage.id for one in store.page(None, 20, parsed)[0]} == expected
+    assert {hit.id for hit in filled.search(unit_vectors(1)[0], limit=20, filter=parsed)} == expected
+    assert filled.count(parsed) == len(expected)
+    assert {one.passage.id for one in filled.page(None, 20, parsed)[0]} == expected
+
+
+@pytest.mark.parametrize(
+    ("test", "why"),
+    [
+        ({"nested": {"key": "parts", "filter": must(key("open", match={"value": True}))}}, "inside nested"),
+        (key("flags[0]", match={"value": True}), "by list index"),
+    ],
+)
+def test_edge_names_the_booleans_it_cannot_match(open_edge: OpenEdge, test: dict[str, Any], why: str) -> None:
+    with pytest.raises(UnsupportedFilter, match=why):
+        open_edge().count(parse_filter(must(test)))
+
+
+def test_booleans_follow_a_change_of_metadata(store: PassageStore) -> None:
+    [vector] = unit_vectors(1)
+    store.upsert([Point(passage=Passage(id="p", text="t", metadata={"ok": True}), content_hash="", vector=vector)])
+    store.set_metadata([(Passage(id="p", text="t", metadata={"ok": False}), "")])
+    assert store.count(parse_filter(must(key("ok", match={"value": True})))) == 0
+    assert store.count(parse_filter(must(key("ok", match={"value": False})))) == 1
 
 
 def test_no_filter_is_none() -> None:
@@ -217,7 +253,7 @@ def test_a_filter_of_too_many_conditions_is_refused() -> None:
         parse_filter({"should": [key("n", match={"value": i}) for i in range(5_000)]})
 
 
-def test_a_place_off_the_globe_is_refused_by_edge(open_edge: Any) -> None:
+def test_a_place_off_the_globe_is_refused_by_edge(open_edge: OpenEdge) -> None:
     wanted = parse_filter(must(key("place", geo_radius={"center": {"lat": 500, "lon": 0}, "radius": 1})))
     with pytest.raises(InvalidField, match="500"):
         open_edge().count(wanted)
