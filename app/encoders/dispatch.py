@@ -106,7 +106,8 @@ class Dispatcher:
 
     def _serve_queries(self) -> None:
         while batch := self._take_queries():
-            self._embed_queries([job for job in batch if job.future.set_running_or_notify_cancel()])
+            if jobs := [job for job in batch if job.future.set_running_or_notify_cancel()]:
+                self._embed_queries(jobs)
 
     def _take_queries(self) -> list[_Job]:
         """The oldest that wait, as many as one batch holds, at least one."""

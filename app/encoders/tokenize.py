@@ -4,6 +4,9 @@ A `tokenizer.json` may carry a truncation and a padding of its own (the packaged
 are put aside. The length is the encoder's maximum, padding is to the longest of the batch.
 """
 
+import hashlib
+import threading
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,18 +50,44 @@ def _lowercases(normalizer: normalizers.Normalizer | None) -> bool:
     return normalizer is not None and any(isinstance(step, normalizers.Lowercase) for step in _steps(normalizer))
 
 
+class _Kept:
+    """A tokenizer that several encoders use; the library's own class takes no weak references."""
+
+    __slots__ = ("__weakref__", "tokenizer")
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+
+
+# By content: encoders over one base have one tokenizer, and a large vocabulary takes hundreds of megabytes.
+_KEPT: weakref.WeakValueDictionary[str, _Kept] = weakref.WeakValueDictionary()
+_KEPT_LOCK = threading.Lock()
+
+
+def _kept(files: EncoderFiles, spec: EncoderSpec) -> _Kept:
+    path = files.path(str(files.transformer / "tokenizer.json"))
+    content = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+    key = f"{content} {spec.lower_case} {spec.max_length} {spec.truncation_side}"
+    with _KEPT_LOCK:
+        kept = _KEPT.get(key)
+        if kept is None:
+            kept = _Kept(read_tokenizer(files, spec))
+            kept.tokenizer.enable_truncation(spec.max_length, direction=spec.truncation_side)
+            _KEPT[key] = kept
+        return kept
+
+
 class QueryTokenizer:
     """Thread-safe: nothing changes after the constructor."""
 
     def __init__(self, files: EncoderFiles, spec: EncoderSpec) -> None:
         self._spec = spec
-        self._tokenizer = read_tokenizer(files, spec)
-        self._tokenizer.enable_truncation(spec.max_length, direction=spec.truncation_side)
+        self._kept = _kept(files, spec)
 
     def split(self, texts: Sequence[str], prompt: str = "") -> list[Encoding]:
         """One encoding per text, prompt first, special tokens added, cut to the maximum length."""
         try:
-            return list(self._tokenizer.encode_batch_fast([prompt + text for text in texts]))
+            return list(self._kept.tokenizer.encode_batch_fast([prompt + text for text in texts]))
         except (TypeError, UnicodeEncodeError) as error:
             raise BadInput("A text is not valid Unicode: it holds half of a surrogate pair.") from error
 

@@ -1,0 +1,210 @@
+"""The dispatcher over a real engine that can be held: it blocks before each run until the test lets it go on."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.encoders.dispatch import Dispatcher
+from app.encoders.files import EncoderFiles
+from app.encoders.onnx_engine import OnnxEngine
+from app.errors import BadInput, Overloaded, Unavailable
+from tests.encoders.conftest import Caches
+
+LIMIT_S = 20
+
+
+class HeldEngine:
+    """`inner`, with a record of its runs, `started` set as one begins and `go` needed for it to go on."""
+
+    name = "held"
+
+    def __init__(self, inner: OnnxEngine) -> None:
+        self.inner = inner
+        self.dimension = inner.dimension
+        self.runs: list[list[str]] = []
+        self.started = threading.Semaphore(0)
+        self.go = threading.Semaphore(0)
+        self.closed = 0
+
+    def embed(self, texts: Sequence[str], prompt: str = "") -> NDArray[np.float32]:
+        self.runs.append(list(texts))
+        self.started.release()
+        assert self.go.acquire(timeout=LIMIT_S)
+        return self.inner.embed(texts, prompt)
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        return self.inner.lengths(texts)
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def wait_started(self) -> None:
+        assert self.started.acquire(timeout=LIMIT_S)
+
+    def let_go(self, runs: int = 1_000) -> None:
+        self.go.release(runs)
+
+
+@pytest.fixture
+def engine(tiny: EncoderFiles, caches: Caches) -> OnnxEngine:
+    return caches.engine(tiny)
+
+
+@pytest.fixture
+def held(engine: OnnxEngine) -> HeldEngine:
+    return HeldEngine(engine)
+
+
+@pytest.fixture
+def dispatcher(held: HeldEngine) -> Iterator[Dispatcher]:
+    dispatcher = Dispatcher(held, max_waiting=8, batch_tokens=256)
+    yield dispatcher
+    held.let_go()
+    dispatcher.close(drain=False)
+
+
+def test_many_threads_get_their_own_vectors_back(engine: OnnxEngine) -> None:
+    dispatcher = Dispatcher(engine, max_waiting=10_000)
+    texts = [f"water {i} pump {i * 7}" for i in range(200)]
+    expected = {text: engine.embed([text])[0] for text in texts}
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda text: dispatcher.submit([text]).result(LIMIT_S)[0], texts))
+    dispatcher.close()
+    for text, vector in zip(texts, found, strict=True):
+        np.testing.assert_allclose(vector, expected[text], atol=1e-5)
+
+
+def test_what_waits_becomes_one_batch_whatever_its_prompts(
+    held: HeldEngine, dispatcher: Dispatcher, engine: OnnxEngine
+) -> None:
+    dispatcher.submit(["first"])
+    held.wait_started()
+    one, two = dispatcher.submit(["oil", "fire"], "query: "), dispatcher.submit(["oil"], "other: ")
+    held.let_go()
+    np.testing.assert_allclose(one.result(LIMIT_S), engine.embed(["query: oil", "query: fire"]), atol=1e-5)
+    np.testing.assert_allclose(two.result(LIMIT_S), engine.embed(["other: oil"]), atol=1e-5)
+    assert held.runs == [["first"], ["query: oil", "query: fire", "other: oil"]]
+
+
+def test_a_batch_ends_at_its_budget(held: HeldEngine, dispatcher: Dispatcher) -> None:
+    dispatcher.submit(["first"])
+    held.wait_started()
+    futures = [dispatcher.submit(["heart " * 100]) for _ in range(3)]
+    held.let_go()
+    for future in futures:
+        future.result(LIMIT_S)
+    assert [len(run) for run in held.runs] == [1, 1, 1, 1]
+
+
+def test_queries_go_before_passages_that_wait_and_between_portions_of_one_that_runs(
+    held: HeldEngine, dispatcher: Dispatcher
+) -> None:
+    passages = ["passage " * 64] * 8  # 64 tokens each: two portions of four at a budget of 256
+    running = dispatcher.submit(passages, bulk=True)
+    held.wait_started()
+    waiting = dispatcher.submit(["another passage"], bulk=True)
+    query = dispatcher.submit(["query"])
+    held.let_go(2)
+    query.result(LIMIT_S)
+    assert held.runs[:2] == [passages[:4], ["query"]]
+    assert not running.done()
+    held.let_go()
+    assert running.result(LIMIT_S).shape == (8, 32)
+    waiting.result(LIMIT_S)
+    assert held.runs[2:] == [passages[4:], ["another passage"]]
+
+
+def test_bulk_vectors_come_back_in_the_order_of_the_texts(engine: OnnxEngine) -> None:
+    dispatcher = Dispatcher(engine, max_waiting=1, batch_tokens=64)
+    texts = [f"{i} " + "water " * (i * 13 % 17) for i in range(40)]
+    expected = engine.embed(texts, "passage: ")
+    vectors = dispatcher.submit(texts, "passage: ", bulk=True).result(LIMIT_S)
+    dispatcher.close()
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+
+
+def test_cancelled_work_is_dropped_and_frees_its_place(held: HeldEngine, dispatcher: Dispatcher) -> None:
+    dispatcher.submit(["first"])
+    held.wait_started()
+    doomed = [dispatcher.submit(["doomed"]) for _ in range(8)]
+    assert all(future.cancel() for future in doomed)
+    kept = dispatcher.submit(["kept"])
+    held.let_go()
+    kept.result(LIMIT_S)
+    assert held.runs == [["first"], ["kept"]]
+
+
+def test_too_many_waiting_queries_are_refused_at_once_and_passages_do_not_count(
+    held: HeldEngine, dispatcher: Dispatcher
+) -> None:
+    dispatcher.submit(["first"])
+    held.wait_started()
+    accepted = dispatcher.submit(["x"] * 6)
+    dispatcher.submit(["passage"] * 100, bulk=True)
+    with pytest.raises(Overloaded, match="6 texts wait"):
+        dispatcher.submit(["y"] * 3)
+    last = dispatcher.submit(["y"] * 2)
+    held.let_go()
+    assert accepted.result(LIMIT_S).shape == (6, 32)
+    assert last.result(LIMIT_S).shape == (2, 32)
+    assert dispatcher.submit(["z"] * 8).result(LIMIT_S).shape == (8, 32)
+
+
+def test_a_text_that_fails_fails_alone(held: HeldEngine, dispatcher: Dispatcher, engine: OnnxEngine) -> None:
+    dispatcher.submit(["first"])
+    held.wait_started()
+    good, bad, other = (dispatcher.submit([text]) for text in ("good", "half \ud83d", "other"))
+    held.let_go()
+    with pytest.raises(BadInput, match="surrogate"):
+        bad.result(LIMIT_S)
+    np.testing.assert_allclose(good.result(LIMIT_S), engine.embed(["good"]), atol=1e-5)
+    np.testing.assert_allclose(other.result(LIMIT_S), engine.embed(["other"]), atol=1e-5)
+    with pytest.raises(BadInput):
+        dispatcher.submit(["fine", "\ud83d"], bulk=True).result(LIMIT_S)
+    assert dispatcher.submit(["after"]).result(LIMIT_S).shape == (1, 32)
+
+
+def test_closing_finishes_what_waits_and_takes_nothing_more(held: HeldEngine, dispatcher: Dispatcher) -> None:
+    futures = [dispatcher.submit(["one"]), dispatcher.submit(["two"] * 3, bulk=True)]
+    held.let_go()
+    dispatcher.close()
+    dispatcher.close()
+    assert [future.result(0).shape for future in futures] == [(1, 32), (3, 32)]
+    assert held.closed == 1
+    with pytest.raises(Unavailable):
+        dispatcher.submit(["late"])
+
+
+def test_closing_without_draining_cancels_what_waits(held: HeldEngine, dispatcher: Dispatcher) -> None:
+    running = dispatcher.submit(["running"])
+    held.wait_started()
+    waiting = dispatcher.submit(["waiting"])
+    held.let_go()
+    dispatcher.close(drain=False)
+    assert running.result(0).shape == (1, 32)
+    if not waiting.cancelled():  # it may have been taken between the two calls
+        assert waiting.result(0).shape == (1, 32)
+
+
+def test_asyncio_tasks_await_vectors_and_their_cancellation_reaches_the_queue(
+    held: HeldEngine, dispatcher: Dispatcher, engine: OnnxEngine
+) -> None:
+    async def run() -> NDArray[np.float32]:
+        first = asyncio.create_task(dispatcher.embed_async(["first"]))
+        await asyncio.to_thread(held.wait_started)
+        doomed = asyncio.create_task(dispatcher.embed_async(["doomed"]))
+        await asyncio.sleep(0)  # the task runs up to its await
+        doomed.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await doomed
+        held.let_go()
+        return await first
+
+    np.testing.assert_allclose(asyncio.run(run()), engine.embed(["first"]), atol=1e-5)
+    dispatcher.submit(["last"]).result(LIMIT_S)
+    assert held.runs == [["first"], ["last"]]
