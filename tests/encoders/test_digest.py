@@ -3,14 +3,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from app.encoders.digest import digest_encoder
 from app.encoders.files import EncoderFiles, write_delta, write_full
 from app.encoders.spec import read_spec
-from tests.encoders.conftest import reference
-from tests.tiny import FAMILIES
+from app.encoders.tokenize import QueryTokenizer
+from tests.encoders.conftest import TEXTS, reference
+from tests.tiny import FAMILIES, Family
 
 
 def _digest(files: EncoderFiles) -> str:
@@ -73,3 +76,35 @@ def test_another_vocabulary_is_another_digest_and_another_padding_is_not(tiny: E
     vocabulary["heart"], vocabulary["water"] = vocabulary["water"], vocabulary["heart"]
     path.write_text(json.dumps(said))
     assert _digest(EncoderFiles(copied)) != _digest(tiny)
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        ("bert", "BertTokenizerFast"),
+        ("distilbert", "DistilBertTokenizer"),
+        ("xlm-roberta", "XLMRobertaTokenizer"),
+        ("mpnet", "MPNetTokenizer"),
+    ],
+)
+def test_a_tokenizer_that_transformers_builds_anew_keeps_its_tokens_and_the_digest(
+    build: Callable[..., EncoderFiles], tmp_path: Path, family: Family, name: str
+) -> None:
+    """By its class name transformers makes the tokenizer from the vocabulary and writes another tokenizer.json."""
+    files = build(family=family)
+    said = json.loads((files.own / "tokenizer.json").read_text())
+    if family == "xlm-roberta":
+        metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+        said["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]}
+        said["normalizer"] = None
+    else:
+        said["normalizer"]["strip_accents"] = None
+    (files.own / "tokenizer.json").write_text(json.dumps(said))
+    config = json.loads((files.own / "tokenizer_config.json").read_text())
+    (files.own / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": name}))
+    model = reference(files.own)
+    ours = QueryTokenizer(files, read_spec(files)).encode(TEXTS)["input_ids"]
+    np.testing.assert_array_equal(ours, model.preprocess(list(TEXTS))["input_ids"].numpy())
+    model.save(str(tmp_path / "again"), create_model_card=False)
+    assert (tmp_path / "again" / "tokenizer.json").read_text() != (files.own / "tokenizer.json").read_text()
+    assert _digest(EncoderFiles(tmp_path / "again")) == _digest(files)
