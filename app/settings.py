@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -49,6 +49,12 @@ class Settings(BaseSettings):
     max_waiting: int = Field(2_048, ge=1, description="Texts that may wait for the engine before 429.")
 
     trainer: bool = Field(True, description="Whether `adiabat serve` starts and supervises a trainer.")
+
+    @field_validator("source_dirs", "indexed_fields", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        """Lists come from the environment as PATH does: separated by colons."""
+        return tuple(part for part in given.split(":") if part) if isinstance(given, str) else given
 
     @property
     def artifacts_dir(self) -> Path:

@@ -1,6 +1,7 @@
 """Body limits as plain ASGI: refused by Content-Length before reading, and cut off while reading."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,9 +22,11 @@ class BodyLimit:
             return
         limit = self._limit_for(scope["path"])
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        error = TooLarge(f"The body is over the limit of {limit} bytes for this call; send it in smaller parts.")
+        refusal = of_error(
+            TooLarge(f"The body is over the limit of {limit} bytes for this call; send it in smaller parts.")
+        )
         if length.isdigit() and int(length) > limit:
-            await of_error(error)(scope, receive, send)
+            await refusal(scope, receive, send)
             return
         read = 0
 
@@ -32,7 +35,19 @@ class BodyLimit:
             message = await receive()
             read += len(message.get("body", b""))
             if read > limit:
-                raise error
+                raise _CutOff
             return message
 
-        await self._app(scope, counted, send)
+        async def answering(message: Message) -> None:
+            # The framework makes its own answer of the exception that ended the reading: ours goes out instead.
+            if read <= limit:
+                await send(message)
+
+        with suppress(_CutOff):
+            await self._app(scope, counted, answering)
+        if read > limit:
+            await refusal(scope, receive, send)
+
+
+class _CutOff(Exception):
+    """The body went over its limit while it was read."""

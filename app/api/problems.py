@@ -78,5 +78,5 @@ def install(app: FastAPI) -> None:
 
 
 def _field(location: tuple[int | str, ...]) -> str:
-    parts = [str(part) for part in location if part not in ("body", "query", "path")]
-    return ".".join(parts) or "body"
+    """`body.passages.0.text` without the place it came from; the place alone where that is all there is."""
+    return ".".join(str(part) for part in location[1:]) or str(location[0])

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from app.encoders.engine import load_engine
-from app.encoders.export import graph_key
 
 from app.encoders.artifacts import MANIFEST, PROBES, Manifest
 from app.encoders.digest import digest_encoder
+from app.encoders.engine import load_engine
+from app.encoders.export import graph_key
 from app.encoders.files import check_finite, write_delta, write_full
 from app.encoders.overlay import EncoderFiles
 from app.encoders.probes import PROBE_TEXTS, check_unit

@@ -6,12 +6,12 @@ import weakref
 from dataclasses import dataclass
 
 import numpy as np
-from app.encoders.dispatch import Dispatcher
-from app.encoders.engine import load_engine
 from numpy.typing import NDArray
 
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.digest import digest_encoder
+from app.encoders.dispatch import Dispatcher
+from app.encoders.engine import load_engine
 from app.encoders.probes import PROBE_TEXTS, check_recorded
 from app.encoders.spec import EncoderSpec, read_spec
 from app.errors import EncoderBroken

@@ -1,0 +1,50 @@
+# Everything one does here. `make help` lists it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve demo check format test quick bench clean
+
+help: ## List the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+install: $(STAMP) ## Make .venv and install everything, the developers' tools too
+
+serve: $(STAMP) ## Run the service on the embedded default (settings: ADIABAT_…)
+	$(BIN)/adiabat serve
+
+demo: $(STAMP) ## The whole road on samples/: ingest, search, tune, switch, search again (EXIT=1 ends there)
+	$(BIN)/adiabat demo $(if $(EXIT),--exit)
+
+check: $(STAMP) ## Lint, format, types, imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(STAMP) ## Put the code into the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(STAMP) ## Every test
+	$(BIN)/pytest
+
+quick: $(STAMP) ## The tests that take seconds
+	$(BIN)/pytest -m 'not slow'
+
+bench: $(STAMP) ## Measurements with their peers; DATA=folder of BEIR sets adds those on real data
+	$(BIN)/python bench/engine.py
+	$(BIN)/python bench/store.py
+	$(if $(DATA),$(BIN)/python bench/road.py --data $(DATA))
+
+clean: ## Remove the virtual environment, caches and the demo's data
+	rm -rf .venv demo-data .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

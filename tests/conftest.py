@@ -1,0 +1,137 @@
+"""Real parts for every test: a tiny encoder, a data folder that has it as base, the app on a real socket."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from app.api.deps import Parts
+from app.assembly import assemble
+from app.client import AdiabatClient, ApiError, Unreachable
+from app.main import create_app
+from app.settings import Settings
+from tests.tiny import build_tiny
+
+READY_S = 60
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The passage encoder of these tests, with prompts on both sides."""
+    folder = tmp_path_factory.mktemp("tiny") / "base"
+    return build_tiny(folder, prompts={"query": "query: ", "document": "passage: "})
+
+
+@pytest.fixture(scope="session")
+def seeded(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder after its first start. Tests copy it, so that the export is paid for once."""
+    folder = tmp_path_factory.mktemp("seeded") / "data"
+    with ExitStack() as stack:
+        assemble(Settings(data_dir=folder, passage_encoder=str(tiny), trainer=False), stack)
+    return folder
+
+
+@pytest.fixture
+def settings(seeded: Path, tiny: Path, tmp_path: Path) -> Settings:
+    folder = tmp_path / "data"
+    shutil.copytree(seeded, folder)
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    return Settings(data_dir=folder, passage_encoder=str(tiny), trainer=False, source_dirs=(sources,), threads=1)
+
+
+@pytest.fixture
+def sources(settings: Settings) -> Path:
+    """The one folder that encoders may be registered from."""
+    return settings.source_dirs[0]
+
+
+class Service:
+    """The app on a real socket, in a thread of this process, with its parts at hand."""
+
+    def __init__(self, settings: Settings, parts: Parts, url: str) -> None:
+        self.settings = settings
+        self.parts = parts
+        self.url = url
+        self.client = AdiabatClient(url, settings.api_key)
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[Service]:
+    with ExitStack() as stack:
+        parts = assemble(settings, stack)
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(create_app(settings, parts), log_level="error", lifespan="on")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        service = Service(settings, parts, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        try:
+            wait_until(lambda: _answers(service.client))
+            yield service
+        finally:
+            service.client.close()
+            server.should_exit = True
+            thread.join()
+            listener.close()
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[Service]:
+    with running(settings) as started:
+        yield started
+
+
+@pytest.fixture
+def client(service: Service) -> AdiabatClient:
+    return service.client
+
+
+@contextmanager
+def process(settings: Settings, *options: str) -> Iterator[tuple[subprocess.Popen[str], AdiabatClient]]:
+    """`adiabat serve` as its own process, ready to answer; killed at the end if it still runs."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port), *options]
+    child = subprocess.Popen(command, env=environment(settings), stderr=subprocess.PIPE, text=True)
+    client = AdiabatClient(f"http://127.0.0.1:{port}", settings.api_key)
+    try:
+        wait_until(lambda: _answers(client) or child.poll() is not None)
+        yield child, client
+    finally:
+        client.close()
+        child.kill()
+        child.communicate()
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    return os.environ | {
+        "ADIABAT_DATA_DIR": str(settings.data_dir),
+        "ADIABAT_PASSAGE_ENCODER": str(settings.passage_encoder),
+        "ADIABAT_SOURCE_DIRS": ":".join(str(folder) for folder in settings.source_dirs),
+        "ADIABAT_THREADS": "1",
+    }
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = READY_S) -> None:
+    """Return as soon as `condition()` holds; fail after `seconds`."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
+
+
+def _answers(client: AdiabatClient) -> bool:
+    try:
+        return client.ready()["status"] == "ready"
+    except (Unreachable, ApiError):
+        return False

@@ -1,0 +1,207 @@
+"""What every call shares: problems, the key, limits; then search and passages with good and bad input."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from app.client import AdiabatClient, ApiError, Unreachable
+from app.settings import Settings
+from tests.conftest import Service, running
+
+KEY = "correct horse battery"
+PASSAGES = [
+    {"id": "a", "text": "the water pump leaks", "title": "pump", "metadata": {"lang": "en", "year": 2020}},
+    {"id": "b", "text": "die wasser pumpe", "metadata": {"lang": "de", "year": 2024}},
+    {"id": "c/d e", "text": "pain in the heart", "metadata": {"lang": "en", "tags": ["x", "y"]}},
+]
+
+
+@pytest.fixture
+def http(service: Service) -> Iterator[httpx.Client]:
+    service.client.upsert_passages(PASSAGES)
+    with httpx.Client(base_url=service.url, trust_env=False) as opened:
+        yield opened
+
+
+def problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert (response.status_code, body["status"], body["type"]) == (status, status, f"urn:adiabat:problem:{slug}")
+    assert body["detail"]
+    return body
+
+
+def test_search_answers_in_the_order_of_the_inner_product_with_the_query_prompt_applied(
+    service: Service, tiny: Path
+) -> None:
+    service.client.upsert_passages(PASSAGES)
+    answer = service.client.search("water pump", with_query_vector=True)
+    model = SentenceTransformer(str(tiny))
+    vector = model.encode(["water pump"], prompt_name="query")[0]
+    assert np.allclose(answer["query_vector"], vector, atol=1e-5)
+    stored = {p.passage.id: p.vector for p in service.parts.store.fetch(["a", "b", "c/d e"], with_vectors=True)}
+    assert np.allclose(stored["a"], model.encode(["pump\nthe water pump leaks"], prompt_name="document")[0], atol=1e-5)
+    expected = sorted(stored, key=lambda key: -float(vector @ stored[key]))
+    assert [hit["id"] for hit in answer["hits"]] == expected
+    assert set(answer["took_ms"]) == {"encode", "search", "total"}
+
+
+def test_get_search_answers_as_post_does(http: httpx.Client) -> None:
+    posted = http.post("/search", json={"query": "water", "limit": 2}).json()
+    got = http.get("/search", params={"q": "water", "limit": 2}).json()
+    assert got["hits"] == posted["hits"]
+    assert len(got["hits"]) == 2
+
+
+def test_filter_threshold_offset_and_exact_are_obeyed(client: AdiabatClient) -> None:
+    client.upsert_passages(PASSAGES)
+    german = client.search("water", filter={"must": [{"key": "lang", "match": {"value": "de"}}]})
+    assert [hit["id"] for hit in german["hits"]] == ["b"]
+    everything = client.search("water", exact=True)["hits"]
+    assert client.search("water", offset=1)["hits"] == everything[1:]
+    between = (everything[0]["score"] + everything[1]["score"]) / 2
+    assert client.search("water", score_threshold=between)["hits"] == everything[:1]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"query": ""}, "query"),
+        ({"query": "  \n"}, "query"),
+        ({"query": "x" * 10_000}, "query"),
+        ({"query": "x\ud800"}, "unicode"),
+        ({}, "query"),
+        ({"query": "x", "limit": 0}, "limit"),
+        ({"query": "x", "limit": 1001}, "limit"),
+        ({"query": "x", "limit": "many"}, "limit"),
+        ({"query": "x", "offset": -1}, "offset"),
+        ({"query": "x", "score_threshold": float("nan")}, "score_threshold"),
+        ({"query": "x", "lmit": 3}, "lmit"),
+        ({"query": "x", "filter": {"must": [{"key": "lang", "mach": 1}]}}, "filter"),
+        ({"query": "x", "filter": {"must": "all"}}, "filter"),
+    ],
+)
+def test_a_bad_search_is_422_naming_the_field(http: httpx.Client, body: dict[str, Any], field: str) -> None:
+    response = http.post("/search", content=json.dumps(body), headers={"content-type": "application/json"})
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    assert field in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("passages", "word"),
+    [
+        ([{"id": "x"}], "passages.0.text"),
+        ([{"id": "x", "text": " "}], "passages[0].text"),
+        ([{"id": "", "text": "t"}], "passages.0.id"),
+        ([{"id": "x", "text": "t"}, {"id": "x", "text": "u"}], "passages[1].id"),
+        ([{"id": "x", "text": "t" * 40_000}], "passages[0].text"),
+        ([{"id": "x", "text": "t", "metadata": {"score": float("nan")}}], "passages[0].metadata.score"),
+        (
+            [{"id": "x", "text": "t", "metadata": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": {"a": 1}}}}}}}}}}],
+            "deep",
+        ),
+        ([{"id": "x", "text": "t", "metadata": {"big": "y" * 70_000}}], "passages[0].metadata"),
+        ([{"id": "x", "text": "t", "metadata": {"n": 2**70}}], "passages[0].metadata.n"),
+        ([{"id": "x", "text": "t\udc00"}], "passages[0].text"),
+        ([{"id": "x", "text": "t", "colour": "red"}], "colour"),
+        ([], "passages"),
+    ],
+)
+def test_a_bad_passage_is_422_naming_the_field_and_nothing_is_written(
+    http: httpx.Client, passages: list[dict[str, Any]], word: str
+) -> None:
+    good = {"id": "good", "text": "good"}
+    body = json.dumps({"passages": [*passages, good] if passages else []})
+    response = http.post("/passages", content=body, headers={"content-type": "application/json"})
+    assert response.status_code == 422
+    assert word in response.json()["detail"]
+    assert http.get("/passages/count").json() == {"count": 3}
+
+
+def test_only_what_changed_is_embedded_again(client: AdiabatClient, service: Service) -> None:
+    client.upsert_passages(PASSAGES)
+    before = service.parts.store.fetch(["a"], with_vectors=True)[0]
+    changed = [
+        PASSAGES[0] | {"metadata": {"lang": "en", "year": 2021}},
+        PASSAGES[1],
+        PASSAGES[2] | {"text": "no pain at all"},
+    ]
+    assert client.upsert_passages(changed) == {"embedded": 1, "metadata_updated": 1, "unchanged": 1}
+    after = service.parts.store.fetch(["a"], with_vectors=True)[0]
+    assert after.passage.metadata["year"] == 2021
+    assert np.array_equal(before.vector, after.vector)
+    assert client.passage("c/d e")["text"] == "no pain at all"
+
+
+def test_passages_are_paged_read_and_deleted(client: AdiabatClient, http: httpx.Client) -> None:
+    seen, cursor = [], None
+    while True:
+        page = client.passages(cursor, limit=2)
+        seen += [item["id"] for item in page["passages"]]
+        if (cursor := page["next_cursor"]) is None:
+            break
+    assert sorted(seen) == ["a", "b", "c/d e"]
+    assert client.passage("c/d e") == {"title": "", **PASSAGES[2]}
+    assert http.delete("/passages/c%2Fd%20e").status_code == 204
+    problem(http.get("/passages/c%2Fd%20e"), 404, "passage-not-found")
+    problem(http.delete("/passages/c%2Fd%20e"), 404, "passage-not-found")
+    problem(http.post("/passages/delete", json={"filter": {}}), 422, "invalid-field")
+    assert client.delete_passages(filter={"must": [{"key": "lang", "match": {"value": "de"}}]}) == 1
+    assert client.delete_passages(["a", "never there"]) == 1
+    assert client.count_passages() == 0
+
+
+def test_unknown_routes_and_methods_are_problems_too(http: httpx.Client) -> None:
+    problem(http.get("/nothing/here"), 404, "no-such-route")
+    problem(http.put("/search"), 405, "method-not-allowed")
+    problem(http.post("/search", content=b"{not json"), 422, "invalid-field")
+
+
+def test_bodies_over_the_limit_are_413_whether_or_not_they_say_their_length(settings: Settings) -> None:
+    small = settings.model_copy(update={"max_body_bytes": 1000})
+    with running(small) as service, httpx.Client(base_url=service.url, trust_env=False) as http:
+        body = json.dumps({"query": "x" * 2000}).encode()
+        headers = {"content-type": "application/json"}
+        problem(http.post("/search", content=body, headers=headers), 413, "too-large")
+
+        def chunks() -> Iterator[bytes]:
+            yield from (body[i : i + 100] for i in range(0, len(body), 100))
+
+        problem(http.post("/search", content=chunks(), headers=headers), 413, "too-large")
+
+
+def test_with_a_key_every_call_but_health_needs_it(settings: Settings) -> None:
+    with running(settings.model_copy(update={"api_key": KEY})) as service:
+        with httpx.Client(base_url=service.url, trust_env=False) as http:
+            for method, path in (
+                ("GET", "/search?q=x"),
+                ("GET", "/passages"),
+                ("GET", "/encoders"),
+                ("PUT", "/active-encoder"),
+            ):
+                assert problem(http.request(method, path), 401, "unauthorized")
+            wrong = {"Authorization": "Bearer wrong"}
+            assert http.get("/encoders", headers=wrong).headers["www-authenticate"] == "Bearer"
+            assert http.get("/health/live").json() == {"status": "live"}
+            assert http.get("/health/ready").status_code == 200
+            assert http.get("/version").status_code == 200
+        assert service.client.encoders()[0]["name"] == "base"
+
+
+def test_a_client_with_the_wrong_address_is_told_so() -> None:
+    with AdiabatClient("http://127.0.0.1:9") as nobody, pytest.raises(Unreachable, match="ADIABAT_URL"):
+        nobody.ready()
+
+
+def test_a_refusal_reaches_the_python_client_whole(client: AdiabatClient) -> None:
+    with pytest.raises(ApiError) as caught:
+        client.search("x", encoder="nobody@3")
+    assert (caught.value.status, caught.value.slug) == (404, "encoder-not-found")
+    assert "GET /encoders" in caught.value.detail
