@@ -101,5 +101,5 @@ class Supervisor:
             "ADIABAT_ENGINE": settings.engine,
             "ADIABAT_THREADS": str(settings.threads),
         }
-        command = [sys.executable, "-m", "trainer", "--name", TRAINER_NAME, "--stop-with-parent"]
+        command = [sys.executable, "-m", "trainer", "--name", TRAINER_NAME, "--stop-with", str(os.getpid())]
         return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)

@@ -20,6 +20,8 @@ def main() -> int:
     arguments = _parse()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    if arguments.stop_with is not None:  # before the slow imports: the parent may be dying already
+        threading.Thread(target=_watch_parent, args=(arguments.stop_with,), daemon=True).start()
     os.nice(NICENESS)  # before torch starts its threads: searches come first
     from trainer.worker import Worker  # torch takes seconds to import; --help must not
 
@@ -35,8 +37,6 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    if arguments.stop_with_parent:
-        threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
     worker.run()
     return 0
 
@@ -49,9 +49,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--data-dir", type=Path, help="the service's data folder (default: ADIABAT_DATA_DIR)")
     parser.add_argument("--name", help="this worker's name in the registry (default: host and process id)")
-    parser.add_argument(
-        "--stop-with-parent", action="store_true", help="end when the process that started this one ends"
-    )
+    parser.add_argument("--stop-with", type=int, metavar="PID", help="end when this process, the parent, has ended")
     return parser.parse_args()
 
 

@@ -37,9 +37,7 @@ def write_matrix(folder: Path, vectors: np.ndarray, groups: Sequence[int] | None
     np.save(folder / "vectors.npy", vectors.astype(np.float32))
     np.save(folder / "groups.npy", np.array(range(count) if groups is None else groups, dtype=np.int32))
     (folder / "ids.json").write_text(json.dumps([f"p{i}" for i in range(count)]))
-    (folder / "meta.json").write_text(
-        json.dumps({"count": count, "dim": dim, "writes": 1, "index_space": {}})
-    )
+    (folder / "meta.json").write_text(json.dumps({"count": count, "dim": dim, "writes": 1, "index_space": {}}))
     return folder
 
 

@@ -67,9 +67,7 @@ def test_a_matrix_is_embedded_once_for_the_same_corpus_encoder_and_prompt(
     assert len(list((tmp_path / "cache").iterdir())) == 4
 
 
-def test_a_stopped_embedding_leaves_nothing_behind(
-    tiny: SentenceTransformer, corpus: Path, tmp_path: Path
-) -> None:
+def test_a_stopped_embedding_leaves_nothing_behind(tiny: SentenceTransformer, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         corpus_matrix(tiny, corpus, tmp_path / "cache", encoder_digest="d", should_stop=lambda: True)
     assert list((tmp_path / "cache").iterdir()) == []

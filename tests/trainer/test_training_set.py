@@ -26,9 +26,7 @@ def test_queries_point_at_the_rows_of_their_passages(folder: Path, tmp_path: Pat
     assert isinstance(training.matrix.vectors, np.memmap)
 
 
-def test_qrels_whose_passage_is_gone_are_listed_and_their_query_is_not_a_miss(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_qrels_whose_passage_is_gone_are_listed_and_their_query_is_not_a_miss(folder: Path, tmp_path: Path) -> None:
     qrels = [("q0", "p1", 1), ("q0", "gone", 1), ("q1", "lost", 1)]
     judged = read_judged(write_dataset(tmp_path / "set", QUERIES, qrels), "train", read_matrix(folder))
     assert judged.missing == (("q0", "gone"), ("q1", "lost"))

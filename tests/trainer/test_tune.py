@@ -21,9 +21,7 @@ def state(model: SentenceTransformer) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("loss", ["infonce", "triplet"])
-def test_tuning_raises_the_rank_of_what_it_is_told(
-    tiny: SentenceTransformer, training: TrainingSet, loss: str
-) -> None:
+def test_tuning_raises_the_rank_of_what_it_is_told(tiny: SentenceTransformer, training: TrainingSet, loss: str) -> None:
     sets = {"dev": EvaluationSet(matrix=training.matrix, queries=training.queries)}
     before = measure(tiny, sets)
     recipe = QUICK.model_copy(update={"loss": loss, "epochs": 10})
@@ -51,9 +49,7 @@ def test_in_every_family_the_embedding_block_stays_and_the_layers_move(
     assert not [name for name in moved if "embeddings." in name]
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
-    tiny_folder: Path, training: TrainingSet
-) -> None:
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_folder: Path, training: TrainingSet) -> None:
     def run(seed: int) -> dict[str, torch.Tensor]:
         model = SentenceTransformer(str(tiny_folder), device="cpu")
         return tune(model, training, QUICK.model_copy(update={"seed": seed})).tuned
@@ -75,9 +71,7 @@ def test_the_result_holds_both_ends_of_the_step(tiny: SentenceTransformer, train
     assert 0 < result.movement.mean_change < result.movement.max_change
 
 
-def test_frozen_patterns_stay_and_a_useless_pattern_is_named(
-    tiny: SentenceTransformer, training: TrainingSet
-) -> None:
+def test_frozen_patterns_stay_and_a_useless_pattern_is_named(tiny: SentenceTransformer, training: TrainingSet) -> None:
     result = tune(tiny, training, QUICK.model_copy(update={"freeze": ("*.output.dense.weight",)}))
     assert not [name for name in result.tuned if name.endswith(".output.dense.weight")]
     with pytest.raises(InvalidField, match=r"'\*\.no\.such' matches no parameter"):
@@ -131,9 +125,7 @@ def test_a_half_precision_parent_is_tuned_in_fp32(tiny: SentenceTransformer, tra
     assert {value.dtype for value in result.tuned.values()} == {torch.float32}
 
 
-def test_without_mined_negatives_the_batch_is_enough(
-    tiny: SentenceTransformer, training: TrainingSet
-) -> None:
+def test_without_mined_negatives_the_batch_is_enough(tiny: SentenceTransformer, training: TrainingSet) -> None:
     result = tune(tiny, training, QUICK.model_copy(update={"mined_negatives": 0, "epochs": 6}))
     assert result.losses[-1] < result.losses[0]
 

@@ -1,0 +1,93 @@
+"""The command line against a real service; what it prints and how it exits."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Service
+from tests.service import encoders
+
+LINES = (
+    '{"_id": "a", "title": "pump", "text": "the water pump leaks", "metadata": {"lang": "en"}}\n'
+    '{"id": "b", "text": "die wasser pumpe", "metadata": {"lang": "de"}}\n'
+    "\n"
+    '{"id": 3, "text": "pain in the heart"}\n'
+)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text(LINES)
+    return path
+
+
+def adiabat(service: Service, *arguments: str, stdin: str = "", code: int = 0) -> str:
+    """Standard output of the command; standard error is part of it where it failed as expected."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "app.cli", *arguments],
+        env=os.environ | {"ADIABAT_URL": service.url},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stderr
+    return ended.stdout if code == 0 else ended.stderr
+
+
+def test_ingest_twice_embeds_once_and_search_finds(service: Service, corpus: Path) -> None:
+    first = json.loads(adiabat(service, "ingest", str(corpus), "--json"))
+    assert (first["embedded"], first["unchanged"]) == (3, 0)
+    again = json.loads(adiabat(service, "ingest", str(corpus), "--json"))
+    assert (again["embedded"], again["unchanged"]) == (0, 3)
+    corpus.write_text(LINES.replace('"lang": "de"', '"lang": "at"'))
+    moved = json.loads(adiabat(service, "ingest", str(corpus), "--json"))
+    assert (moved["embedded"], moved["metadata_updated"], moved["unchanged"]) == (0, 1, 2)
+    found = json.loads(adiabat(service, "search", "water", "--filter", "lang=at", "--json"))
+    assert [hit["id"] for hit in found["hits"]] == ["b"]
+    assert "base@1, generation 1" in adiabat(service, "search", "water")
+
+
+def test_a_bad_line_stops_the_ingest_by_number_unless_told_to_skip(service: Service, corpus: Path) -> None:
+    corpus.write_text(LINES + '{"id": "x"}\nnot json\n{"id": "y", "text": "t", "colour": "red"}\n')
+    said = adiabat(service, "ingest", str(corpus), code=1)
+    assert f"{corpus} line 5: the passage 'x' has no text" in said
+    done = json.loads(adiabat(service, "ingest", str(corpus), "--skip-bad", "--json"))
+    assert (done["embedded"], done["bad_lines"]) == (3, 3)
+
+
+def test_standard_input_is_read_and_a_missing_file_is_named(service: Service) -> None:
+    assert json.loads(adiabat(service, "ingest", "-", "--json", stdin=LINES))["embedded"] == 3
+    assert "nowhere.jsonl cannot be read" in adiabat(service, "ingest", "nowhere.jsonl", code=1)
+
+
+def test_encoders_are_registered_switched_rolled_back_and_deleted(service: Service, tiny: Path, sources: Path) -> None:
+    folder = encoders.near(tiny, sources / "bees")
+    assert "bees@1: probed" in adiabat(service, "encoders", "register", "bees", "--path", str(folder))
+    assert "bees@1 is active, generation 2" in adiabat(service, "encoders", "activate", "bees")
+    assert "base@1 is active, generation 3" in adiabat(service, "encoders", "rollback")
+    assert "generation" in adiabat(service, "encoders", "activate", "bees", "--if-generation", "1", code=1)
+    listed = adiabat(service, "encoders", "list")
+    assert "bees@1" in listed
+    assert "*" in listed
+    assert adiabat(service, "encoders", "history").split()[:2] == ["3", "base@1"]
+    assert "previous" in adiabat(service, "encoders", "delete", "bees@1", code=1)
+
+
+def test_refusals_and_a_missing_service_are_one_sentence_with_their_own_exit_codes(service: Service) -> None:
+    assert "[encoder-not-found]" in adiabat(service, "encoders", "activate", "nobody", code=1)
+    assert "--recipe is not a JSON object" in adiabat(service, "tune", "x", "--dataset", "d", "--recipe", "{", code=1)
+    assert "does not answer" in adiabat(service, "health", "--url", "http://127.0.0.1:9", code=3)
+    assert "QUERY" in adiabat(service, "search", code=2)
+
+
+def test_every_command_explains_itself_with_an_example(service: Service) -> None:
+    for command in ("serve", "ingest", "search", "passages", "tune", "jobs", "demo"):
+        assert "Example: adiabat" in adiabat(service, command, "--help")

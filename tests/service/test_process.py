@@ -1,0 +1,119 @@
+"""`adiabat serve` as its own process: killed, started twice, misconfigured, with its trainer killed under it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+from tests.conftest import environment, process, wait_until
+from tests.service import encoders
+from tests.tiny import build_tiny
+
+
+def start_and_fail(settings: Settings, *options: str, **variables: str) -> str:
+    """What a service that must not start says on standard error; one sentence, no traceback."""
+    command = [sys.executable, "-m", "app.cli", "serve", "--no-trainer", "--port", "0", *options]
+    ended = subprocess.run(
+        command, env=environment(settings) | variables, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
+def test_everything_acknowledged_is_there_after_kill_9(settings: Settings, tiny: Path, sources: Path) -> None:
+    with process(settings, "--no-trainer") as (child, client):
+        client.upsert_passages([{"id": f"p{n}", "text": f"water pump {n}"} for n in range(50)])
+        client.register_encoder("bees", path=str(encoders.near(tiny, sources / "bees")))
+        client.activate("bees")
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    with process(settings, "--no-trainer") as (_, client):
+        assert client.count_passages() == 50
+        active = client.active_encoder()
+        assert (active["encoder"]["name"], active["encoder"]["generation"]) == ("bees", 2)
+        assert client.search("pump 7")["encoder"]["name"] == "bees"
+
+
+def test_what_a_crash_in_the_middle_of_a_publish_left_is_swept_at_the_next_start(settings: Settings) -> None:
+    artifacts = settings.artifacts_dir
+    (artifacts / "half@1").mkdir()  # placed, but its row was never committed
+    (artifacts / "half@1" / "delta.safetensors").write_bytes(b"\0" * 100)
+    staging = artifacts / f".staging-{os.uname().nodename}-999999999-abc"  # its process is dead
+    staging.mkdir()
+    with process(settings, "--no-trainer") as (_, client):
+        assert client.ready()["status"] == "ready"
+        assert sorted(path.name for path in artifacts.iterdir() if "@" in path.name) == ["base@1"]
+        assert not staging.exists()
+
+
+def test_a_second_process_on_the_same_folder_is_refused_naming_the_first(settings: Settings) -> None:
+    with process(settings, "--no-trainer") as (child, client):
+        said = start_and_fail(settings)
+        assert f"process {child.pid}" in said
+        assert "ADIABAT_DATA_DIR" in said
+        assert client.ready()["status"] == "ready"
+
+
+def test_another_passage_encoder_is_refused_naming_what_differs(settings: Settings, tmp_path: Path) -> None:
+    other = build_tiny(tmp_path / "other", seed=9)
+    said = start_and_fail(settings, ADIABAT_PASSAGE_ENCODER=str(other))
+    assert "passage encoder" in said
+    assert str(other) in said
+    said = start_and_fail(settings, ADIABAT_QUERY_PROMPT="search: ")
+    assert "query prompt (stored 'query: ', asked for 'search: ')" in said
+
+
+def test_without_a_key_only_loopback_is_bound(settings: Settings) -> None:
+    assert "ADIABAT_API_KEY" in start_and_fail(settings, "--host", "0.0.0.0")
+
+
+def test_a_bad_setting_is_named_and_a_secret_is_not_repeated(settings: Settings) -> None:
+    assert "ADIABAT_PORT" in start_and_fail(settings, "--port", "70000")
+    said = start_and_fail(settings, ADIABAT_API_KEY="short")
+    assert "ADIABAT_API_KEY" in said
+    assert "short" not in said.replace("shorter", "")
+
+
+def test_an_encoder_name_that_is_no_folder_is_refused_with_what_to_set(settings: Settings, tmp_path: Path) -> None:
+    fresh = settings.model_copy(update={"data_dir": tmp_path / "fresh"})
+    said = start_and_fail(fresh, ADIABAT_PASSAGE_ENCODER="intfloat/multilingual-e5-small")
+    assert "ADIABAT_HUB=1" in said
+
+
+@pytest.mark.slow
+def test_a_killed_trainer_is_started_again_and_a_killed_service_leaves_none_behind(settings: Settings) -> None:
+    with process(settings) as (child, client):
+        wait_until(lambda: "alive" in client.ready()["trainer"])
+        first = trainer_of(child.pid)
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: trainer_of(child.pid) not in (0, first))
+        second = trainer_of(child.pid)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        wait_until(lambda: not Path(f"/proc/{second}").exists() or "Z" in state_of(second))
+
+
+def trainer_of(service: int) -> int:
+    """The process id of the service's trainer, 0 for none."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().split(b"\0")
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, IndexError):
+                continue
+            if parent == service and b"trainer" in command:
+                return int(entry.name)
+    return 0
+
+
+def state_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"

@@ -1,0 +1,166 @@
+"""A tuning job from HTTP to an active encoder, with the real trainer in its own process."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from app.cli.datasets import zip_folder
+from app.client import AdiabatClient, ApiError
+from app.encoders.artifacts import ArtifactStore
+from app.encoders.files import write_full
+from app.settings import Settings
+from tests.conftest import environment, process, wait_until
+
+pytestmark = pytest.mark.slow
+
+TOPICS = ("water pump", "heart valve", "oil filter", "night light", "engine repair", "sleep pain")
+WORDS = ("cost", "leak", "pressure", "fire", "doctor", "treatment", "symptom", "light", "oil", "sleep")
+GENTLE = {"learning_rate": 1e-3, "epochs": 2, "batch_size": 16, "mined_negatives": 2}
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Questions about `p0` … `p59`, which name two of a passage's words; 40 train, 10 dev, 10 test."""
+    folder = tmp_path / "dataset"
+    (folder / "qrels").mkdir(parents=True)
+    rows = [{"_id": f"q{n}", "text": question(n), "metadata": {"lang": "en"}} for n in range(60)]
+    (folder / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for split, numbers in (("train", range(40)), ("dev", range(40, 50)), ("test", range(50, 60))):
+        (folder / "qrels" / f"{split}.tsv").write_text("".join(f"q{n}\tp{n}\t1\n" for n in numbers))
+    return folder
+
+
+def question(n: int) -> str:
+    return f"how does my {TOPICS[n % 6]} {WORDS[n % 10]} for {n}"
+
+
+def passages() -> list[dict[str, Any]]:
+    pick = random.Random(3)
+    return [
+        {"id": f"p{n}", "text": f"the {TOPICS[n % 6]} and the {WORDS[n % 10]} {n} {' '.join(pick.sample(WORDS, 3))}"}
+        for n in range(60)
+    ]
+
+
+@contextmanager
+def ready(settings: Settings, dataset: Path, tmp_path: Path, *options: str) -> Iterator[tuple[Any, AdiabatClient]]:
+    with process(settings, *options) as (child, client):
+        client.upsert_passages(passages())
+        client.put_dataset("pumps", zip_folder(dataset, tmp_path / "pumps.zip"))
+        guard = tmp_path / "guard"
+        shutil.copytree(dataset, guard)
+        corpus = [{"_id": item["id"], "text": item["text"]} for item in passages()]
+        (guard / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in corpus))
+        client.put_dataset("own-corpus", zip_folder(guard, tmp_path / "guard.zip"))
+        yield child, client
+
+
+def test_a_job_makes_registers_and_activates_an_encoder_while_searches_go_on(
+    settings: Settings, dataset: Path, tmp_path: Path
+) -> None:
+    with ready(settings, dataset, tmp_path) as (_, client):
+        job = client.create_tuning_job(
+            "pumps",
+            "pumps",
+            guards=["pumps", "own-corpus"],
+            recipe=GENTLE,
+            gate={"min_gain": -1, "max_guard_loss": 1},
+            activate="if-gate-passes",
+        )
+        phases = set()
+        done = client.wait_for_job(job["id"], lambda seen: phases.add(seen["progress"].get("phase")))
+        assert done["status"] == "succeeded", done
+        assert client.search("water pump")["hits"]
+        result = done["result"]
+        assert set(result["guards"]) == {"pumps", "own-corpus"}
+        # The guard with its own corpus has the same texts as the store: the two roads must agree.
+        for when in ("before", "after"):
+            assert result["guards"]["pumps"][when] == pytest.approx(result["guards"]["own-corpus"][when], abs=1e-6)
+        assert result["pairs"] == 40
+        assert result["weights"]["moved"] > 0
+        wait_until(lambda: client.active_encoder()["encoder"]["name"] == "pumps")
+        assert client.history()[0]["reason"] == "job"
+
+        made = client.encoder("pumps@1")
+        assert made["admission"] == "verified"
+        assert made["lineage"]["base"] == client.encoder("base@1")["digest"]
+        assert made["metrics"]["dev"] == result["dev"]
+        assert client.register_encoder("pumps", job=job["id"])["version"] == 1
+        assert client.register_encoder("second-name", job=job["id"])["digest"] == made["digest"]
+        assert not (settings.jobs_dir / job["id"]).exists()
+        assert_same_as_plain_sentence_transformers(settings, client, tmp_path)
+
+
+def assert_same_as_plain_sentence_transformers(settings: Settings, client: AdiabatClient, tmp_path: Path) -> None:
+    """The vector that serves is the one any sentence-transformers user gets from the exported folder."""
+    write_full(ArtifactStore(settings.artifacts_dir).files("pumps@1"), tmp_path / "exported")
+    expected = SentenceTransformer(str(tmp_path / "exported")).encode(["oil filter leak"], prompt_name="query")[0]
+    served = client.search("oil filter leak", encoder="pumps", with_query_vector=True)["query_vector"]
+    assert served == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_a_job_whose_gate_says_no_registers_an_encoder_that_only_force_activates(
+    settings: Settings, dataset: Path, tmp_path: Path
+) -> None:
+    with ready(settings, dataset, tmp_path) as (_, client):
+        job = client.create_tuning_job(
+            "pumps", "pumps", recipe=GENTLE, gate={"min_gain": 0.99}, activate="if-gate-passes"
+        )
+        done = client.wait_for_job(job["id"])
+        assert done["status"] == "rejected"
+        assert "dev MRR@10" in done["reason"]
+        assert client.encoder("pumps@1")["state"] == "rejected"
+        with pytest.raises(ApiError, match="force=true") as caught:
+            client.activate("pumps@1")
+        assert caught.value.status == 409
+        assert client.activate("pumps@1", force=True)["encoder"]["name"] == "pumps"
+        assert client.history()[0]["forced"] is True
+
+
+def test_cancel_stops_a_running_job_and_leaves_no_encoder(settings: Settings, dataset: Path, tmp_path: Path) -> None:
+    with ready(settings, dataset, tmp_path) as (_, client):
+        job = client.create_tuning_job("pumps", "pumps", recipe=GENTLE | {"epochs": 1000})
+        wait_until(lambda: client.tuning_job(job["id"])["progress"].get("step", 0) > 0)
+        client.cancel_tuning_job(job["id"])
+        assert client.wait_for_job(job["id"])["status"] == "cancelled"
+        assert [item["name"] for item in client.encoders()] == ["base"]
+        with pytest.raises(ApiError, match="already ended"):
+            client.cancel_tuning_job(job["id"])
+
+
+def test_a_job_whose_trainer_is_killed_is_interrupted_and_the_next_one_runs(
+    settings: Settings, dataset: Path, tmp_path: Path
+) -> None:
+    with ready(settings, dataset, tmp_path, "--no-trainer") as (_, client):
+        job = client.create_tuning_job("pumps", "pumps", recipe=GENTLE | {"epochs": 1000})
+        trainer = start_trainer(settings)
+        wait_until(lambda: client.tuning_job(job["id"])["progress"].get("step", 0) > 0)
+        trainer.send_signal(signal.SIGTERM)
+        trainer.wait()
+        assert client.wait_for_job(job["id"])["status"] == "interrupted"
+
+
+def test_a_job_that_cannot_be_done_fails_with_one_sentence(settings: Settings, dataset: Path, tmp_path: Path) -> None:
+    with ready(settings, dataset, tmp_path) as (_, client):
+        client.delete_passages([f"p{n}" for n in range(20)])
+        job = client.create_tuning_job("pumps", "pumps", recipe=GENTLE)
+        done = client.wait_for_job(job["id"])
+        assert done["status"] == "failed"
+        assert "20 pairs" in done["reason"]
+        nothing_moves = client.create_tuning_job("pumps", "pumps", recipe=GENTLE | {"freeze": ["*"]})
+        assert client.wait_for_job(nothing_moves["id"])["status"] == "failed"
+        assert client.search("water")["encoder"]["name"] == "base"
+
+
+def start_trainer(settings: Settings) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "trainer"], env=environment(settings))
