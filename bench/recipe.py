@@ -26,7 +26,7 @@ from trainer.evaluate import DEV, EvaluationSet, compare, measure
 from trainer.matrix import corpus_matrix
 from trainer.metrics import Scores
 from trainer.soften import load_softened
-from trainer.training_set import MIN_PAIRS, Matrix, TrainingSet, merge_by_text, read_guard, read_judged
+from trainer.training_set import MIN_PAIRS, Matrix, TrainingSet, merge_by_text, read_judged, read_measured
 from trainer.tune import tune
 
 TAIL_EVERY = 5
@@ -49,18 +49,14 @@ def main() -> None:
             load_softened(model, start, start, 1.0)
             states[seed] = tuned_states(args, model, seeded, text, training)
             for kind in args.kinds:
-                evaluate(
-                    args, model, start, states[seed][kind], sets, before, recipe=text, seed=seed, kind=kind
-                )
+                evaluate(args, model, start, states[seed][kind], sets, before, recipe=text, seed=seed, kind=kind)
         if len(states) > 1:
             mean = mean_state([each["last"] for each in states.values()])
             seeds = ",".join(map(str, states))
             evaluate(args, model, start, mean, sets, before, recipe=text, seed=seeds, kind="seeds")
 
 
-def read_data(
-    args: argparse.Namespace, model: SentenceTransformer
-) -> tuple[TrainingSet, dict[str, EvaluationSet]]:
+def read_data(args: argparse.Namespace, model: SentenceTransformer) -> tuple[TrainingSet, dict[str, EvaluationSet]]:
     matrix = matrix_of(args, model, args.dataset)
     queries = merge_by_text(read_judged(args.dataset, "train", matrix))
     assert queries.pairs >= MIN_PAIRS
@@ -72,7 +68,7 @@ def read_data(
         theirs = matrix_of(args, model, Path(folder)) if own.is_file() else matrix
         name = f"{Path(folder).name}:{split}" if split else Path(folder).name
         sets[name] = EvaluationSet(
-            matrix=theirs, queries=read_guard(Path(folder), theirs, split=split or "test")
+            matrix=theirs, queries=read_measured(Path(folder).name, Path(folder), theirs, split=split or "test")
         )
     return TrainingSet(matrix=matrix, queries=queries), sets
 
@@ -170,9 +166,7 @@ def packaged_model() -> str:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True, help="BEIR folder with a train split")
     parser.add_argument("--dev-split", default="dev")
     parser.add_argument("--guard", action="append", default=[], help="BEIR folder[:split]; repeatable")
@@ -182,9 +176,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--soften", type=float, nargs="+", default=[0.2, 0.35, 0.5, 0.7, 1.0])
     parser.add_argument("--kinds", nargs="+", choices=["last", "tail"], default=["last"])
-    parser.add_argument(
-        "--dropout", action="store_true", help="leave the model's dropout on (after the first step)"
-    )
+    parser.add_argument("--dropout", action="store_true", help="leave the model's dropout on (after the first step)")
     parser.add_argument("--model", help="folder of the encoder; default: the packaged one")
     parser.add_argument("--query-prompt", default="")
     parser.add_argument("--passage-prompt", default="")

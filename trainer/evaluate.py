@@ -48,9 +48,7 @@ def compare(before: Mapping[str, Scores], after: Mapping[str, Scores]) -> dict[s
     guards = {name: _change(before[name], after[name]) for name in before if name != DEV}
     for change in guards.values():
         # A guard on which nothing was found before cannot lose anything.
-        change["relative"] = (
-            (change["after"] - change["before"]) / change["before"] if change["before"] else 0.0
-        )
+        change["relative"] = (change["after"] - change["before"]) / change["before"] if change["before"] else 0.0
     report: dict[str, Any] = {"guards": guards}
     if DEV in before:
         report["dev"] = _change(before[DEV], after[DEV])

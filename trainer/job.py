@@ -22,7 +22,7 @@ from trainer.matrix import corpus_matrix
 from trainer.publish import publish
 from trainer.soften import load_softened
 from trainer.stopping import Stopped
-from trainer.training_set import Matrix, read_judged, read_training_set
+from trainer.training_set import Matrix, read_measured, read_training_set
 from trainer.tune import tune
 
 
@@ -120,7 +120,9 @@ def _evaluation_sets(
 ) -> dict[str, EvaluationSet]:
     """Dev over the stored passages; a guard over its own corpus where it brings one."""
     sets = {
-        DEV: EvaluationSet(matrix=stored, queries=read_judged(_dataset(artifacts, job, job.dataset), "dev", stored))
+        DEV: EvaluationSet(
+            matrix=stored, queries=read_measured(DEV, _dataset(artifacts, job, job.dataset), stored, split="dev")
+        )
     }
     passage_prompt = read_spec(artifacts.files(BASE_KEY)).passage_prompt
     for guard in job.guards:
@@ -137,5 +139,5 @@ def _evaluation_sets(
                 passage_prompt=passage_prompt,
                 should_stop=heartbeat.should_stop,
             )
-        sets[guard] = EvaluationSet(matrix=matrix, queries=read_judged(folder, split or "test", matrix))
+        sets[guard] = EvaluationSet(matrix=matrix, queries=read_measured(guard, folder, matrix, split=split or "test"))
     return sets

@@ -59,9 +59,7 @@ def _parse_passage(line: str, number: int) -> tuple[str, str]:
         record = json.loads(line)
         passage_id, text, title = record["_id"], record["text"], record.get("title") or ""
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise BadDataset(
-            f"corpus.jsonl, line {number}: expected a JSON object with '_id' and 'text'."
-        ) from None
+        raise BadDataset(f"corpus.jsonl, line {number}: expected a JSON object with '_id' and 'text'.") from None
     if not isinstance(text, str) or not isinstance(title, str) or not text.strip():
         raise BadDataset(f"corpus.jsonl, line {number}: the text of passage '{passage_id}' is empty.")
     return str(passage_id), f"{title}\n{text}" if title else text

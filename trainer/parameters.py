@@ -31,9 +31,7 @@ def choose_parameters(model: SentenceTransformer, freeze: Sequence[str]) -> dict
     for pattern in freeze:
         if not any(fnmatchcase(name, pattern) for name in named):
             example = next(reversed(named))
-            raise InvalidField(
-                "recipe.freeze", f"'{pattern}' matches no parameter; they look like '{example}'."
-            )
+            raise InvalidField("recipe.freeze", f"'{pattern}' matches no parameter; they look like '{example}'.")
     always = _embedding_block(model)
     chosen = {
         name: parameter
@@ -41,9 +39,7 @@ def choose_parameters(model: SentenceTransformer, freeze: Sequence[str]) -> dict
         if not name.startswith(always) and not any(fnmatchcase(name, pattern) for pattern in freeze)
     }
     if not chosen:
-        raise InvalidField(
-            "recipe.freeze", f"{list(freeze)} and the embedding block leave no parameter to tune."
-        )
+        raise InvalidField("recipe.freeze", f"{list(freeze)} and the embedding block leave no parameter to tune.")
     for name, parameter in named.items():
         parameter.requires_grad_(name in chosen)
     return chosen

@@ -5,9 +5,8 @@ text share a number) and `meta.json`, which is written last. A dataset folder ha
 passage texts nor the store are needed: a query points at rows of the matrix.
 """
 
-import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.datasets import read_jsonl, read_qrels
 from app.errors import BadDataset
 
 MIN_PAIRS = 32
@@ -89,11 +89,13 @@ def read_training_set(folder: Path, dataset: Path, *, split: str = "train") -> T
 
 def read_judged(dataset: Path, split: str, matrix: Matrix) -> Judged:
     """The queries of one split with the rows of their relevant passages, in the order of the qrels file."""
-    texts = _read_queries(dataset / "queries.jsonl")
+    texts = {query["_id"]: query["text"] for _, query in read_jsonl(dataset / "queries.jsonl")}
     row_of = matrix.row_of()
     relevant: dict[str, dict[int, None]] = {}
     missing: list[tuple[str, str]] = []
-    for line, query_id, passage_id in _read_qrels(dataset / "qrels" / f"{split}.tsv", split):
+    for line, query_id, passage_id, score in read_qrels(_split_file(dataset, split)):
+        if score <= 0:
+            continue
         if query_id not in texts:
             raise BadDataset(f"qrels/{split}.tsv, line {line}: query '{query_id}' is not in queries.jsonl.")
         if passage_id in row_of:
@@ -108,15 +110,23 @@ def read_judged(dataset: Path, split: str, matrix: Matrix) -> Judged:
     )
 
 
-def read_guard(dataset: Path, matrix: Matrix, *, split: str = "test") -> Judged:
-    """A guard's queries; a guard without a single one that can be measured is refused."""
+def read_measured(name: str, dataset: Path, matrix: Matrix, *, split: str) -> Judged:
+    """The queries of dev or a guard called `name`; refused without a single one that can be measured."""
     judged = read_judged(dataset, split, matrix)
     if not judged.texts:
         raise BadDataset(
-            f"The guard '{dataset.name}' has no query in its {split} split whose passage is there "
-            f"({len(judged.missing)} name a missing passage); it would guard nothing."
+            f"The set '{name}' has no query in its {split} split whose passage is there "
+            f"({len(judged.missing)} name a missing passage); nothing could be measured on it."
         )
     return judged
+
+
+def _split_file(dataset: Path, split: str) -> Path:
+    path = dataset / "qrels" / f"{split}.tsv"
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.tsv"))) or "none"
+        raise BadDataset(f"The dataset '{dataset.name}' has no {split} split (qrels/{split}.tsv); it has: {there}.")
+    return path
 
 
 def merge_by_text(judged: Judged) -> Judged:
@@ -134,53 +144,3 @@ def merge_by_text(judged: Judged) -> Judged:
         relevant=tuple(np.fromiter(r, dtype=np.int64) for r in rows.values()),
         missing=judged.missing,
     )
-
-
-def _read_queries(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        raise BadDataset(f"The dataset '{path.parent.name}' has no queries.jsonl.")
-    texts: dict[str, str] = {}
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                query_id, text = _parse_query(line, number)
-                texts[query_id] = text
-    return texts
-
-
-def _parse_query(line: str, number: int) -> tuple[str, str]:
-    try:
-        record = json.loads(line)
-        query_id, text = record["_id"], record["text"]
-    except (ValueError, KeyError, TypeError):
-        raise BadDataset(
-            f"queries.jsonl, line {number}: expected a JSON object with '_id' and 'text'."
-        ) from None
-    if not isinstance(text, str) or not text.strip():
-        raise BadDataset(f"queries.jsonl, line {number}: the text of query '{query_id}' is empty.")
-    return str(query_id), text
-
-
-def _read_qrels(path: Path, split: str) -> Iterator[tuple[int, str, str]]:
-    """Line number, query id and passage id of each judgment above zero."""
-    if not path.is_file():
-        there = sorted(p.stem for p in path.parent.glob("*.tsv"))
-        raise BadDataset(
-            f"The dataset '{path.parent.parent.name}' has no {split} split (qrels/{split}.tsv); "
-            f"it has: {', '.join(there) or 'none'}."
-        )
-    with path.open(encoding="utf-8", newline="") as lines:
-        reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        next(reader, None)  # the header
-        for number, fields in enumerate(reader, start=2):
-            if fields and _is_relevant(fields, split, number):
-                yield number, fields[0], fields[1]
-
-
-def _is_relevant(fields: list[str], split: str, number: int) -> bool:
-    try:
-        return float(fields[2]) > 0
-    except (IndexError, ValueError):
-        raise BadDataset(
-            f"qrels/{split}.tsv, line {number}: expected query-id, corpus-id and a number, separated by tabs."
-        ) from None
