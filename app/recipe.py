@@ -80,7 +80,7 @@ class Recipe(BaseModel):
         description="Gradients longer than this are cut, so that one odd batch cannot throw the encoder.",
     )
     soften: float = Field(
-        0.35,
+        0.4,
         gt=0,
         le=1,
         description="The share of the step that is kept: theta = base + soften (tuned - base). 1 keeps all.",

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.encoders.digest import weights_ending
 from app.encoders.files import fsync_tree
 from app.encoders.overlay import EncoderFiles
-from app.errors import EncoderBroken
+from app.errors import AdiabatError, EncoderBroken
 
 MANIFEST = "adiabat.json"
 PROBES = "probes.npy"
@@ -112,11 +113,23 @@ class ArtifactStore:
         _fsync_folder(self.root)
 
     def remove(self, key: str) -> None:
-        """Unlink in one rename first, so that a crash never leaves half an artifact under its name."""
+        """Unlink in one rename first, so that a crash never leaves half an artifact under its name.
+
+        The engine's copy of the weights goes too; another encoder of the same weights makes it again.
+        """
+        self._remove_weights(key)
         doomed = self.root / f".staging-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         if self.folder(key).exists():
             self.folder(key).rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
+
+    def _remove_weights(self, key: str) -> None:
+        try:
+            ending = weights_ending(self.files(key))
+        except AdiabatError:  # a damaged artifact is being removed: nothing is known of its weights
+            return
+        for copy in self.weights.glob(f"*-{ending}"):
+            shutil.rmtree(copy, ignore_errors=True)
 
     def keys(self) -> list[str]:
         return [path.name for path in self.root.iterdir() if "@" in path.name and not path.name.startswith(".")]

@@ -32,6 +32,11 @@ def weights_digest(files: EncoderFiles) -> str:
     return whole.hexdigest()
 
 
+def weights_ending(files: EncoderFiles) -> str:
+    """How the names of the engine's copies of these weights end."""
+    return weights_digest(files)[:32]
+
+
 def tokenizer_fingerprint(files: EncoderFiles, spec: EncoderSpec) -> str:
     """Hex SHA-256 over what the tokenizer does.
 

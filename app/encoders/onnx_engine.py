@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.encoders.digest import weights_digest
+from app.encoders.digest import weights_ending
 from app.encoders.graph import MAP, GraphMap, write_weights
 from app.encoders.overlay import EncoderFiles
 from app.encoders.packing import BATCH_TOKENS, pack
@@ -67,4 +67,4 @@ class OnnxEngine:
 
 def weights_folder(files: EncoderFiles, graph: GraphMap, weights_dir: Path) -> Path:
     """Where the runtime's copy of these weights is kept: by content, so that no other encoder's is ever read."""
-    return weights_dir / f"{graph.key[:16]}-{weights_digest(files)[:32]}"
+    return weights_dir / f"{graph.key[:16]}-{weights_ending(files)}"

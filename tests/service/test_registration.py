@@ -131,8 +131,10 @@ def test_what_is_active_previous_or_base_cannot_be_deleted(service: Service, tin
             client.delete_encoder(key)
         assert caught.value.status == 409
     client.activate("base")
+    copies = set(service.parts.artifacts.weights.iterdir())
     client.delete_encoder("one@1")
     assert "one@1" not in leftovers(service)
+    assert len(copies - set(service.parts.artifacts.weights.iterdir())) == 1
     with pytest.raises(ApiError) as caught:
         client.activate("one@1")
     assert caught.value.status == 409
