@@ -3,7 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from app.encoders.slot import Active, Slot
 from app.errors import EncoderNotFound
 from app.passages import Hit, PassageStore, parse_filter
 from app.registry import EncoderState, Registry
+
+SEARCH_THREADS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +49,8 @@ class Retrieval:
         self._pool = pool
         self._slot = slot
         self._store = store
+        # Apart from the default executor: encoders that load there must not keep searches waiting.
+        self._searchers = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
 
     async def search(self, query: Query) -> Answer:
         """Raises `EncoderNotFound`, `EncoderBroken`, `UnsupportedFilter`, `Overloaded`, `Unavailable`."""
@@ -55,7 +61,7 @@ class Retrieval:
         encoder, generation = await self._encoder(query.encoder, active)
         vector = (await encoder.embed_queries([query.text]))[0]
         encoded = time.perf_counter()
-        hits = await asyncio.to_thread(
+        look_up = partial(
             self._store.search,
             vector,
             limit=query.limit,
@@ -64,6 +70,7 @@ class Retrieval:
             score_threshold=query.score_threshold,
             exact=query.exact,
         )
+        hits = await asyncio.get_running_loop().run_in_executor(self._searchers, look_up)
         done = time.perf_counter()
         return Answer(
             hits=hits,

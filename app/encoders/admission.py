@@ -20,7 +20,7 @@ import app.errors
 from app.encoders.admit import AdmitRequest
 from app.encoders.artifacts import BASE_KEY, PROBES, ArtifactStore, Manifest
 from app.encoders.probes import cosines
-from app.errors import AdiabatError, EncoderBroken, EncoderRefused
+from app.errors import AdiabatError, EncoderBroken, EncoderRefused, Unavailable
 from app.registry import Admission, EncoderRecord, EncoderState, NewEncoder, Registry
 
 ADMIT_TIMEOUT_S = 600
@@ -82,13 +82,19 @@ class Registrar:
         """Examine, decide, publish. Returns the record and whether it is new.
 
         Raises `EncoderRefused` (not of this index space), `EncoderBroken` (files that do not load),
-        `SourceRefused` (unsafe files).
+        `SourceRefused` (unsafe files), `Unavailable` (the disk refuses); nothing is left behind then.
         """
-        with self._artifacts.staging() as staging:
-            base = self._artifacts.folder(BASE_KEY)
-            manifest = self._examine(candidate.source, candidate.source_base, staging, base)
-            admission, checks = self._decide(candidate, manifest, np.load(staging / PROBES))
-            return self._publish(candidate, staging, manifest, admission, checks)
+        try:
+            with self._artifacts.staging() as staging:
+                base = self._artifacts.folder(BASE_KEY)
+                manifest = self._examine(candidate.source, candidate.source_base, staging, base)
+                admission, checks = self._decide(candidate, manifest, np.load(staging / PROBES))
+                return self._publish(candidate, staging, manifest, admission, checks)
+        except OSError as error:
+            raise Unavailable(
+                f"The artifact of {candidate.name} could not be written ({error}); nothing was registered. "
+                "Free some space and repeat the call."
+            ) from error
 
     def _decide(
         self, candidate: Candidate, manifest: Manifest, vectors: NDArray[np.float32]

@@ -131,6 +131,8 @@ def main() -> None:
     request = AdmitRequest(**json.loads(sys.stdin.read()))
     try:
         answer: dict[str, Any] = {"ok": admit(request)}
+    except OSError as error:
+        answer = {"refused": {"class": "Unavailable", "detail": f"The encoder could not be read or staged ({error})."}}
     except AdiabatError as error:
         answer = {"refused": {"class": type(error).__name__, "detail": error.detail}}
     print(json.dumps(answer))
