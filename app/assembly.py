@@ -1,5 +1,6 @@
 """From settings to running parts, in the order in which they need each other; undone in reverse."""
 
+import logging
 import threading
 from contextlib import ExitStack
 
@@ -20,6 +21,8 @@ from app.registry import Registry
 from app.retrieval import Retrieval, probe_overlap
 from app.settings import Settings
 
+log = logging.getLogger("adiabat")
+
 
 def assemble(settings: Settings, stack: ExitStack) -> Parts:
     """Open everything and take up the generation the service had. Raises `AdiabatError` with what to mend."""
@@ -29,7 +32,10 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     stack.callback(registry.close)
     artifacts = ArtifactStore(settings.artifacts_dir)
     artifacts.sweep_staging()
-    registry.encoders.sweep(artifacts.keys(), artifacts.remove)
+    for key in registry.encoders.sweep(artifacts.keys(), artifacts.set_aside):
+        log.warning(
+            "%s was on disk without a row in the registry: a crash left it, or the registry is another one", key
+        )
 
     rules = AdmissionRules(
         min_cosine=settings.probe_min_cosine,

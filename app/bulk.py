@@ -1,13 +1,14 @@
 """Reads passages from files and sends them in batches that suit the engine, sorted by length."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TextIO
 
-from app.client import AdiabatClient
+from app.client import AdiabatClient, ApiError
 from app.errors import BadInput
 
 WINDOW = 4096  # passages sorted by length together
@@ -15,12 +16,29 @@ BATCH_PASSAGES = 128
 BATCH_CHARS = 100_000
 IN_FLIGHT = 2
 FIELDS = frozenset({"_id", "id", "text", "title", "metadata"})
-
 Json = dict[str, Any]
+
+
+INDEX = re.compile(r"passages(?:\[|\.)(\d+)")
 
 
 class BadLine(BadInput):
     """A line that is not a passage."""
+
+
+OnBad = Callable[[BadLine], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A passage and the place it was read from."""
+
+    where: str
+    passage: Json
+
+    @property
+    def chars(self) -> int:
+        return len(self.passage["text"]) + len(self.passage["title"])
 
 
 @dataclass(kw_only=True, slots=True)
@@ -36,20 +54,25 @@ class Totals:
         return self.embedded + self.metadata_updated + self.unchanged
 
 
-def read_passages(name: str, lines: TextIO, on_bad: Callable[[BadLine], None]) -> Iterator[Json]:
+def read_passages(name: str, lines: TextIO, on_bad: OnBad) -> Iterator[Line]:
     """Passages of a BEIR corpus.jsonl or plain JSONL (`_id` or `id`, `text`, `title`, `metadata`)."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        where = f"{name} line {number}"
         try:
-            yield _passage(line)
+            yield Line(where=where, passage=_passage(line))
         except ValueError as error:
-            on_bad(BadLine(f"{name} line {number}: {error}"))
+            on_bad(BadLine(f"{where}: {error}"))
 
 
 def _passage(line: str) -> Json:
     try:
-        found = json.loads(line)
+        found = json.loads(line, parse_constant=_refuse_constant)
+        line.encode()
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("has half a surrogate pair, which is not valid Unicode") from error
     except RecursionError as error:
         raise ValueError("is nested too deep") from error
     except ValueError as error:
@@ -69,20 +92,29 @@ def _passage(line: str) -> Json:
     return {"id": str(passage_id), "text": text, "title": title, "metadata": metadata}
 
 
-def ingest(client: AdiabatClient, passages: Iterable[Json], on_progress: Callable[[Totals], None]) -> Totals:
-    """Send everything; safe to interrupt and run again, since what is already there is not embedded again."""
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"has {constant}, which JSON has no number for")
+
+
+def ingest(
+    client: AdiabatClient, lines: Iterable[Line], on_progress: Callable[[Totals], None], on_bad: OnBad
+) -> Totals:
+    """Send everything; safe to interrupt and run again, since what is already there is not embedded again.
+
+    `on_bad` hears of each passage that the service refuses; where it returns, the others go on.
+    """
     totals = Totals()
-    source = iter(passages)
+    source = iter(lines)
     with ThreadPoolExecutor(IN_FLIGHT) as sender:
         pending: list[Future[Json]] = []
         try:
             while window := list(islice(source, WINDOW)):
-                unique = {passage["id"]: passage for passage in window}  # the last wins
+                unique = {line.passage["id"]: line for line in window}  # the last wins
                 totals.repeated += len(window) - len(unique)
                 for batch in batches(list(unique.values())):
                     if len(pending) > IN_FLIGHT:
                         _collect(pending.pop(0), totals, on_progress)
-                    pending.append(sender.submit(client.upsert_passages, batch))
+                    pending.append(sender.submit(_send, client, batch, on_bad))
                 # Within a window ids are unique; across windows order decides, so wait before the next one.
                 while pending:
                     _collect(pending.pop(0), totals, on_progress)
@@ -93,18 +125,30 @@ def ingest(client: AdiabatClient, passages: Iterable[Json], on_progress: Callabl
     return totals
 
 
-def batches(passages: list[Json]) -> Iterator[list[Json]]:
+def _send(client: AdiabatClient, batch: list[Line], on_bad: OnBad) -> Json:
+    """One batch; a passage that the service refuses is told by its line and left out."""
+    while batch:
+        try:
+            return client.upsert_passages(line.passage for line in batch)
+        except ApiError as error:
+            refused = INDEX.search(error.detail)
+            if error.status != 422 or refused is None:
+                raise
+            bad = batch.pop(int(refused[1]))
+            on_bad(BadLine(f"{bad.where}: {error.detail}"))
+    return {"embedded": 0, "metadata_updated": 0, "unchanged": 0}
+
+
+def batches(lines: list[Line]) -> Iterator[list[Line]]:
     """Longest first, cut by count and by characters."""
-    passages.sort(key=lambda passage: -len(passage["text"]) - len(passage["title"]))
-    batch: list[Json] = []
+    batch: list[Line] = []
     chars = 0
-    for passage in passages:
-        size = len(passage["text"]) + len(passage["title"])
-        if batch and (len(batch) == BATCH_PASSAGES or chars + size > BATCH_CHARS):
+    for line in sorted(lines, key=lambda line: -line.chars):
+        if batch and (len(batch) == BATCH_PASSAGES or chars + line.chars > BATCH_CHARS):
             yield batch
             batch, chars = [], 0
-        batch.append(passage)
-        chars += size
+        batch.append(line)
+        chars += line.chars
     if batch:
         yield batch
 

@@ -186,6 +186,11 @@ class AdiabatClient:
     def _call(self, method: str, path: str, **arguments: Any) -> Json:
         try:
             response = self._http.request(method, path, **arguments)
+        except httpx.TimeoutException as error:
+            raise Unreachable(
+                f"{self.url} did not answer {method} {path} within {self._http.timeout.read:g} s; what was asked may "
+                "still be going on there. Give the client a larger timeout_s, or look with 'adiabat health'."
+            ) from error
         except httpx.TransportError as error:
             raise Unreachable(
                 f"{self.url} does not answer ({error}): is the service running there ('adiabat serve'), "

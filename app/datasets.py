@@ -6,9 +6,12 @@ the digest of its content, so that a job reads exactly what it was started with.
 
 import hashlib
 import json
+import lzma
+import math
 import re
 import shutil
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -64,7 +67,7 @@ def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
                 target.parent.mkdir(exist_ok=True)
                 with opened.open(info) as source, target.open("wb") as sink:
                     _copy_limited(source, sink, info.file_size)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError) as error:
         raise BadDataset(f"The body is not a zip archive that can be read ({error}).") from error
 
 
@@ -126,18 +129,26 @@ def _object(name: str, number: int, line: str) -> dict[str, Any]:
 
 def read_qrels(path: Path) -> Iterator[tuple[int, str, str, float]]:
     """(line number, query id, passage id, score). Raises `BadDataset` naming the line."""
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            cells = line.rstrip("\r\n").split("\t")
-            if number == 1 and cells[0] in ("query-id", "query_id"):
-                continue
-            try:
-                query_id, passage_id, score = cells
-                yield number, query_id, passage_id, float(score)
-            except ValueError as error:
-                raise BadDataset(
-                    f"qrels/{path.name} line {number}: 'query-id<TAB>corpus-id<TAB>score' expected, not {line[:60]!r}."
-                ) from error
+    with path.open(encoding="utf-8", errors="strict") as lines:
+        try:
+            for number, line in enumerate(lines, 1):
+                cells = line.rstrip("\r\n").split("\t")
+                if cells == [""] or (number == 1 and cells[0] in ("query-id", "query_id")):
+                    continue
+                yield number, *_judgment(path.name, number, cells)
+        except UnicodeDecodeError as error:
+            raise BadDataset(f"qrels/{path.name} is not UTF-8 ({error}).") from error
+
+
+def _judgment(name: str, number: int, cells: list[str]) -> tuple[str, str, float]:
+    try:
+        query_id, passage_id, score = cells[0], cells[1], float(cells[2])
+    except (IndexError, ValueError):
+        score = math.nan
+    if len(cells) != 3 or not math.isfinite(score):
+        found = " ".join(cells)[:60]
+        raise BadDataset(f"qrels/{name} line {number}: 'query-id<TAB>corpus-id<TAB>score' expected, not {found!r}.")
+    return query_id, passage_id, score
 
 
 def _check(folder: Path) -> dict[str, Any]:

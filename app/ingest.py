@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ class Ingest:
         self._store = store
         self._base = base
         self._settings = settings
+        self._writing = threading.Lock()
 
     def upsert(self, passages: Sequence[Passage], *, durable: bool = False) -> Ingested:
         """Raises `InvalidField` naming the passage and the field; nothing is written then."""
@@ -42,21 +44,34 @@ class Ingest:
                 changed.append(passage)
             elif before.payload != payload_hash(passage):
                 moved.append((passage, hashes[passage.id]))
-        space = self._store.index_space
-        if changed:
-            vectors = self._base.embed_passages([space.render(passage.title, passage.text) for passage in changed])
-            points = [
-                Point(passage=passage, content_hash=hashes[passage.id], vector=vector)
-                for passage, vector in zip(changed, vectors, strict=True)
-            ]
-            self._store.upsert(points, durable=durable)
-        if moved:
-            self._store.set_metadata(moved)
+        points = self._embed(changed, hashes)
+        with self._writing:
+            if points:
+                self._store.upsert(points, durable=durable)
+            # Since the hashes were read somebody may have written another text or deleted the passage: metadata
+            # alone over those would leave an old text's hash on a new text's vector.
+            now = self._store.content_hashes([passage.id for passage, _ in moved])
+            still = [(p, h) for p, h in moved if p.id in now and now[p.id].content == h]
+            if still:
+                self._store.set_metadata(still)
+            overtaken = [passage for passage, _ in moved if passage.id not in {p.id for p, _ in still}]
+            if overtaken:
+                self._store.upsert(self._embed(overtaken, hashes), durable=durable)
         return Ingested(
-            embedded=len(changed),
-            metadata_updated=len(moved),
+            embedded=len(changed) + len(overtaken),
+            metadata_updated=len(still),
             unchanged=len(passages) - len(changed) - len(moved),
         )
+
+    def _embed(self, passages: Sequence[Passage], hashes: Mapping[str, str]) -> list[Point]:
+        if not passages:
+            return []
+        space = self._store.index_space
+        vectors = self._base.embed_passages([space.render(passage.title, passage.text) for passage in passages])
+        return [
+            Point(passage=passage, content_hash=hashes[passage.id], vector=vector)
+            for passage, vector in zip(passages, vectors, strict=True)
+        ]
 
     def _content_hash(self, passage: Passage) -> str:
         space = self._store.index_space

@@ -1,37 +1,29 @@
-"""Assembles the service. Nothing is read, opened or started before the lifespan."""
+"""The ASGI application: routers, handlers, limits. Nothing is read, opened or started here."""
 
-import logging
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, TypedDict
 
 from fastapi import Depends, FastAPI
-from starlette.concurrency import run_in_threadpool
 
 from app import __version__
 from app.api import active_encoder, datasets, encoders, health, passages, problems, search, tuning_jobs
 from app.api.deps import Parts, require_key
 from app.api.limits import BodyLimit
 from app.api.models import Problem
-from app.assembly import assemble
 from app.settings import Settings
-
-log = logging.getLogger("adiabat")
 
 
 class State(TypedDict):
     parts: Parts
 
 
-def create_app(settings: Settings | None = None, parts: Parts | None = None) -> FastAPI:
-    """The ASGI application over `parts`, or, as a uvicorn factory, over parts it assembles itself."""
-    settings = settings or Settings()
+def create_app(settings: Settings, parts: Parts) -> FastAPI:
+    """The ASGI application over assembled parts; whoever assembled them takes them apart again."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        with ExitStack() as stack:
-            assembled = parts if parts is not None else await run_in_threadpool(assemble, settings, stack)
-            yield State(parts=assembled)
+        yield State(parts=parts)
 
     refusals: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (401, 404, 409, 422, 503)}
     app = FastAPI(title="Adiabat", version=__version__, lifespan=lifespan, responses=refusals)

@@ -18,7 +18,6 @@ log = logging.getLogger("adiabat.jobs")
 POLL_S = 0.5
 TRAINER_SILENT_S = 120  # a trainer beats every second; one this silent is dead, wherever it ran
 ACTIVATE_IF_GATE = "if-gate-passes"
-ACTIVATED = "activated"
 
 
 class JobKeeper:
@@ -32,8 +31,6 @@ class JobKeeper:
         self._thread = threading.Thread(target=self._run, name="job-keeper", daemon=True)
 
     def start(self) -> None:
-        for job in self._registry.jobs.with_status(JobStatus.PREPARING):
-            self._registry.jobs.move(job.id, JobStatus.QUEUED, only_from=(JobStatus.PREPARING,))
         self._thread.start()
 
     def wake(self) -> None:
@@ -50,17 +47,22 @@ class JobKeeper:
             try:
                 self._prepare_next()
                 self._activate_finished()
+                self._sweep()
                 self._registry.jobs.interrupt(silent_for_s=TRAINER_SILENT_S)
             except AdiabatError as error:  # the registry is away: searches go on, jobs wait
                 log.warning("Tuning jobs wait: %s", error.detail)
+            except Exception:  # a bug must not end the only thread that keeps jobs going
+                log.exception("A tuning job could not be looked after")
             self._wake.wait(POLL_S)
             self._wake.clear()
 
     def _prepare_next(self) -> None:
-        for job in self._registry.jobs.with_status(JobStatus.QUEUED):
+        """This thread alone prepares: a job found in `preparing` is one that a crash or an error left there."""
+        self._registry.jobs.end_cancelled_before_work()
+        for job in self._registry.jobs.with_status(JobStatus.QUEUED, JobStatus.PREPARING):
             if self._stop.is_set():
                 return
-            if self._registry.jobs.move(job.id, JobStatus.PREPARING, only_from=(JobStatus.QUEUED,)):
+            if self._registry.jobs.move(job.id, JobStatus.PREPARING, only_from=(JobStatus.QUEUED, JobStatus.PREPARING)):
                 self._prepare(job)
 
     def _prepare(self, job: JobRecord) -> None:
@@ -73,23 +75,24 @@ class JobKeeper:
             reason = f"The training set could not be prepared: {error}"
             self._registry.jobs.move(job.id, JobStatus.FAILED, only_from=(JobStatus.PREPARING,), reason=reason)
         self._registry.jobs.move(job.id, JobStatus.PREPARED, only_from=(JobStatus.PREPARING,))
-        if self._registry.jobs.move(
-            job.id,
-            JobStatus.CANCELLED,
-            only_from=(JobStatus.CANCELLING,),
-            reason="cancelled before it started",
-        ):
-            shutil.rmtree(self._settings.jobs_dir / job.id, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Training sets of jobs that have ended; each holds every vector of the store."""
+        if self._settings.jobs_dir.exists():
+            ended = {job.id for job in self._registry.jobs.all() if job.finished}
+            for folder in self._settings.jobs_dir.iterdir():
+                if folder.name in ended:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _activate_finished(self) -> None:
         for job in self._registry.jobs.with_status(JobStatus.SUCCEEDED):
-            if job.activate != ACTIVATE_IF_GATE or job.encoder_id is None:
+            if job.activate != ACTIVATE_IF_GATE or job.activation is not None or job.encoder_id is None:
                 continue
             record = self._registry.encoders.by_id(job.encoder_id)
-            outcome = ACTIVATED
+            outcome = "activated"
             try:
                 self._switcher.activate(record.name, record.version, reason="job")
             except AdiabatError as error:
-                outcome = "activation-failed"
+                outcome = f"failed: {error.detail}"
                 log.error("Job %s made %s, which could not be activated: %s", job.id, record.key, error.detail)
             self._registry.jobs.settle_activation(job.id, outcome)

@@ -19,6 +19,7 @@ from app.passages import Hit, PassageStore, parse_filter
 from app.registry import EncoderState, Registry
 
 SEARCH_THREADS = 8
+LOAD_THREADS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +50,9 @@ class Retrieval:
         self._pool = pool
         self._slot = slot
         self._store = store
-        # Apart from the default executor: encoders that load there must not keep searches waiting.
+        # Apart from one another: encoders that load must not keep searches waiting.
         self._searchers = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
+        self._loaders = ThreadPoolExecutor(LOAD_THREADS, thread_name_prefix="wait-for-load")
 
     async def search(self, query: Query) -> Answer:
         """Raises `EncoderNotFound`, `EncoderBroken`, `UnsupportedFilter`, `Overloaded`, `Unavailable`."""
@@ -85,13 +87,14 @@ class Retrieval:
     async def _encoder(self, named: str | None, active: Active) -> tuple[LoadedEncoder, int | None]:
         if named is None or named == active.encoder.record.key:
             return active.encoder, active.generation
-        return await asyncio.to_thread(self._load, named), None
-
-    def _load(self, key: str) -> LoadedEncoder:
-        record = self._registry.encoders.find(key)
+        record = await asyncio.to_thread(self._registry.encoders.find, named)
         if record.state is EncoderState.DELETED:
             raise EncoderNotFound(f"{record.key} was deleted.")
-        return self._pool.get(record)
+        resident = self._pool.peek(record.id)
+        if resident is not None:
+            return resident, None
+        loading = asyncio.get_running_loop().run_in_executor(self._loaders, self._pool.get, record)
+        return await loading, None
 
 
 def probe_overlap(store: PassageStore) -> Callable[[NDArray[np.float32], NDArray[np.float32]], float | None]:

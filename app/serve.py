@@ -62,14 +62,16 @@ class Supervisor:
         self._registry = registry
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trainer-supervisor", daemon=True)
+        self._spawning = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._stop.set()
-        child = self._child
+        with self._spawning:  # no child may be born between the flag and the look
+            self._stop.set()
+            child = self._child
         if child is not None:
             child.terminate()
             try:
@@ -82,7 +84,10 @@ class Supervisor:
         deaths = 0
         while not self._stop.is_set():
             self._bury()
-            self._child = self._spawn()
+            with self._spawning:
+                if self._stop.is_set():
+                    break
+                self._child = self._spawn()
             status = self._child.wait()
             if self._stop.is_set():
                 break
@@ -105,5 +110,6 @@ class Supervisor:
             "ADIABAT_ENGINE": settings.engine,
             "ADIABAT_THREADS": str(settings.threads),
         }
-        command = [sys.executable, "-m", "trainer", "--name", TRAINER_NAME, "--stop-with", str(os.getpid())]
-        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+        command = [sys.executable, "-P", "-m", "trainer", "--name", TRAINER_NAME, "--stop-with", str(os.getpid())]
+        # Its own session: Ctrl-C is for the service, which then ends its trainer in order.
+        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)

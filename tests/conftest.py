@@ -137,3 +137,17 @@ def _answers(client: AdiabatClient) -> bool:
         return client.ready()["status"] == "ready"
     except (Unreachable, ApiError):
         return False
+
+
+def trainer_of(service: int) -> int:
+    """The process id of the service's trainer, 0 for none."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().split(b"\0")
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, IndexError):
+                continue
+            if parent == service and b"trainer" in command:
+                return int(entry.name)
+    return 0

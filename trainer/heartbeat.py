@@ -8,6 +8,7 @@ from app.errors import AdiabatError
 from app.registry import JobStatus, Registry
 
 INTERVAL_S = 1.0
+AT_WORK = (JobStatus.RUNNING, JobStatus.EVALUATING)
 
 
 class Heartbeat:
@@ -61,5 +62,5 @@ class Heartbeat:
     def _beat(self) -> None:
         self._registry.workers.beat(self._worker)
         job_id = self._job_id
-        if job_id and self._registry.jobs.report(job_id, self._progress) is JobStatus.CANCELLING:
-            self._cancelled.set()
+        if job_id and self._registry.jobs.report(job_id, self._progress) not in AT_WORK:
+            self._cancelled.set()  # somebody asked, or took this trainer for dead: the job is not ours any more

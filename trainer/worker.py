@@ -6,14 +6,15 @@ import shutil
 import socket
 import threading
 import time
+from typing import Any
 
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import ArtifactStore
 from app.errors import AdiabatError
-from app.registry import JobRecord, JobStatus, Registry
+from app.registry import EncoderRecord, EncoderState, JobRecord, JobStatus, Registry
 from app.registry.jobs import AT_TRAINER
 from app.settings import Settings
-from trainer.heartbeat import Heartbeat
+from trainer.heartbeat import AT_WORK, Heartbeat
 from trainer.job import run_job
 from trainer.stopping import Stopped
 
@@ -69,8 +70,7 @@ class Worker:
                 heartbeat=heartbeat,
             )
             heartbeat.unfollow()
-            reason = None if status is JobStatus.SUCCEEDED else f"the gate said no: {record.metrics['verdict']}"
-            self._end(job, status, encoder_id=record.id, result=result, reason=reason)
+            self._finish(job, status, record, result)
         except Stopped:
             heartbeat.unfollow()
             if heartbeat.cancelled:
@@ -91,6 +91,15 @@ class Worker:
             self._registry.jobs.get(job.id).status,
             time.monotonic() - began,
         )
+
+    def _finish(self, job: JobRecord, status: JobStatus, record: EncoderRecord, result: dict[str, Any]) -> None:
+        """A cancel that came while the encoder was being published wins: what was made is taken back."""
+        reason = None if status is JobStatus.SUCCEEDED else f"the gate said no: {'; '.join(result['gate']['reasons'])}"
+        values = {"encoder_id": record.id, "result": result, "reason": reason}
+        if not self._registry.jobs.move(job.id, status, only_from=AT_WORK, **values):
+            self._registry.encoders.set_state(record.id, EncoderState.DELETED)
+            self._artifacts.remove(record.key)
+            self._end(job, JobStatus.CANCELLED, reason="cancelled")
 
     def _end(self, job: JobRecord, status: JobStatus, **values: object) -> None:
         self._registry.jobs.move(job.id, status, only_from=AT_TRAINER, **values)

@@ -15,7 +15,7 @@ router = APIRouter(prefix="/active-encoder", tags=["switching"])
 
 class Activate(Wire):
     name: Name
-    version: Annotated[int, Field(ge=1)] | None = None
+    version: Annotated[int, Field(ge=1, le=10**9)] | None = None
     force: bool = False
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 30
 
@@ -64,7 +64,7 @@ def read_active_encoder(parts: PartsDep, response: Response) -> ActiveEncoder:
     response.headers["ETag"] = f'"{active.generation}"'
     return ActiveEncoder(
         encoder=_used(active.encoder.record, active.generation),
-        previous=_named(parts.switcher.previous()),
+        previous=_named(active.previous),
         fallback_reason=parts.switcher.fallback_reason,
     )
 
@@ -109,7 +109,7 @@ def _public(switched: Switched, response: Response) -> SwitchedPublic:
     response.headers["ETag"] = f'"{active.generation}"'
     return SwitchedPublic(
         encoder=_used(active.encoder.record, active.generation),
-        previous=_named(switched.previous),
+        previous=_named(active.previous),
         swap=Swap(load_ms=switched.load_ms, warmup_ms=switched.warmup_ms, switch_us=switched.switch_us),
         replicas={"live": 1, "switched": 1},
     )

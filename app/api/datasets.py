@@ -1,7 +1,5 @@
 """`/datasets`: put a zip in BEIR shape, list, read."""
 
-import tempfile
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -42,8 +40,8 @@ async def put_dataset(name: Name, request: Request, parts: PartsDep) -> DatasetP
     Without a corpus the qrels name stored passages; with one the dataset is searched on its own. The same
     name again replaces it: running jobs keep the content they began with.
     """
-    with tempfile.TemporaryDirectory(dir=parts.settings.data_dir) as folder:
-        archive = Path(folder) / "dataset.zip"
+    with parts.artifacts.staging() as folder:
+        archive = folder / "dataset.zip"
         with archive.open("wb") as sink:
             async for chunk in request.stream():
                 await run_in_threadpool(sink.write, chunk)

@@ -21,6 +21,8 @@ from app.registry import Registry
 from app.retrieval import Retrieval
 from app.settings import Settings
 
+MAX_DIGITS = 9
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
@@ -40,17 +42,19 @@ class Parts:
     jobs: JobKeeper
 
 
-def get_parts(request: Request) -> Parts:
+async def get_parts(request: Request) -> Parts:
     parts: Parts = request.state.parts
     return parts
 
 
+# Coroutines, though they wait for nothing: plain functions would queue every search behind the thread pool of
+# the routes that embed, register and load.
 PartsDep = Annotated[Parts, Depends(get_parts)]
 
 _bearer = HTTPBearer(auto_error=False, description="The key in ADIABAT_API_KEY.")
 
 
-def require_key(parts: PartsDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+async def require_key(parts: PartsDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
     key = parts.settings.api_key
     if key is None:
         return
@@ -58,12 +62,12 @@ def require_key(parts: PartsDep, given: Annotated[HTTPAuthorizationCredentials |
         raise Unauthorized
 
 
-def expected_generation(if_match: Annotated[str | None, Header()] = None) -> int | None:
+async def expected_generation(if_match: Annotated[str | None, Header()] = None) -> int | None:
     """The generation in If-Match, or None. ETags are the generation in quotes."""
     if if_match is None or if_match.strip() == "*":
         return None
     value = if_match.strip().removeprefix("W/").strip('"')
-    if not value.isdecimal():
+    if not value.isdecimal() or len(value) > MAX_DIGITS:
         raise InvalidField("If-Match", f"{if_match!r} is not an ETag of GET /active-encoder, such as '\"3\"'.")
     return int(value)
 

@@ -1,5 +1,6 @@
 """Errors as `application/problem+json` (RFC 9457): one table from class to status, one handler."""
 
+import errno
 import logging
 import uuid
 from typing import Any
@@ -69,6 +70,14 @@ def install(app: FastAPI) -> None:
     async def _http(_: Request, error: HTTPException) -> Response:
         slug = {404: "no-such-route", 405: "method-not-allowed"}.get(error.status_code, "http-error")
         return problem(error.status_code, slug, str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(OSError)
+    async def _disk(request: Request, error: OSError) -> Response:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return of_error(
+                errors.Unavailable("The disk is full; nothing was changed. Free some space and repeat the call.")
+            )
+        return await _bug(request, error)
 
     @app.exception_handler(Exception)
     async def _bug(_: Request, error: Exception) -> Response:

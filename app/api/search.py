@@ -63,10 +63,36 @@ async def search_by_address(
     q: Annotated[str, Query(min_length=1)],
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 10,
     offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
+    filter: Annotated[str | None, Query(description="Qdrant's filter as JSON.")] = None,
+    score_threshold: Annotated[float | None, Query(allow_inf_nan=False)] = None,
     encoder: EncoderKey | None = None,
+    exact: bool = False,
+    with_query_vector: bool = False,
 ) -> Response:
     """The same for a browser and curl."""
-    return await _search(SearchRequest(query=q, limit=limit, offset=offset, encoder=encoder), parts)
+    body = SearchRequest(
+        query=q,
+        limit=limit,
+        offset=offset,
+        filter=_parse_filter(filter),
+        score_threshold=score_threshold,
+        encoder=encoder,
+        exact=exact,
+        with_query_vector=with_query_vector,
+    )
+    return await _search(body, parts)
+
+
+def _parse_filter(given: str | None) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    try:
+        found = orjson.loads(given)
+    except ValueError as error:
+        raise InvalidField("filter", f"is not JSON ({error}).") from error
+    if not isinstance(found, dict):
+        raise InvalidField("filter", 'is not an object such as {"must": [{"key": "lang", "match": {"value": "de"}}]}.')
+    return found
 
 
 async def _search(body: SearchRequest, parts: PartsDep) -> Response:

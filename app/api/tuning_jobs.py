@@ -11,6 +11,8 @@ from app.errors import BadDataset, Conflict, InvalidField
 from app.recipe import Gate, Recipe
 from app.registry import EncoderState, JobRecord, JobStatus, NewJob
 
+DEV = "dev"
+
 router = APIRouter(prefix="/tuning-jobs", tags=["tuning"])
 
 Guard = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}(:[A-Za-z0-9_-]{1,64})?$")]
@@ -42,6 +44,7 @@ class TuningJobPublic(Wire):
     recipe: dict[str, Any]
     gate: dict[str, Any]
     activate: str
+    activation: str | None = None
     status: str
     progress: dict[str, Any]
     encoder: JobEncoder | None = None
@@ -61,6 +64,10 @@ def create_tuning_job(body: TuningJobCreate, parts: PartsDep, response: Response
     """Queue a tuning. It runs in the trainer's process; this service goes on answering."""
     if body.name == "base":
         raise InvalidField("name", "'base' is the passage encoder's own name; choose another.")
+    if DEV in {guard.partition(":")[0] for guard in body.guards}:
+        raise InvalidField(
+            "guards", f"{DEV!r} is what a job's own dev split is called in its result; rename the dataset."
+        )
     parent = parts.registry.encoders.find(body.parent)
     if parent.state in (EncoderState.DELETED, EncoderState.BROKEN):
         raise Conflict(f"The parent {parent.key} is {parent.state}.")
@@ -130,6 +137,7 @@ def _public(job: JobRecord, parts: Parts) -> TuningJobPublic:
         recipe=job.recipe,
         gate=job.gate,
         activate=job.activate,
+        activation=job.activation,
         status=JobStatus.QUEUED if job.status is JobStatus.PREPARED else job.status,
         progress=job.progress,
         encoder=JobEncoder(name=encoder.name, version=encoder.version) if encoder else None,

@@ -113,7 +113,7 @@ def _ingest(client: AdiabatClient, corpus: Path) -> None:
         def on_progress(totals: Totals) -> None:
             bar.update(totals.done)
 
-        totals = ingest(client, read_lines(corpus.name, lines, on_bad), on_progress)
+        totals = ingest(client, read_lines(corpus.name, lines, on_bad), on_progress, on_bad)
     say(f"{totals.embedded} embedded, {totals.unchanged} were there already")
 
 
@@ -183,7 +183,7 @@ def _start(data_dir: Path, port: int) -> subprocess.Popen[bytes]:
     host = os.environ.get("ADIABAT_HOST", "127.0.0.1")
     if host not in LOOPBACK_HOSTS:
         raise BadInput(f"The demo serves on loopback only, and ADIABAT_HOST is {host}; unset it.")
-    command = [sys.executable, "-m", "app.cli", "serve", "--data-dir", str(data_dir), "--port", str(port)]
+    command = [sys.executable, "-P", "-m", "app.cli", "serve", "--data-dir", str(data_dir), "--port", str(port)]
     return subprocess.Popen(command)
 
 

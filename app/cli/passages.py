@@ -10,7 +10,7 @@ import orjson
 import typer
 from rich.table import Table
 
-from app.bulk import BadLine, Totals, ingest, read_passages
+from app.bulk import BadLine, Line, OnBad, Totals, ingest, read_passages
 from app.cli.common import ApiKey, AsJson, Url, connect, console, fail, print_json, progress_bar, say
 from app.client import DEFAULT_URL
 from app.errors import BadInput
@@ -53,7 +53,7 @@ def ingest_files(
         def on_progress(totals: Totals) -> None:
             bar.update(totals.done, f"{totals.done / (time.monotonic() - began):.0f}/s")
 
-        totals = ingest(client, _read(files, on_bad), on_progress)
+        totals = ingest(client, _read(files, on_bad), on_progress, on_bad)
     totals.bad_lines = len(bad)
     took_s = time.monotonic() - began
     if as_json:
@@ -67,7 +67,7 @@ def ingest_files(
     )
 
 
-def _read(files: list[str], on_bad: Any) -> Iterator[dict[str, Any]]:
+def _read(files: list[str], on_bad: OnBad) -> Iterator[Line]:
     for name in files:
         if name == "-":
             yield from read_passages("standard input", sys.stdin, on_bad)

@@ -24,6 +24,8 @@ def tune(
     ] = None,
     parent: Annotated[str, typer.Option(help="Encoder to start from.")] = "base",
     recipe: Annotated[str, typer.Option(help="Recipe as JSON; what is not named has good defaults.")] = "{}",
+    min_gain: Annotated[float, typer.Option(help="Gate: what dev MRR@10 must gain more than.")] = 0.0,
+    max_guard_loss: Annotated[float, typer.Option(help="Gate: most that a guard's MRR@10 may fall.")] = 0.01,
     activate: Annotated[bool, typer.Option("--activate", help="Switch to it if its gate passes.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show progress until the job has ended.")] = True,
     url: Url = DEFAULT_URL,
@@ -41,6 +43,7 @@ def tune(
             parent=parent,
             guards=guard or [],
             recipe=_parse_recipe(recipe),
+            gate={"min_gain": min_gain, "max_guard_loss": max_guard_loss},
             activate="if-gate-passes" if activate else "never",
         )
         if wait:

@@ -40,7 +40,7 @@ class Candidate:
     description: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     force: bool = False
-    state: EncoderState = EncoderState.READY
+    state: EncoderState | None = None  # a gate's verdict; None where no gate was asked
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
@@ -157,6 +157,12 @@ class Registrar:
         )
         return Manifest(**run_admit(request)["manifest"])
 
+    def _verdict_on(self, digest: str) -> EncoderState:
+        """A gate's no stays with the weights, whatever name they are registered under."""
+        known = [record.state for record in self._registry.encoders.all() if record.digest == digest]
+        rejected = EncoderState.REJECTED in known and EncoderState.READY not in known
+        return EncoderState.REJECTED if rejected else EncoderState.READY
+
     def _publish(
         self,
         candidate: Candidate,
@@ -166,13 +172,14 @@ class Registrar:
         checks: list[dict[str, Any]],
     ) -> tuple[EncoderRecord, bool]:
         metrics = candidate.metrics or manifest.metrics
+        state = candidate.state or self._verdict_on(manifest.digest)
         new = NewEncoder(
             name=candidate.name,
             digest=manifest.digest,
             base_digest=manifest.base_digest,
             parent_digest=manifest.parent_digest,
             admission=admission,
-            state=candidate.state,
+            state=state,
             size_bytes=sum(path.stat().st_size for path in staging.rglob("*") if path.is_file()),
             description=candidate.description,
             labels=candidate.labels,
@@ -200,7 +207,7 @@ def run_admit(request: AdmitRequest) -> dict[str, Any]:
     """Run the child; turn its refusal back into the error it raised, and its death into `EncoderBroken`."""
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "app.encoders.admit"],
+            [sys.executable, "-P", "-m", "app.encoders.admit"],
             input=json.dumps(asdict(request)),
             capture_output=True,
             text=True,

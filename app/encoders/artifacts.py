@@ -131,6 +131,12 @@ class ArtifactStore:
         for copy in self.weights.glob(f"*-{ending}"):
             shutil.rmtree(copy, ignore_errors=True)
 
+    def set_aside(self, key: str) -> None:
+        """Hide an artifact that no row names, for whoever finds that its registry was the wrong one."""
+        lost = self.root / ".lost"
+        lost.mkdir(exist_ok=True)
+        self.folder(key).rename(lost / f"{key}-{uuid.uuid4().hex[:12]}")
+
     def keys(self) -> list[str]:
         return [path.name for path in self.root.iterdir() if "@" in path.name and not path.name.startswith(".")]
 
@@ -148,7 +154,8 @@ def _abandoned(folder: Path) -> bool:
     host, pid, _ = folder.name.removeprefix(".staging-").rsplit("-", 2)
     if host != socket.gethostname():  # another container: its pids say nothing here
         return time.time() - folder.stat().st_mtime > STALE_STAGING_S
-    return int(pid) != os.getpid() and not Path(f"/proc/{pid}").exists() and not _alive(int(pid))
+    # Our own id is a dead process's too: nothing is staged before the sweep, and in a container every start is id 1.
+    return int(pid) == os.getpid() or not _alive(int(pid))
 
 
 def _alive(pid: int) -> bool:

@@ -66,7 +66,7 @@ def _folders(files: EncoderFiles) -> list[str]:
 
 
 def _run_child(arguments: dict[str, Any], timeout_s: float) -> None:
-    command = [sys.executable, "-m", "app.encoders.export", json.dumps(arguments)]
+    command = [sys.executable, "-P", "-m", "app.encoders.export", json.dumps(arguments)]
     try:
         child = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:

@@ -14,7 +14,7 @@ from app.encoders.dispatch import Dispatcher
 from app.encoders.engine import load_engine
 from app.encoders.probes import PROBE_TEXTS, check_recorded
 from app.encoders.spec import EncoderSpec, read_spec
-from app.errors import EncoderBroken
+from app.errors import EncoderBroken, SourceRefused
 from app.registry import EncoderRecord
 
 WARM_ROUNDS = 3
@@ -48,13 +48,17 @@ class LoadedEncoder:
 
 def load_encoder(artifacts: ArtifactStore, record: EncoderRecord, settings: EngineSettings) -> LoadedEncoder:
     """Read, verify and warm `record`'s artifact. Raises `EncoderBroken`; nothing outside has changed then."""
-    started = time.perf_counter()
     try:
-        files = artifacts.files(record.key)
-        spec = read_spec(files)
-        digest = digest_encoder(files, spec)
-    except OSError as error:
-        raise EncoderBroken(f"{record.key}: its artifact cannot be read ({error}).") from error
+        return _load(artifacts, record, settings)
+    except (OSError, SourceRefused) as error:
+        raise EncoderBroken(f"{record.key}: its artifact cannot be loaded ({error}).") from error
+
+
+def _load(artifacts: ArtifactStore, record: EncoderRecord, settings: EngineSettings) -> LoadedEncoder:
+    started = time.perf_counter()
+    files = artifacts.files(record.key)
+    spec = read_spec(files)
+    digest = digest_encoder(files, spec)
     if digest != record.digest:
         raise EncoderBroken(
             f"{record.key}: its files have digest {digest}, {record.digest} was registered: they were changed or "

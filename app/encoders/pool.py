@@ -37,6 +37,15 @@ class EncoderPool:
                 "repeat the call, or give it a larger timeout_s."
             ) from error
 
+    def peek(self, encoder_id: int) -> LoadedEncoder | None:
+        """The encoder if it is in memory; never waits."""
+        with self._lock:
+            future = self._encoders.get(encoder_id)
+            if future is None or not future.done() or future.exception() is not None:
+                return None
+            self._encoders.move_to_end(encoder_id)
+            return future.result()
+
     def resident(self) -> list[LoadedEncoder]:
         with self._lock:
             return [future.result() for future in self._encoders.values() if future.done() and not future.exception()]

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from app.encoders.loaded import LoadedEncoder
 from app.errors import Unavailable
+from app.registry import EncoderRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Active:
     encoder: LoadedEncoder
     generation: int
+    previous: EncoderRecord | None  # what a rollback would activate
 
 
 class Slot:

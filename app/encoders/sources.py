@@ -25,4 +25,7 @@ def check_source(path: str, allowed: Sequence[Path]) -> Path:
         )
     if not resolved.is_dir():
         raise SourceRefused(f"{path!r} is not a folder.")
+    for inside in resolved.rglob("*"):
+        if inside.is_symlink() and not any(inside.resolve().is_relative_to(folder.resolve()) for folder in allowed):
+            raise SourceRefused(f"{inside} is a link out of the allowed folders; put the file itself there.")
     return resolved

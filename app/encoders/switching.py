@@ -20,7 +20,6 @@ log = logging.getLogger("adiabat.switching")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Switched:
     active: Active
-    previous: EncoderRecord | None
     load_ms: float
     warmup_ms: float
     switch_us: float
@@ -63,28 +62,31 @@ class Switcher:
 
     def start(self) -> None:
         """Take up the generation the service had; the base, as a new generation, if that encoder is gone."""
-        newest = self._registry.activations.newest(1)
+        newest = self._registry.activations.newest(2)
+        base = self._registry.encoders.find(BASE_KEY)
         if not newest:
-            self._append_and_swap(self._registry.encoders.find(BASE_KEY), reason="start")
+            self._append_and_swap(base, None, reason="start")
             return
         record = self._registry.encoders.by_id(newest[0].encoder_id)
         try:
-            self._swap(self._pool.get(record), newest[0])
-        except EncoderBroken as error:
+            previous = self._registry.encoders.by_id(newest[1].encoder_id) if len(newest) == 2 else None
+            self._swap(self._pool.get(record), newest[0], previous)
+        except Exception as error:  # whatever it is, the base serves
             if record.key == BASE_KEY:
                 raise
-            self.fallback_reason = f"{record.key} could not be loaded, serving {BASE_KEY}: {error.detail}"
+            self.fallback_reason = f"{record.key} could not be loaded, serving {BASE_KEY}: {error}"
             log.error(self.fallback_reason)
-            self._append_and_swap(self._registry.encoders.find(BASE_KEY), reason="fallback")
+            self._mark_broken(record)
+            self._append_and_swap(base, record, reason="fallback")
 
     def load_previous(self) -> None:
         """Bring the encoder before the active one back into memory, so that a rollback is a swap."""
-        newest = self._registry.activations.newest(2)
-        if len(newest) == 2:
+        previous = self._slot.current.previous
+        if previous is not None:
             try:
-                self._pool.get(self._registry.encoders.by_id(newest[1].encoder_id))
-            except EncoderBroken as error:
-                log.warning("The previous encoder cannot be loaded, a rollback would fail: %s", error.detail)
+                self._pool.get(previous)
+            except Exception as error:
+                log.warning("The previous encoder %s cannot be loaded, a rollback would fail: %s", previous.key, error)
 
     def pinned_ids(self) -> set[int]:
         """Active, previous and base stay in memory."""
@@ -114,34 +116,44 @@ class Switcher:
                 generation=current.generation,
             )
         resident = any(encoder.record.id == record.id for encoder in self._pool.resident())
-        loaded = self._pool.get(record, timeout_s)
+        loaded = self._load(record, timeout_s)
         with self._lock:
             current = self._slot.current
             if current.encoder.record.id == record.id and (expected is None or expected == current.generation):
                 # Activating what is active changes nothing: a new generation would only hide the way back.
-                return Switched(active=current, previous=self.previous(), load_ms=0, warmup_ms=0, switch_us=0)
+                return Switched(active=current, load_ms=0, warmup_ms=0, switch_us=0)
             activation = self._registry.activations.append(record.id, reason=reason, forced=forced, expected=expected)
-            switch_us = self._swap(loaded, activation)
+            switch_us = self._swap(loaded, activation, current.encoder.record)
+            active = self._slot.current  # before the lock goes: the next switch is somebody else's
             self.fallback_reason = None
         return Switched(
-            active=self._slot.current,
-            previous=current.encoder.record,
+            active=active,
             load_ms=0 if resident else loaded.load_ms,
             warmup_ms=0 if resident else loaded.warmup_ms,
             switch_us=switch_us,
         )
 
-    def previous(self) -> EncoderRecord | None:
-        newest = self._registry.activations.newest(2)
-        return self._registry.encoders.by_id(newest[1].encoder_id) if len(newest) == 2 else None
+    def _load(self, record: EncoderRecord, timeout_s: float | None) -> LoadedEncoder:
+        try:
+            loaded = self._pool.get(record, timeout_s)
+        except EncoderBroken:
+            self._mark_broken(record)
+            raise
+        if record.state is EncoderState.BROKEN:  # restored from a backup meanwhile
+            self._registry.encoders.set_state(record.id, EncoderState.READY)
+        return loaded
 
-    def _append_and_swap(self, record: EncoderRecord, *, reason: Reason) -> None:
+    def _mark_broken(self, record: EncoderRecord) -> None:
+        if record.state is EncoderState.READY and record.key != BASE_KEY:
+            self._registry.encoders.set_state(record.id, EncoderState.BROKEN)
+
+    def _append_and_swap(self, record: EncoderRecord, previous: EncoderRecord | None, *, reason: Reason) -> None:
         loaded = self._pool.get(record)
         with self._lock:
-            self._swap(loaded, self._registry.activations.append(record.id, reason=reason))
+            self._swap(loaded, self._registry.activations.append(record.id, reason=reason), previous)
 
-    def _swap(self, loaded: LoadedEncoder, activation: Activation) -> float:
-        return self._slot.swap(Active(encoder=loaded, generation=activation.generation))
+    def _swap(self, loaded: LoadedEncoder, activation: Activation, previous: EncoderRecord | None) -> float:
+        return self._slot.swap(Active(encoder=loaded, generation=activation.generation, previous=previous))
 
     def _check_state(self, record: EncoderRecord, force: bool) -> None:
         if record.state is EncoderState.DELETED:

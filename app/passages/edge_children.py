@@ -50,7 +50,7 @@ class Children:
             if self._closed:
                 raise Unavailable("The passage store is closed.")
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "app.passages.edge_child", "--parent", str(os.getpid()), *arguments],
+                [sys.executable, "-P", "-m", "app.passages.edge_child", "--parent", str(os.getpid()), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -73,10 +73,12 @@ class Encoders:
         """Register `new` under the name's next version; `place(key)` must put the artifact where it belongs.
 
         Both happen inside one write transaction: an artifact without a row can only be what a crash left.
-        Returns the record and whether it is new; the same name and digest again is the existing record.
+        Returns the record and whether it is new: the same name, digest and state again is the existing one.
+        The same weights with another verdict of a gate are another version: no verdict is ever overwritten.
         """
         with self._database.write() as connection:
-            existing = _alive(connection, encoders.c.name == new.name, encoders.c.digest == new.digest)
+            same = (encoders.c.name == new.name, encoders.c.digest == new.digest, encoders.c.state == new.state)
+            existing = _alive(connection, *same)
             if existing:
                 return existing[-1], False
             newest = connection.scalar(select(func.max(encoders.c.version)).where(encoders.c.name == new.name))
@@ -124,13 +126,13 @@ class Encoders:
         with self._database.write() as connection:
             connection.execute(update(encoders).where(encoders.c.id == encoder_id).values(state=state))
 
-    def sweep(self, keys_on_disk: Iterable[str], remove: Callable[[str], None]) -> list[str]:
-        """Remove artifacts that no living row names. In a write transaction nobody can be placing one."""
+    def sweep(self, keys_on_disk: Iterable[str], set_aside: Callable[[str], None]) -> list[str]:
+        """Set aside artifacts that no living row names. In a write transaction nobody can be placing one."""
         with self._database.write() as connection:
             alive = {record.key for record in _alive(connection)}
             orphans = sorted(set(keys_on_disk) - alive)
             for key in orphans:
-                remove(key)
+                set_aside(key)
         return orphans
 
 
@@ -138,7 +140,7 @@ def parse_key(key: str) -> tuple[str, int | None]:
     name, separator, version = key.rpartition("@")
     if not separator:
         return key, None
-    if not version.isdecimal():
+    if not version.isdecimal() or len(version) > 9:
         raise EncoderNotFound(f"{key!r} is not an encoder: write 'name' or 'name@version' with an integer version.")
     return name, int(version)
 

@@ -44,6 +44,7 @@ class JobRecord:
     recipe: dict[str, Any]
     gate: dict[str, Any]
     activate: str
+    activation: str | None  # what came of `activate`, once it was tried
     status: JobStatus
     progress: dict[str, Any]
     result: dict[str, Any] | None
@@ -142,7 +143,7 @@ class Jobs:
     def settle_activation(self, job_id: str, outcome: str) -> None:
         """Record that the activation this job asked for was done, or failed: it is tried once."""
         with self._database.write() as connection:
-            connection.execute(update(tuning_jobs).where(tuning_jobs.c.id == job_id).values(activate=outcome))
+            connection.execute(update(tuning_jobs).where(tuning_jobs.c.id == job_id).values(activation=outcome))
 
     def report(self, job_id: str, progress: dict[str, Any]) -> JobStatus:
         """Store progress, refresh the heartbeat, and tell the caller the status (a cancel shows here)."""
@@ -174,6 +175,18 @@ class Jobs:
             raise JobFinished(f"The job {job_id} has already ended: {job.status}.")
         return self.get(job_id)
 
+    def end_cancelled_before_work(self) -> None:
+        """Jobs whose cancel came while they were prepared; no trainer has them."""
+        waiting = (tuning_jobs.c.status == JobStatus.CANCELLING, tuning_jobs.c.worker.is_(None))
+        values = {
+            "status": JobStatus.CANCELLED,
+            "reason": "cancelled before it started",
+            "finished_at": time.time(),
+        }
+        if self.with_status(JobStatus.CANCELLING):  # a look is cheaper than a write lock, twice a second
+            with self._database.write() as connection:
+                connection.execute(update(tuning_jobs).where(*waiting).values(**values))
+
     def interrupt(self, *, worker: str | None = None, silent_for_s: float | None = None) -> list[str]:
         """Mark jobs at a dead trainer: those of `worker`, or those silent for `silent_for_s` seconds."""
         conditions: list[ColumnElement[bool]] = [tuning_jobs.c.status.in_(AT_TRAINER)]
@@ -181,6 +194,8 @@ class Jobs:
             conditions.append(tuning_jobs.c.worker == worker)
         if silent_for_s is not None:
             conditions.append(tuning_jobs.c.heartbeat_at < time.time() - silent_for_s)
+        if not self.with_status(*AT_TRAINER):
+            return []
         with self._database.write() as connection:
             rows = connection.execute(
                 update(tuning_jobs)

@@ -64,6 +64,7 @@ tuning_jobs = Table(
     Column("recipe", JSON, nullable=False),
     Column("gate", JSON, nullable=False),
     Column("activate", String(16), nullable=False),
+    Column("activation", String, nullable=True),
     Column("status", String(16), nullable=False, index=True),
     Column("progress", JSON, nullable=False),
     Column("result", JSON, nullable=True),

@@ -63,6 +63,17 @@ def test_a_bad_line_stops_the_ingest_by_number_unless_told_to_skip(service: Serv
     assert (done["embedded"], done["bad_lines"]) == (3, 3)
 
 
+def test_what_only_the_service_refuses_is_told_by_line_and_skipped_too(service: Service, corpus: Path) -> None:
+    long = json.dumps({"id": "long", "text": "water " * 10_000})
+    corpus.write_text(
+        LINES + f'{long}\n{{"id": "nan", "text": "t", "metadata": {{"x": NaN}}}}\n{{"id": "s", "text": "\\ud800"}}\n'
+    )
+    said = adiabat(service, "ingest", str(corpus), code=1)
+    assert f"{corpus} line 6" in said or f"{corpus} line 5" in said
+    done = json.loads(adiabat(service, "ingest", str(corpus), "--skip-bad", "--json"))
+    assert (done["embedded"] + done["unchanged"], done["bad_lines"]) == (3, 3)
+
+
 def test_standard_input_is_read_and_a_missing_file_is_named(service: Service) -> None:
     assert json.loads(adiabat(service, "ingest", "-", "--json", stdin=LINES))["embedded"] == 3
     assert "nowhere.jsonl cannot be read" in adiabat(service, "ingest", "nowhere.jsonl", code=1)

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx
@@ -19,7 +19,7 @@ QRELS = "query-id\tcorpus-id\tscore\nq1\tp1\t1\nq2\tp2\t1\n"
 CORPUS = '{"_id": "p1", "text": "because"}\n{"_id": "p2", "text": "so"}\n'
 
 
-def packed(entries: dict[str, str]) -> bytes:
+def packed(entries: Mapping[str, str | bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
@@ -59,6 +59,8 @@ def test_a_zipped_folder_is_read_like_its_content(service: Service) -> None:
         ({"queries.jsonl": QUERIES, "qrels/dev.tsv": "q1 p1 1\n"}, "qrels/dev.tsv line 1"),
         ({"queries.jsonl": QUERIES, "qrels/dev.tsv": "q9\tp1\t1\n"}, "no query 'q9'"),
         ({"queries.jsonl": QUERIES, "qrels/dev.tsv": QRELS, "corpus.jsonl": CORPUS[:32]}, "line"),
+        ({"queries.jsonl": QUERIES, "qrels/dev.tsv": "q1\tp1\tnan\n"}, "qrels/dev.tsv line 1"),
+        ({"queries.jsonl": QUERIES, "qrels/dev.tsv": b"q1\t\xff\t1\n"}, "not UTF-8"),
         ({"queries.jsonl": QUERIES, "qrels/dev.tsv": "query-id\tcorpus-id\tscore\nq1\tp1\tgood\n"}, "line 2"),
     ],
 )

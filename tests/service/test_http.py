@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,9 @@ def test_get_search_answers_as_post_does(http: httpx.Client) -> None:
     got = http.get("/search", params={"q": "water", "limit": 2}).json()
     assert got["hits"] == posted["hits"]
     assert len(got["hits"]) == 2
+    german = json.dumps({"must": [{"key": "lang", "match": {"value": "de"}}]})
+    assert [hit["id"] for hit in http.get("/search", params={"q": "water", "filter": german}).json()["hits"]] == ["b"]
+    problem(http.get("/search", params={"q": "water", "filter": "[1"}), 422, "invalid-field")
 
 
 def test_filter_threshold_offset_and_exact_are_obeyed(client: AdiabatClient) -> None:
@@ -158,10 +162,31 @@ def test_passages_are_paged_read_and_deleted(client: AdiabatClient, http: httpx.
     assert client.count_passages() == 0
 
 
+def test_the_same_passage_from_many_hands_ends_whole(client: AdiabatClient, service: Service, tiny: Path) -> None:
+    """Text, hash and vector of one writer, whoever came last."""
+
+    def write(n: int) -> None:
+        with AdiabatClient(service.url) as own:
+            metadata = {"n": n}
+            own.upsert_passages([{"id": "a", "text": f"text number {n % 3}", "metadata": metadata}])
+
+    with ThreadPoolExecutor(8) as hands:
+        list(hands.map(write, range(48)))
+    found = service.parts.store.fetch(["a"], with_vectors=True)[0]
+    expected = SentenceTransformer(str(tiny)).encode([found.passage.text], prompt_name="document")[0]
+    assert np.allclose(found.vector, expected, atol=1e-5)
+    again = {"id": "a", "text": found.passage.text, "metadata": found.passage.metadata}
+    assert client.upsert_passages([again])["unchanged"] == 1
+
+
 def test_unknown_routes_and_methods_are_problems_too(http: httpx.Client) -> None:
     problem(http.get("/nothing/here"), 404, "no-such-route")
     problem(http.put("/search"), 405, "method-not-allowed")
     problem(http.post("/search", content=b"{not json"), 422, "invalid-field")
+    problem(http.get("/encoders/base@" + "9" * 30), 404, "encoder-not-found")
+    problem(http.put("/active-encoder", json={"name": "base", "version": 10**30}), 422, "invalid-field")
+    stale = http.put("/active-encoder", json={"name": "base"}, headers={"If-Match": "9" * 5000})
+    problem(stale, 422, "invalid-field")
 
 
 def test_bodies_over_the_limit_are_413_whether_or_not_they_say_their_length(settings: Settings) -> None:

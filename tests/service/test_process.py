@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from tests.conftest import environment, process, wait_until
+from tests.conftest import environment, process, trainer_of, wait_until
 from tests.service import encoders
 from tests.tiny import build_tiny
 
@@ -96,20 +96,6 @@ def test_a_killed_trainer_is_started_again_and_a_killed_service_leaves_none_behi
         child.send_signal(signal.SIGKILL)
         child.wait()
         wait_until(lambda: not Path(f"/proc/{second}").exists() or "Z" in state_of(second))
-
-
-def trainer_of(service: int) -> int:
-    """The process id of the service's trainer, 0 for none."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes().split(b"\0")
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, IndexError):
-                continue
-            if parent == service and b"trainer" in command:
-                return int(entry.name)
-    return 0
 
 
 def state_of(pid: int) -> str:

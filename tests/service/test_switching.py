@@ -112,17 +112,23 @@ def test_the_generation_survives_a_restart(service: Service, tuned: str) -> None
         assert again.client.rollback()["swap"]["load_ms"] == 0
 
 
-def test_a_lost_artifact_starts_the_service_on_the_base_and_says_so(service: Service, tuned: str) -> None:
+@pytest.mark.parametrize("lost", ["", "adiabat.json", "delta.safetensors", "probes.npy"])
+def test_a_lost_artifact_starts_the_service_on_the_base_and_says_so(service: Service, tuned: str, lost: str) -> None:
     service.client.activate(tuned)
     copy = service.settings.data_dir.with_name("copy")
     shutil.copytree(service.settings.data_dir, copy)
-    shutil.rmtree(copy / "artifacts" / "tuned@1")
+    artifact = copy / "artifacts" / "tuned@1"
+    if lost:
+        (artifact / lost).unlink()
+    else:
+        shutil.rmtree(artifact)
     with running(service.settings.model_copy(update={"data_dir": copy})) as again:
         ready = again.client.ready()
         assert ready["status"] == "ready"
         assert ready["encoder"]["name"] == "base"
         assert "tuned@1 could not be loaded" in ready["notes"][0]
         assert again.client.search("water")["encoder"]["generation"] == 3
+        assert again.client.encoder("tuned@1")["state"] == "broken"
 
 
 def test_no_request_fails_waits_or_mixes_encoders_while_switching(
@@ -135,8 +141,8 @@ def test_no_request_fails_waits_or_mixes_encoders_while_switching(
         for name, model in truth.items()
     }
     stored = {p.passage.id: p.vector for p in service.parts.store.fetch([p["id"] for p in PASSAGES], with_vectors=True)}
-    apart = [abs(float((vectors["base"][q] - vectors[tuned][q]) @ v)) for q in QUERIES for v in stored.values()]
-    assert max(apart) > 1e-2  # else the test could not tell them apart
+    for query in QUERIES:  # else the test could not tell them apart
+        assert max(abs(float((vectors["base"][query] - vectors[tuned][query]) @ v)) for v in stored.values()) > 1e-2
     done = threading.Event()
 
     def searching(query: str) -> list[tuple[str, int]]:
@@ -153,9 +159,11 @@ def test_no_request_fails_waits_or_mixes_encoders_while_switching(
 
     with ThreadPoolExecutor(8) as clients:
         futures = [clients.submit(searching, QUERIES[n % len(QUERIES)]) for n in range(8)]
-        for n in range(60):
-            service.client.activate(tuned if n % 2 == 0 else "base")
-        done.set()
+        try:
+            for n in range(60):
+                service.client.activate(tuned if n % 2 == 0 else "base")
+        finally:
+            done.set()
         seen = [answer for future in futures for answer in future.result()]
     assert {name for name, _ in seen} == {"base", tuned}
     assert all((name == tuned) == (generation % 2 == 0) for name, generation in seen)

@@ -1,11 +1,10 @@
 """A tuning job from HTTP to an active encoder, with the real trainer in its own process."""
 
 import json
+import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from app.client import AdiabatClient, ApiError
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.files import write_full
 from app.settings import Settings
-from tests.conftest import environment, process, wait_until
+from tests.conftest import process, trainer_of, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -123,6 +122,8 @@ def test_a_job_whose_gate_says_no_registers_an_encoder_that_only_force_activates
         with pytest.raises(ApiError, match="force=true") as caught:
             client.activate("pumps@1")
         assert caught.value.status == 409
+        copied = client.register_encoder("by-another-name", job=job["id"])
+        assert copied["state"] == "rejected"  # the verdict stays with the weights
         assert client.activate("pumps@1", force=True)["encoder"]["name"] == "pumps"
         assert client.history()[0]["forced"] is True
 
@@ -141,13 +142,15 @@ def test_cancel_stops_a_running_job_and_leaves_no_encoder(settings: Settings, da
 def test_a_job_whose_trainer_is_killed_is_interrupted_and_the_next_one_runs(
     settings: Settings, dataset: Path, tmp_path: Path
 ) -> None:
-    with ready(settings, dataset, tmp_path, "--no-trainer") as (_, client):
+    with ready(settings, dataset, tmp_path) as (child, client):
         job = client.create_tuning_job("pumps", "pumps", recipe=GENTLE | {"epochs": 1000})
-        trainer = start_trainer(settings)
         wait_until(lambda: client.tuning_job(job["id"])["progress"].get("step", 0) > 0)
-        trainer.send_signal(signal.SIGTERM)
-        trainer.wait()
-        assert client.wait_for_job(job["id"])["status"] == "interrupted"
+        os.kill(trainer_of(child.pid), signal.SIGKILL)
+        ended = client.wait_for_job(job["id"])
+        assert (ended["status"], ended.get("encoder")) == ("interrupted", None)
+        following = client.create_tuning_job("pumps", "pumps", recipe=GENTLE, gate={"min_gain": -1})
+        assert client.wait_for_job(following["id"])["status"] == "succeeded"
+        wait_until(lambda: not any(settings.jobs_dir.iterdir()))  # no training set is left behind
 
 
 def test_a_job_that_cannot_be_done_fails_with_one_sentence(settings: Settings, dataset: Path, tmp_path: Path) -> None:
@@ -160,7 +163,3 @@ def test_a_job_that_cannot_be_done_fails_with_one_sentence(settings: Settings, d
         nothing_moves = client.create_tuning_job("pumps", "pumps", recipe=GENTLE | {"freeze": ["*"]})
         assert client.wait_for_job(nothing_moves["id"])["status"] == "failed"
         assert client.search("water")["encoder"]["name"] == "base"
-
-
-def start_trainer(settings: Settings) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "trainer"], env=environment(settings))

@@ -68,6 +68,7 @@ def upgrade() -> None:
         sa.Column("recipe", sa.JSON(), nullable=False),
         sa.Column("gate", sa.JSON(), nullable=False),
         sa.Column("activate", sa.String(length=16), nullable=False),
+        sa.Column("activation", sa.String(), nullable=True),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("progress", sa.JSON(), nullable=False),
         sa.Column("result", sa.JSON(), nullable=True),
