@@ -79,7 +79,7 @@ def tune(
         list(parameters.values()), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
     losses: list[float] = []
-    model.eval()  # no dropout: the step is small and mostly taken back, noise in it only costs
+    model.eval()  # dropout off: the run is a function of its batches alone
     for step in range(steps):
         check(should_stop)
         batch = batches[step]
