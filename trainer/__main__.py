@@ -19,7 +19,9 @@ WATCH_PARENT_S = 1.0
 def main() -> int:
     arguments = _parse()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for library in ("alembic", "sentence_transformers"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would tear the service's log
     if arguments.stop_with is not None:  # before the slow imports: the parent may be dying already
         threading.Thread(target=_watch_parent, args=(arguments.stop_with,), daemon=True).start()
     os.nice(NICENESS)  # before torch starts its threads: searches come first

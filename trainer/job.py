@@ -56,10 +56,12 @@ def run_job(
         before = measure(base_model, sets, query_prompt=base_prompt, should_stop=heartbeat.should_stop)
         model = base_model if parent.key == BASE_KEY else _load(artifacts, parent.key, folder / "parent")
 
-        began = time.monotonic()
+        first_step_at = 0.0
 
         def on_step(step: int, steps: int, loss: float) -> None:
-            eta_s = (time.monotonic() - began) / step * (steps - step)
+            nonlocal first_step_at
+            first_step_at = first_step_at or time.monotonic()  # mining came before and says nothing of the rest
+            eta_s = (time.monotonic() - first_step_at) / max(step - 1, 1) * (steps - step)
             heartbeat.say(phase="tuning", step=step, steps=steps, eta_s=round(eta_s, 1), loss=round(loss, 5))
 
         heartbeat.say(phase="mining negatives")

@@ -105,7 +105,8 @@ def _step(number: int, title: str) -> None:
 
 
 def _ingest(client: AdiabatClient, corpus: Path) -> None:
-    with corpus.open(encoding="utf-8") as lines, progress_bar("ingesting") as bar:
+    total = sum(1 for _ in corpus.open(encoding="utf-8"))
+    with corpus.open(encoding="utf-8") as lines, progress_bar("ingesting", total) as bar:
 
         def on_bad(error: Exception) -> None:
             raise error

@@ -197,7 +197,7 @@ class EdgeStore:
                 query=edge.Query.Nearest(checked.tolist(), DENSE),
                 filter=translated,
                 score_threshold=score_threshold,
-                params=edge.SearchParams(exact=exact),
+                params=edge.SearchParams(exact=exact, hnsw_ef=payload.search_ef(limit + offset)),
                 with_payload=True,
                 with_vector=with_vectors,
             )

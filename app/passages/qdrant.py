@@ -161,7 +161,7 @@ class QdrantStore:
         with_vectors: bool = False,
     ) -> list[list[Hit]]:
         # The local mode is always exact and warns of being told so.
-        params = None if self._local else models.SearchParams(exact=exact)
+        params = None if self._local else models.SearchParams(exact=exact, hnsw_ef=payload.search_ef(limit + offset))
         requests = [
             models.QueryRequest(
                 query=payload.checked_vector(vector, self._space.dimension).tolist(),
