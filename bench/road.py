@@ -297,7 +297,7 @@ def read_judged(folder: Path, split: str) -> Judged:
 
 
 def reciprocal_rank(client: AdiabatClient, query: str, relevant: set[str]) -> float:
-    hits = client.search(query, limit=10)["hits"]
+    hits = client.search(query, limit=10, encoder="base@1")["hits"]
     return next((1 / rank for rank, hit in enumerate(hits, 1) if hit["id"] in relevant), 0.0)
 
 
