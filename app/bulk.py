@@ -72,7 +72,7 @@ def _passage(line: str) -> Json:
         line.encode()
         json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise ValueError("has half a surrogate pair, which is not valid Unicode") from error
+        raise ValueError("is not valid UTF-8, or has half a surrogate pair") from error
     except RecursionError as error:
         raise ValueError("is nested too deep") from error
     except ValueError as error:

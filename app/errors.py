@@ -152,7 +152,7 @@ class TooLarge(AdiabatError):
 
 
 class Unauthorized(AdiabatError):
-    """This call needs the API key: send it as 'Authorization: Bearer KEY'."""
+    """This call needs the service's API key: 'Authorization: Bearer KEY', or --api-key / ADIABAT_API_KEY."""
 
     slug = "unauthorized"
 

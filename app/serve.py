@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from contextlib import ExitStack
 import uvicorn
 
 from app.assembly import assemble
-from app.errors import BadInput
+from app.errors import BadInput, Unavailable
 from app.main import create_app
 from app.registry import Registry
 from app.settings import LOOPBACK_HOSTS, Settings
@@ -32,6 +33,7 @@ def serve(settings: Settings) -> None:
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    _check_port(settings)
     with ExitStack() as stack:
         parts = assemble(settings, stack)
         if settings.trainer:
@@ -52,6 +54,19 @@ def serve(settings: Settings) -> None:
         gc.collect()
         gc.freeze()
         uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning", server_header=False)
+
+
+def _check_port(settings: Settings) -> None:
+    """Before anything is loaded. Raises `Unavailable` where another process listens there."""
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise Unavailable(
+                f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}); choose another port with "
+                "--port or ADIABAT_PORT, or stop what listens there."
+            ) from error
 
 
 class Supervisor:

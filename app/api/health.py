@@ -68,6 +68,6 @@ async def version() -> Version:
 
 def _trainer(ages_s: dict[str, float]) -> str:
     if not ages_s:
-        return "none: tuning jobs wait until a trainer starts (python -m trainer)"
+        return "none yet: tuning jobs wait for one ('adiabat serve' starts it, or python -m trainer)"
     name, age = min(ages_s.items(), key=lambda item: item[1])
     return f"alive: {name}" if age < TRAINER_SILENT_S else f"dead: {name} was last seen {age:.0f} s ago"

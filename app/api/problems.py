@@ -67,9 +67,14 @@ def install(app: FastAPI) -> None:
         return problem(422, "invalid-field", first, errors=found)
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> Response:
+    async def _http(request: Request, error: HTTPException) -> Response:
         slug = {404: "no-such-route", 405: "method-not-allowed"}.get(error.status_code, "http-error")
-        return problem(error.status_code, slug, str(error.detail), dict(error.headers or {}))
+        detail = str(error.detail)
+        if error.status_code in (404, 405):
+            detail = (
+                f"There is no {request.method} {request.url.path}; names hold no slash, and GET /docs lists every call."
+            )
+        return problem(error.status_code, slug, detail, dict(error.headers or {}))
 
     @app.exception_handler(OSError)
     async def _disk(request: Request, error: OSError) -> Response:

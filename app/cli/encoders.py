@@ -57,7 +57,7 @@ def register(
     Example: adiabat encoders register bees --path /srv/models/bees
     """
     if (path is None) == (job is None):
-        raise typer.BadParameter("give either --path or --job")
+        raise typer.BadParameter("give one of --path and --job, not both and not none")
     with connect(url, api_key) as client:
         source: dict[str, Any] = {"path": str(path.resolve())} if path else {"job": job}
         made = client.register_encoder(name, description=description, force=force, **source)

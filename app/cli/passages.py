@@ -1,5 +1,6 @@
 """`adiabat ingest`, `adiabat search`, `adiabat passages`."""
 
+import io
 import sys
 import time
 from collections.abc import Iterator
@@ -53,7 +54,11 @@ def ingest_files(
         def on_progress(totals: Totals) -> None:
             bar.update(totals.done, f"{totals.done / (time.monotonic() - began):.0f}/s")
 
-        totals = ingest(client, _read(files, on_bad), on_progress, on_bad)
+        try:
+            totals = ingest(client, _read(files, on_bad), on_progress, on_bad)
+        except KeyboardInterrupt:
+            fail("interrupted; what was acknowledged is stored. Run the same command again: it goes on from there.")
+            raise
     totals.bad_lines = len(bad)
     took_s = time.monotonic() - began
     if as_json:
@@ -70,13 +75,16 @@ def ingest_files(
 def _read(files: list[str], on_bad: OnBad) -> Iterator[Line]:
     for name in files:
         if name == "-":
+            if isinstance(sys.stdin, io.TextIOWrapper):
+                sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
             yield from read_passages("standard input", sys.stdin, on_bad)
             continue
         try:
-            with Path(name).open(encoding="utf-8") as lines:
+            # Bytes that are not UTF-8 come through as surrogates, and are told by their line.
+            with Path(name).open(encoding="utf-8", errors="surrogateescape") as lines:
                 yield from read_passages(name, lines, on_bad)
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"{name} cannot be read ({error}).") from error
+        except OSError as error:
+            raise BadInput(f"{name} cannot be read ({error.strerror}); give a JSONL file, or '-' for input.") from error
 
 
 def _count_lines(files: list[str]) -> int | None:
@@ -113,6 +121,8 @@ def search(
         text = f"{hit['title']}: {hit['text']}" if hit["title"] else hit["text"]
         table.add_row(str(rank), f"{hit['score']:.4f}", hit["id"], _snippet(text))
     console.print(table)
+    if not answer["hits"]:
+        say("no hits")
     used, took = answer["encoder"], answer["took_ms"]
     generation = f", generation {used['generation']}" if used["generation"] is not None else ""
     say(f"{used['name']}@{used['version']}{generation}; {took['total']:.1f} ms")
@@ -130,9 +140,12 @@ def _parse_filter(given: str | None) -> dict[str, Any] | None:
     if separator and not given.lstrip().startswith("{"):
         return {"must": [{"key": key, "match": {"value": value}}]}
     try:
-        return dict(orjson.loads(given))
-    except (ValueError, TypeError) as error:
-        raise BadInput(f"--filter {given!r} is neither KEY=VALUE nor a JSON object ({error}).") from error
+        found = orjson.loads(given)
+    except ValueError as error:
+        raise BadInput(f"--filter {given!r} is neither KEY=VALUE nor JSON ({error}).") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"--filter {given!r} is neither KEY=VALUE nor a JSON object.")
+    return found
 
 
 def passages(

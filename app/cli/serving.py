@@ -57,7 +57,7 @@ def health(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = Fal
         print_json(ready)
         return
     encoder = ready["encoder"]
-    say(f"{ready['status']}: {ready['passages']} passages, {encoder['name']}@{encoder['version']}, ")
-    say(f"generation {encoder['generation']}, trainer {ready['trainer']}")
+    name = f"{encoder['name']}@{encoder['version']}, generation {encoder['generation']}"
+    say(f"{ready['status']}: {ready['passages']} passages, {name}; trainer {ready['trainer']}")
     for note in ready["notes"]:
         say(f"note: {note}")

@@ -6,7 +6,7 @@ import orjson
 import typer
 from rich.table import Table
 
-from app.cli.common import ApiKey, AsJson, Url, connect, console, print_json, progress_bar, say
+from app.cli.common import ApiKey, AsJson, Url, connect, console, fail, print_json, progress_bar, say
 from app.client import DEFAULT_URL, AdiabatClient
 from app.errors import BadInput
 
@@ -47,7 +47,7 @@ def tune(
             activate="if-gate-passes" if activate else "never",
         )
         if wait:
-            job = watch(client, job)
+            job = _watch_or_leave(client, job)
     if as_json:
         print_json(job)
     elif wait:
@@ -80,6 +80,14 @@ def jobs(
         print_json(job)
     else:
         print_result(job)
+
+
+def _watch_or_leave(client: AdiabatClient, job: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return watch(client, job)
+    except KeyboardInterrupt:
+        fail(f"no longer watching; job {job['id']} goes on. 'adiabat jobs {job['id']}' shows it, --cancel ends it.")
+        raise
 
 
 def watch(client: AdiabatClient, job: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +137,9 @@ def _print_list(found: list[dict[str, Any]], as_json: bool) -> None:
 
 def _parse_recipe(given: str) -> dict[str, Any]:
     try:
-        return dict(orjson.loads(given))
-    except (ValueError, TypeError) as error:
+        found = orjson.loads(given)
+    except ValueError as error:
         raise BadInput(f"--recipe is not a JSON object ({error}); example: '{{\"epochs\": 2}}'.") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"--recipe is not a JSON object but {given!r}; example: '{{\"epochs\": 2}}'.")
+    return found

@@ -204,7 +204,7 @@ def _require_keys(obj: Any, known: set[str], at: str) -> None:
 
 def _unsupported(at: str, names: set[Any], why: str = "") -> NoReturn:
     named = ", ".join(sorted(repr(str(name)) for name in names))
-    reason = f" {why}" if why else "; see the filter reference for the conditions there are"
+    reason = f" {why}" if why else "; the conditions are those of Qdrant's filters, keys address metadata"
     raise UnsupportedFilter(f"{_short(at)}: {named} cannot be served{reason}.", at=at)
 
 

@@ -56,6 +56,8 @@ def test_ingest_twice_embeds_once_and_search_finds(service: Service, corpus: Pat
 
 
 def test_a_bad_line_stops_the_ingest_by_number_unless_told_to_skip(service: Service, corpus: Path) -> None:
+    corpus.write_bytes(LINES.encode() + b'{"id": "x", "text": "\xff"}\n')
+    assert f"{corpus} line 5: is not valid UTF-8" in adiabat(service, "ingest", str(corpus), code=1)
     corpus.write_text(LINES + '{"id": "x"}\nnot json\n{"id": "y", "text": "t", "colour": "red"}\n')
     said = adiabat(service, "ingest", str(corpus), code=1)
     assert f"{corpus} line 5: the passage 'x' has no text" in said

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,14 @@ def test_another_passage_encoder_is_refused_naming_what_differs(settings: Settin
 
 def test_without_a_key_only_loopback_is_bound(settings: Settings) -> None:
     assert "ADIABAT_API_KEY" in start_and_fail(settings, "--host", "0.0.0.0")
+
+
+def test_a_port_in_use_is_told_with_what_to_choose(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = start_and_fail(settings, "--port", str(port))
+    assert f"127.0.0.1:{port} cannot be listened on" in said
+    assert "ADIABAT_PORT" in said
 
 
 def test_a_bad_setting_is_named_and_a_secret_is_not_repeated(settings: Settings) -> None:
