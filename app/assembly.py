@@ -1,6 +1,7 @@
 """From settings to running parts, in the order in which they need each other; undone in reverse."""
 
 import logging
+import os
 import threading
 from contextlib import ExitStack
 
@@ -9,7 +10,9 @@ from app.datasets import DatasetStore
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import BASE_KEY, ArtifactStore
 from app.encoders.base import ensure_base
-from app.encoders.loaded import EngineSettings, load_encoder
+from app.encoders.engine import Engine, load_engine
+from app.encoders.lanes import PassageLanes
+from app.encoders.loaded import EngineSettings, LoadedEncoder, load_encoder
 from app.encoders.pool import EncoderPool
 from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
@@ -53,6 +56,8 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
 
     store = open_store(settings, _index_space(artifacts, normalized=base.spec.normalize))
     stack.callback(store.close)
+    lanes = _passage_lanes(artifacts, base, settings)
+    stack.callback(lanes.close)
     switcher.start()
     threading.Thread(target=switcher.load_previous, name="load-previous", daemon=True).start()
     jobs = JobKeeper(registry, store, switcher, settings)
@@ -68,10 +73,29 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         switcher=switcher,
         registrar=Registrar(artifacts, registry, rules, probe_overlap(store)),
         retrieval=Retrieval(registry, pool, slot, store),
-        ingest=Ingest(store, base, settings),
+        ingest=Ingest(store, lanes, settings),
         datasets=DatasetStore(artifacts, registry, settings.max_archive_bytes),
         jobs=jobs,
     )
+
+
+def _passage_lanes(artifacts: ArtifactStore, base: LoadedEncoder, settings: Settings) -> PassageLanes:
+    """One lane to a core, each of one thread; on torch one lane, since torch sets its threads for the process."""
+    cores = settings.threads or os.cpu_count() or 1
+    onnx = base.dispatcher.engine_name == "onnx"
+    spec = base.spec
+
+    def load() -> Engine:
+        return load_engine(
+            artifacts.files(BASE_KEY),
+            spec,
+            kind="onnx" if onnx else "torch",
+            threads=1 if onnx else settings.threads,
+            graphs_dir=artifacts.graphs,
+            weights_dir=artifacts.weights,
+        )
+
+    return PassageLanes(load, spec.passage_prompt, cores if onnx else 1)
 
 
 def _index_space(artifacts: ArtifactStore, *, normalized: bool) -> IndexSpace:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from app.encoders.loaded import LoadedEncoder
+from app.encoders.lanes import PassageLanes
 from app.errors import InvalidField
 from app.passages import Passage, PassageStore, Point
 from app.passages.payload import payload_hash
@@ -24,11 +24,11 @@ class Ingested:
 
 
 class Ingest:
-    """Upserts passages into `store`; `base` is the passage encoder."""
+    """Upserts passages into `store`; `lanes` embed them."""
 
-    def __init__(self, store: PassageStore, base: LoadedEncoder, settings: Settings) -> None:
+    def __init__(self, store: PassageStore, lanes: PassageLanes, settings: Settings) -> None:
         self._store = store
-        self._base = base
+        self._lanes = lanes
         self._settings = settings
         self._writing = threading.Lock()
 
@@ -67,7 +67,7 @@ class Ingest:
         if not passages:
             return []
         space = self._store.index_space
-        vectors = self._base.embed_passages([space.render(passage.title, passage.text) for passage in passages])
+        vectors = self._lanes.embed([space.render(passage.title, passage.text) for passage in passages])
         return [
             Point(passage=passage, content_hash=hashes[passage.id], vector=vector)
             for passage, vector in zip(passages, vectors, strict=True)

@@ -1,7 +1,6 @@
 """One dispatcher per encoder: it takes whatever is queued when the engine is free, so batches form by themselves.
 
-Nothing is delayed to fill a batch. Queries go before passages, and passages go in small portions, so that a
-query waits for at most one of them.
+Nothing is delayed to fill a batch. Passages have lanes of their own (`lanes.py`), so that no query waits for them.
 """
 
 import asyncio
@@ -14,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.encoders.engine import Engine
-from app.encoders.packing import BATCH_TOKENS, pack
+from app.encoders.packing import BATCH_TOKENS
 from app.errors import Overloaded, Unavailable
 
 Vectors = NDArray[np.float32]
-BULK_TOKENS = 1024  # a portion of passages: about 0.15 s of MiniLM on two cores
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -38,19 +36,19 @@ class Dispatcher:
 
     def __init__(self, engine: Engine, *, max_waiting: int, batch_tokens: int = BATCH_TOKENS) -> None:
         self._engine = engine
+        self.engine_name = engine.name
         self._max_waiting = max_waiting
         self._batch_tokens = batch_tokens
-        self._queries: deque[_Job] = deque()
-        self._bulk: deque[_Job] = deque()
-        self._waiting = 0  # texts in _queries
+        self._jobs: deque[_Job] = deque()
+        self._waiting = 0  # texts in _jobs
         self._changed = threading.Condition()
         self._closing = False
         self._closed = threading.Lock()
         self._worker = threading.Thread(target=self._work, name=f"encoder-{engine.name}", daemon=True)
         self._worker.start()
 
-    def submit(self, texts: list[str], prompt: str = "", *, bulk: bool = False) -> Future[Vectors]:
-        """The future vectors of `prompt` + each text, shape (n, dim). `bulk` work waits behind all else.
+    def submit(self, texts: list[str], prompt: str = "") -> Future[Vectors]:
+        """The future vectors of `prompt` + each text, shape (n, dim).
 
         Raises `Overloaded` at once where too many queries wait, `Unavailable` after `close`. Cancelling the
         future drops the work unless it has begun.
@@ -59,24 +57,21 @@ class Dispatcher:
         with self._changed:
             if self._closing:
                 raise Unavailable("This encoder has been unloaded; repeat the request.")
-            if bulk:
-                self._bulk.append(job)
-            else:
-                self._admit(len(texts))
-                self._queries.append(job)
+            self._admit(len(texts))
+            self._jobs.append(job)
             self._changed.notify()
         return job.future
 
-    async def embed_async(self, texts: list[str], prompt: str = "", *, bulk: bool = False) -> Vectors:
+    async def embed_async(self, texts: list[str], prompt: str = "") -> Vectors:
         """As `submit`, awaited; cancelling the task cancels the work."""
-        return await asyncio.wrap_future(self.submit(texts, prompt, bulk=bulk))
+        return await asyncio.wrap_future(self.submit(texts, prompt))
 
     def close(self, *, drain: bool = True) -> None:
         """Stop taking work, finish what is queued (or cancel it, without `drain`), then close the engine."""
         with self._changed:
             self._closing = True
             if not drain:
-                for job in (*self._queries, *self._bulk):
+                for job in self._jobs:
                     job.future.cancel()
             self._changed.notify()
         self._worker.join()
@@ -85,8 +80,8 @@ class Dispatcher:
 
     def _admit(self, texts: int) -> None:
         if self._waiting + texts > self._max_waiting:  # only now is it worth looking for cancelled ones
-            self._queries = deque(job for job in self._queries if not job.future.cancelled())
-            self._waiting = sum(len(job.texts) for job in self._queries)
+            self._jobs = deque(job for job in self._jobs if not job.future.cancelled())
+            self._waiting = sum(len(job.texts) for job in self._jobs)
         if self._waiting + texts > self._max_waiting:
             raise Overloaded(
                 f"{self._waiting} texts wait for the encoder and at most {self._max_waiting} may; "
@@ -96,32 +91,27 @@ class Dispatcher:
 
     def _work(self) -> None:
         while self._wait():
-            self._serve_queries()
-            self._serve_bulk()
+            if jobs := [job for job in self._take() if job.future.set_running_or_notify_cancel()]:
+                self._embed(jobs)
 
     def _wait(self) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._queries or self._bulk or self._closing)
-            return bool(self._queries or self._bulk)
+            self._changed.wait_for(lambda: self._jobs or self._closing)
+            return bool(self._jobs)
 
-    def _serve_queries(self) -> None:
-        while batch := self._take_queries():
-            if jobs := [job for job in batch if job.future.set_running_or_notify_cancel()]:
-                self._embed_queries(jobs)
-
-    def _take_queries(self) -> list[_Job]:
+    def _take(self) -> list[_Job]:
         """The oldest that wait, as many as one batch holds, at least one."""
         taken: list[_Job] = []
         room = self._batch_tokens
         with self._changed:
-            while self._queries and (not taken or self._queries[0].tokens() <= room):
-                job = self._queries.popleft()
+            while self._jobs and (not taken or self._jobs[0].tokens() <= room):
+                job = self._jobs.popleft()
                 room -= job.tokens()
                 self._waiting -= len(job.texts)
                 taken.append(job)
         return taken
 
-    def _embed_queries(self, jobs: list[_Job]) -> None:
+    def _embed(self, jobs: list[_Job]) -> None:
         """Embed the jobs as one batch; where that fails, each for itself, so that one cannot fail another."""
         try:
             vectors = self._engine.embed([text for job in jobs for text in job.texts])
@@ -130,29 +120,9 @@ class Dispatcher:
                 jobs[0].future.set_exception(error)
                 return
             for job in jobs:
-                self._embed_queries([job])
+                self._embed([job])
             return
         end = 0
         for job in jobs:
             job.future.set_result(vectors[end : end + len(job.texts)])
             end += len(job.texts)
-
-    def _serve_bulk(self) -> None:
-        with self._changed:
-            job = self._bulk.popleft() if self._bulk else None
-        if job is None or not job.future.set_running_or_notify_cancel():
-            return
-        try:
-            vectors = self._embed_bulk(job.texts)
-        except Exception as error:
-            job.future.set_exception(error)
-            return
-        job.future.set_result(vectors)
-
-    def _embed_bulk(self, texts: list[str]) -> Vectors:
-        """Portion by portion, longest texts first; queries that came meanwhile go in between."""
-        vectors = np.empty((len(texts), self._engine.dimension), dtype=np.float32)
-        for portion in pack(self._engine.lengths(texts), min(BULK_TOKENS, self._batch_tokens)):
-            self._serve_queries()
-            vectors[portion] = self._engine.embed([texts[i] for i in portion])
-        return vectors

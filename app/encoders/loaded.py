@@ -41,10 +41,6 @@ class LoadedEncoder:
         """Query vectors, shape (n, dim), the query prompt applied. Raises `Overloaded`."""
         return await self.dispatcher.embed_async(texts, self.spec.query_prompt)
 
-    def embed_passages(self, texts: list[str]) -> NDArray[np.float32]:
-        """Passage vectors, shape (n, dim), the passage prompt applied; waits behind queries."""
-        return self.dispatcher.submit(texts, self.spec.passage_prompt, bulk=True).result()
-
 
 def load_encoder(artifacts: ArtifactStore, record: EncoderRecord, settings: EngineSettings) -> LoadedEncoder:
     """Read, verify and warm `record`'s artifact. Raises `EncoderBroken`; nothing outside has changed then."""

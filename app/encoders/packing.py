@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 1024
 _SLACK = 8  # tokens of padding per text that are cheaper than another run
 
 

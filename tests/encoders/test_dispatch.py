@@ -101,33 +101,6 @@ def test_a_batch_ends_at_its_budget(held: HeldEngine, dispatcher: Dispatcher) ->
     assert [len(run) for run in held.runs] == [1, 1, 1, 1]
 
 
-def test_queries_go_before_passages_that_wait_and_between_portions_of_one_that_runs(
-    held: HeldEngine, dispatcher: Dispatcher
-) -> None:
-    passages = ["passage " * 64] * 8  # 64 tokens each: two portions of four at a budget of 256
-    running = dispatcher.submit(passages, bulk=True)
-    held.wait_started()
-    waiting = dispatcher.submit(["another passage"], bulk=True)
-    query = dispatcher.submit(["query"])
-    held.let_go(2)
-    query.result(LIMIT_S)
-    assert held.runs[:2] == [passages[:4], ["query"]]
-    assert not running.done()
-    held.let_go()
-    assert running.result(LIMIT_S).shape == (8, 32)
-    waiting.result(LIMIT_S)
-    assert held.runs[2:] == [passages[4:], ["another passage"]]
-
-
-def test_bulk_vectors_come_back_in_the_order_of_the_texts(engine: OnnxEngine) -> None:
-    dispatcher = Dispatcher(engine, max_waiting=1, batch_tokens=64)
-    texts = [f"{i} " + "water " * (i * 13 % 17) for i in range(40)]
-    expected = engine.embed(texts, "passage: ")
-    vectors = dispatcher.submit(texts, "passage: ", bulk=True).result(LIMIT_S)
-    dispatcher.close()
-    np.testing.assert_allclose(vectors, expected, atol=1e-5)
-
-
 def test_cancelled_work_is_dropped_and_frees_its_place(held: HeldEngine, dispatcher: Dispatcher) -> None:
     dispatcher.submit(["first"])
     held.wait_started()
@@ -139,13 +112,10 @@ def test_cancelled_work_is_dropped_and_frees_its_place(held: HeldEngine, dispatc
     assert held.runs == [["first"], ["kept"]]
 
 
-def test_too_many_waiting_queries_are_refused_at_once_and_passages_do_not_count(
-    held: HeldEngine, dispatcher: Dispatcher
-) -> None:
+def test_too_many_waiting_queries_are_refused_at_once(held: HeldEngine, dispatcher: Dispatcher) -> None:
     dispatcher.submit(["first"])
     held.wait_started()
     accepted = dispatcher.submit(["x"] * 6)
-    dispatcher.submit(["passage"] * 100, bulk=True)
     with pytest.raises(Overloaded, match="6 texts wait"):
         dispatcher.submit(["y"] * 3)
     last = dispatcher.submit(["y"] * 2)
@@ -164,13 +134,11 @@ def test_a_text_that_fails_fails_alone(held: HeldEngine, dispatcher: Dispatcher,
         bad.result(LIMIT_S)
     np.testing.assert_allclose(good.result(LIMIT_S), engine.embed(["good"]), atol=1e-5)
     np.testing.assert_allclose(other.result(LIMIT_S), engine.embed(["other"]), atol=1e-5)
-    with pytest.raises(BadInput):
-        dispatcher.submit(["fine", "\ud83d"], bulk=True).result(LIMIT_S)
     assert dispatcher.submit(["after"]).result(LIMIT_S).shape == (1, 32)
 
 
 def test_closing_finishes_what_waits_and_takes_nothing_more(held: HeldEngine, dispatcher: Dispatcher) -> None:
-    futures = [dispatcher.submit(["one"]), dispatcher.submit(["two"] * 3, bulk=True)]
+    futures = [dispatcher.submit(["one"]), dispatcher.submit(["two"] * 3)]
     held.let_go()
     dispatcher.close()
     dispatcher.close()
