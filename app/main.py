@@ -10,8 +10,8 @@ from app import __version__
 from app.api import active_encoder, datasets, encoders, health, passages, problems, search, tuning_jobs
 from app.api.deps import Parts, require_key
 from app.api.limits import BodyLimit
-from app.api.models import Problem
 from app.settings import Settings
+from app.wire.common import Problem
 
 
 class State(TypedDict):

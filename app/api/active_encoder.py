@@ -3,59 +3,22 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import Field
 
 from app.api.deps import ExpectedGeneration, PartsDep
-from app.api.models import EncoderUsed, Name, Wire
 from app.encoders.switching import Switched
 from app.registry import EncoderRecord
+from app.wire.active_encoder import (
+    Activate,
+    ActivationPublic,
+    ActiveEncoder,
+    EncoderNamed,
+    History,
+    Swap,
+    SwitchedPublic,
+)
+from app.wire.common import EncoderUsed
 
 router = APIRouter(prefix="/active-encoder", tags=["switching"])
-
-
-class Activate(Wire):
-    name: Name
-    version: Annotated[int, Field(ge=1, le=10**9)] | None = None
-    force: bool = False
-    timeout_s: Annotated[float, Field(gt=0, le=600)] = 30
-
-
-class EncoderNamed(Wire):
-    name: str
-    version: int
-    digest: str
-
-
-class Swap(Wire):
-    load_ms: float
-    warmup_ms: float
-    switch_us: float
-
-
-class ActiveEncoder(Wire):
-    encoder: EncoderUsed
-    previous: EncoderNamed | None
-    fallback_reason: str | None = None
-
-
-class SwitchedPublic(Wire):
-    encoder: EncoderUsed
-    previous: EncoderNamed | None
-    swap: Swap
-    replicas: dict[str, int]
-
-
-class ActivationPublic(Wire):
-    generation: int
-    encoder: str
-    digest: str
-    reason: str
-    forced: bool
-    at: float
-
-
-class History(Wire):
-    activations: list[ActivationPublic]
 
 
 @router.get("", response_model=ActiveEncoder)

@@ -1,32 +1,19 @@
 """`/datasets`: put a zip in BEIR shape, list, read."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request
 from fastapi import Path as PathParam
 from starlette.concurrency import run_in_threadpool
 
 from app.api.deps import PartsDep
-from app.api.models import NAME_PATTERN, Wire
 from app.registry import DatasetRecord
+from app.wire.common import NAME_PATTERN
+from app.wire.datasets import DatasetList, DatasetPublic
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
 Name = Annotated[str, PathParam(pattern=NAME_PATTERN)]
-
-
-class DatasetPublic(Wire):
-    name: str
-    digest: str
-    queries: int
-    passages: int | None
-    languages: dict[str, int]
-    splits: dict[str, Any]
-    created_at: float
-
-
-class DatasetList(Wire):
-    datasets: list[DatasetPublic]
 
 
 @router.put(

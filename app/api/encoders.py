@@ -1,67 +1,19 @@
 """`/encoders`: list, read, register, delete."""
 
 from pathlib import Path
-from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
-from pydantic import Field, model_validator
 
 from app.api.deps import Parts, PartsDep
-from app.api.models import Name, Wire
 from app.encoders.admission import Candidate
 from app.encoders.artifacts import BASE_KEY
 from app.encoders.sources import check_source
 from app.errors import Conflict, EncoderInUse, InvalidField
 from app.registry import EncoderRecord, EncoderState
 from app.registry.encoders import parse_key
+from app.wire.encoders import EncoderCreate, EncoderList, EncoderPublic, Lineage
 
 router = APIRouter(prefix="/encoders", tags=["encoders"])
-
-
-class EncoderSource(Wire):
-    path: str | None = None
-    job: str | None = None
-
-    @model_validator(mode="after")
-    def _one_of(self) -> "EncoderSource":
-        if (self.path is None) == (self.job is None):
-            raise ValueError("send either 'path' (a folder) or 'job' (a tuning job's id)")
-        return self
-
-
-class EncoderCreate(Wire):
-    name: Name
-    source: EncoderSource
-    description: Annotated[str, Field(max_length=4_000)] = ""
-    labels: dict[str, str] = Field(default_factory=dict, max_length=32)
-    force: bool = False
-
-
-class Lineage(Wire):
-    base: str | None
-    parent: str | None
-    digest: str
-
-
-class EncoderPublic(Wire):
-    name: str
-    version: int
-    digest: str
-    lineage: Lineage
-    admission: str
-    state: str
-    active: bool
-    size_bytes: int
-    description: str
-    labels: dict[str, str]
-    metrics: dict[str, Any]
-    checks: list[dict[str, Any]]
-    created_at: float
-    versions: list[int] | None = None
-
-
-class EncoderList(Wire):
-    encoders: list[EncoderPublic]
 
 
 @router.get("", response_model=EncoderList, response_model_exclude_none=True)

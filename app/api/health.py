@@ -1,34 +1,16 @@
 """`/health/live`, `/health/ready`, `/version`: open without a key, so that an orchestrator can ask."""
 
-from typing import Literal
-
 from fastapi import APIRouter, Response
 
 from app import __version__
 from app.api.deps import PartsDep
-from app.api.models import EncoderUsed, Wire
 from app.errors import AdiabatError
+from app.wire.common import EncoderUsed
+from app.wire.health import Live, Ready, Version
 
 router = APIRouter(tags=["health"])
 
 TRAINER_SILENT_S = 30
-
-
-class Live(Wire):
-    status: Literal["live"] = "live"
-
-
-class Ready(Wire):
-    status: Literal["ready", "not-ready"]
-    encoder: EncoderUsed | None = None
-    passages: int | None = None
-    indexing: bool | None = None
-    trainer: str
-    notes: list[str]
-
-
-class Version(Wire):
-    version: str
 
 
 @router.get("/health/live", response_model=Live)

@@ -1,61 +1,23 @@
 """`/passages`: upsert, read, browse, count, delete."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import Field, model_validator
 
 from app.api.deps import PartsDep
-from app.api.models import Metadata, Wire
 from app.errors import InvalidField, PassageNotFound
 from app.passages import Passage, parse_filter
+from app.wire.passages import (
+    Count,
+    Deleted,
+    PassagePage,
+    PassagePublic,
+    PassagesDelete,
+    PassagesUpsert,
+    PassagesUpserted,
+)
 
 router = APIRouter(prefix="/passages", tags=["passages"])
-
-MAX_PASSAGES = 2_000
-Id = Annotated[str, Field(min_length=1, max_length=512)]
-
-
-class PassageBody(Wire):
-    id: Id
-    text: str
-    title: str = ""
-    metadata: Metadata = Field(default_factory=dict)
-
-
-class PassagesUpsert(Wire):
-    passages: Annotated[list[PassageBody], Field(min_length=1, max_length=MAX_PASSAGES)]
-    durable: bool = Field(False, description="Answer only when the write has reached the disk.")
-
-
-class PassagesUpserted(Wire):
-    embedded: int
-    metadata_updated: int
-    unchanged: int
-
-
-class PassagesDelete(Wire):
-    ids: Annotated[list[Id], Field(min_length=1, max_length=10_000)] | None = None
-    filter: dict[str, Any] | None = None
-
-    @model_validator(mode="after")
-    def _one_of(self) -> "PassagesDelete":
-        if (self.ids is None) == (self.filter is None):
-            raise ValueError("send either 'ids' or 'filter'")
-        return self
-
-
-class Deleted(Wire):
-    deleted: int
-
-
-class PassagePage(Wire):
-    passages: list[PassageBody]
-    next_cursor: str | None
-
-
-class Count(Wire):
-    count: int
 
 
 @router.post("", response_model=PassagesUpserted)
@@ -91,8 +53,8 @@ def delete_passages(body: PassagesDelete, parts: PartsDep) -> Deleted:
     return Deleted(deleted=parts.store.delete_by_filter(conditions))
 
 
-@router.get("/{passage_id:path}", response_model=PassageBody)
-def read_passage(passage_id: str, parts: PartsDep) -> PassageBody:
+@router.get("/{passage_id:path}", response_model=PassagePublic)
+def read_passage(passage_id: str, parts: PartsDep) -> PassagePublic:
     found = parts.store.fetch([passage_id])
     if not found:
         raise PassageNotFound(f"No passage has the id {passage_id!r}.")
@@ -106,5 +68,5 @@ def delete_passage(passage_id: str, parts: PartsDep) -> Response:
     return Response(status_code=204)
 
 
-def _public(passage: Passage) -> PassageBody:
-    return PassageBody(id=passage.id, text=passage.text, title=passage.title, metadata=passage.metadata)
+def _public(passage: Passage) -> PassagePublic:
+    return PassagePublic(id=passage.id, text=passage.text, title=passage.title, metadata=passage.metadata)

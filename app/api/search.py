@@ -4,51 +4,16 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Response
-from pydantic import Field
 
 from app import retrieval
 from app.api.deps import PartsDep
-from app.api.models import EncoderKey, EncoderUsed, Metadata, Wire
 from app.errors import InvalidField
 from app.ingest import check_unicode
 from app.retrieval import Answer
+from app.wire.common import EncoderKey
+from app.wire.search import MAX_LIMIT, MAX_OFFSET, SearchRequest, SearchResponse
 
 router = APIRouter(tags=["search"])
-
-MAX_LIMIT = 1000
-MAX_OFFSET = 100_000
-
-
-class SearchRequest(Wire):
-    query: Annotated[str, Field(min_length=1)]
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 10
-    offset: Annotated[int, Field(ge=0, le=MAX_OFFSET)] = 0
-    filter: dict[str, Any] | None = None
-    score_threshold: Annotated[float | None, Field(allow_inf_nan=False)] = None
-    encoder: EncoderKey | None = None
-    exact: bool = False
-    with_query_vector: bool = False
-
-
-class HitPublic(Wire):
-    id: str
-    score: float
-    title: str
-    text: str
-    metadata: Metadata
-
-
-class Took(Wire):
-    encode: float
-    search: float
-    total: float
-
-
-class SearchResponse(Wire):
-    hits: list[HitPublic]
-    encoder: EncoderUsed
-    took_ms: Took
-    query_vector: list[float] | None = None
 
 
 @router.post("/search", response_model=SearchResponse, response_model_exclude_none=True)

@@ -1,4 +1,4 @@
-"""Wire models that several resources share."""
+"""What several resources share."""
 
 from typing import Annotated, Any
 
@@ -9,13 +9,19 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 EncoderKey = Annotated[str, StringConstraints(min_length=1, max_length=140)]
 
 
-class Wire(BaseModel):
+class RequestModel(BaseModel):
     """Unknown fields are refused: a misspelt option must not pass in silence."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class EncoderUsed(Wire):
+class PublicModel(BaseModel):
+    """Unknown fields are kept: a newer service may send more to an older client."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class EncoderUsed(PublicModel):
     """Which encoder made an answer. `generation` is null where the request named its encoder."""
 
     name: str
@@ -24,14 +30,13 @@ class EncoderUsed(Wire):
     generation: int | None
 
 
-class Problem(BaseModel):
+class Problem(PublicModel):
     """RFC 9457. `type` ends in a slug that never changes."""
 
     type: str
     title: str
     status: int
     detail: str
-    model_config = ConfigDict(extra="allow")
 
 
 Metadata = Annotated[dict[str, Any], Field(description="Any JSON object; filters address its keys.")]

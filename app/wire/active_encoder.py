@@ -1,0 +1,52 @@
+"""What `/active-encoder` takes and answers."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from app.wire.common import EncoderUsed, Name, PublicModel, RequestModel
+
+
+class Activate(RequestModel):
+    name: Name
+    version: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    force: bool = False
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 30
+
+
+class EncoderNamed(PublicModel):
+    name: str
+    version: int
+    digest: str
+
+
+class Swap(PublicModel):
+    load_ms: float
+    warmup_ms: float
+    switch_us: float
+
+
+class ActiveEncoder(PublicModel):
+    encoder: EncoderUsed
+    previous: EncoderNamed | None
+    fallback_reason: str | None = None
+
+
+class SwitchedPublic(PublicModel):
+    encoder: EncoderUsed
+    previous: EncoderNamed | None
+    swap: Swap
+    replicas: dict[str, int]
+
+
+class ActivationPublic(PublicModel):
+    generation: int
+    encoder: str
+    digest: str
+    reason: str
+    forced: bool
+    at: float
+
+
+class History(PublicModel):
+    activations: list[ActivationPublic]

@@ -1,0 +1,51 @@
+"""What `/tuning-jobs` takes and answers."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from app.recipe import Gate, Recipe
+from app.wire.common import EncoderKey, Name, PublicModel, RequestModel
+
+Guard = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}(:[A-Za-z0-9_-]{1,64})?$")]
+
+
+class TuningJobCreate(RequestModel):
+    name: Annotated[Name, Field(description="The name of the encoder to make; it gets the next version.")]
+    parent: EncoderKey = "base"
+    dataset: Annotated[Name, Field(description="Splits 'train' and 'dev', over the stored passages.")]
+    recipe: Recipe = Field(default_factory=Recipe)
+    guards: Annotated[list[Guard], Field(max_length=32)] = Field(
+        default_factory=list, description="'dataset' or 'dataset:split'; the split is 'test' if not named."
+    )
+    gate: Gate = Field(default_factory=Gate)
+    activate: Literal["never", "if-gate-passes"] = "never"
+
+
+class JobEncoder(PublicModel):
+    name: str
+    version: int
+
+
+class TuningJobPublic(PublicModel):
+    id: str
+    name: str
+    parent: str
+    dataset: str
+    guards: list[str]
+    recipe: dict[str, Any]
+    gate: dict[str, Any]
+    activate: str
+    activation: str | None = None
+    status: str
+    progress: dict[str, Any]
+    encoder: JobEncoder | None = None
+    result: dict[str, Any] | None = None
+    reason: str | None = None
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+class TuningJobList(PublicModel):
+    tuning_jobs: list[TuningJobPublic]
