@@ -30,8 +30,10 @@ check: $(STAMP) ## Lint, format, types, imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/unasync.py --check
 
 format: $(STAMP) ## Put the code into the house format
+	$(BIN)/python tools/unasync.py
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

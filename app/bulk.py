@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from app.client import AdiabatClient, ApiError
 from app.errors import BadInput
+from app.wire.passages import PassagesUpserted
 
 WINDOW = 4096  # passages sorted by length together
 BATCH_PASSAGES = 128
@@ -106,7 +107,7 @@ def ingest(
     totals = Totals()
     source = iter(lines)
     with ThreadPoolExecutor(IN_FLIGHT) as sender:
-        pending: list[Future[Json]] = []
+        pending: list[Future[PassagesUpserted]] = []
         try:
             while window := list(islice(source, WINDOW)):
                 unique = {line.passage["id"]: line for line in window}  # the last wins
@@ -125,7 +126,7 @@ def ingest(
     return totals
 
 
-def _send(client: AdiabatClient, batch: list[Line], on_bad: OnBad) -> Json:
+def _send(client: AdiabatClient, batch: list[Line], on_bad: OnBad) -> PassagesUpserted:
     """One batch; a passage that the service refuses is told by its line and left out."""
     while batch:
         try:
@@ -136,7 +137,7 @@ def _send(client: AdiabatClient, batch: list[Line], on_bad: OnBad) -> Json:
                 raise
             bad = batch.pop(int(refused[1]))
             on_bad(BadLine(f"{bad.where}: {error.detail}"))
-    return {"embedded": 0, "metadata_updated": 0, "unchanged": 0}
+    return PassagesUpserted(embedded=0, metadata_updated=0, unchanged=0)
 
 
 def batches(lines: list[Line]) -> Iterator[list[Line]]:
@@ -153,9 +154,9 @@ def batches(lines: list[Line]) -> Iterator[list[Line]]:
         yield batch
 
 
-def _collect(future: Future[Json], totals: Totals, on_progress: Callable[[Totals], None]) -> None:
+def _collect(future: Future[PassagesUpserted], totals: Totals, on_progress: Callable[[Totals], None]) -> None:
     answer = future.result()
-    totals.embedded += answer["embedded"]
-    totals.metadata_updated += answer["metadata_updated"]
-    totals.unchanged += answer["unchanged"]
+    totals.embedded += answer.embedded
+    totals.metadata_updated += answer.metadata_updated
+    totals.unchanged += answer.unchanged
     on_progress(totals)

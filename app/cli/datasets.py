@@ -23,9 +23,9 @@ def list_datasets(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJso
         print_json(found)
         return
     for item in found:
-        splits = ", ".join(f"{name} {counts['queries']}" for name, counts in item["splits"].items())
-        corpus = f"own corpus of {item['passages']}" if item["passages"] is not None else "over the stored passages"
-        say(f"{item['name']}: {splits}; {corpus}")
+        splits = ", ".join(f"{name} {counts['queries']}" for name, counts in item.splits.items())
+        corpus = f"own corpus of {item.passages}" if item.passages is not None else "over the stored passages"
+        say(f"{item.name}: {splits}; {corpus}")
 
 
 @cli.command("put")
@@ -49,8 +49,8 @@ def put_dataset(
     if as_json:
         print_json(made)
         return
-    splits = ", ".join(f"{split} {counts['queries']}" for split, counts in made["splits"].items())
-    say(f"{made['name']}: {made['queries']} queries ({splits}), digest {made['digest'][7:19]}")
+    splits = ", ".join(f"{split} {counts['queries']}" for split, counts in made.splits.items())
+    say(f"{made.name}: {made.queries} queries ({splits}), digest {made.digest[7:19]}")
 
 
 def zip_folder(folder: Path, archive: Path, corpus: bool = True) -> Path:

@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -24,6 +24,7 @@ from app.client import AdiabatClient, ApiError, Unreachable
 from app.datasets import read_jsonl, read_qrels
 from app.errors import BadInput, Unavailable
 from app.settings import LOOPBACK_HOSTS
+from app.wire.health import Ready
 
 DATASET = "beekeeping"
 LANGUAGES = {"test": "English", "de": "German", "es": "Spanish", "fr": "French", "vi": "Vietnamese"}
@@ -85,13 +86,13 @@ def _walk(client: AdiabatClient, samples: Path) -> None:
     guards = [f"{DATASET}:{split}" for split in LANGUAGES if split != "test"]
     job = watch(client, client.create_tuning_job(DATASET, DATASET, guards=guards, gate={"max_guard_loss": 0.05}))
     print_result(job)
-    if job["status"] != "succeeded":
-        raise Unavailable(f"The tuning job ended as {job['status']}: {job.get('reason')}")
-    tuned = f"{job['encoder']['name']}@{job['encoder']['version']}"
+    if job.status != "succeeded" or job.encoder is None:
+        raise Unavailable(f"The tuning job ended as {job.status}: {job.reason}")
+    tuned = f"{job.encoder.name}@{job.encoder.version}"
 
     _step(4, f"Switch to {tuned} while serving")
     switched = client.activate(tuned)
-    say(f"generation {switched['encoder']['generation']}, the switch took {switched['swap']['switch_us']:.1f} µs")
+    say(f"generation {switched.encoder.generation}, the switch took {switched.swap.switch_us:.1f} µs")
 
     _step(5, "The same questions again: rank of the right passage")
     _show_ranks(client, shown, tuned)
@@ -121,8 +122,8 @@ def _ingest(client: AdiabatClient, corpus: Path) -> None:
 def _show_search(client: AdiabatClient, query: str) -> None:
     answer = client.search(query, limit=3)
     say(f"“{query}”")
-    for rank, hit in enumerate(answer["hits"], 1):
-        say(f"  {rank}. {hit['score']:.3f}  {hit['title']}")
+    for rank, hit in enumerate(answer.hits, 1):
+        say(f"  {rank}. {hit.score:.3f}  {hit.title}")
 
 
 def _show_ranks(client: AdiabatClient, shown: list[tuple[str, set[str]]], tuned: str) -> None:
@@ -165,8 +166,8 @@ def _mean_reciprocal_rank(client: AdiabatClient, judged: list[tuple[str, set[str
 
 
 def _rank(client: AdiabatClient, query: str, relevant: set[str], encoder: str) -> int | None:
-    hits = client.search(query, limit=TOP, encoder=encoder)["hits"]
-    return next((rank for rank, hit in enumerate(hits, 1) if hit["id"] in relevant), None)
+    hits = client.search(query, limit=TOP, encoder=encoder).hits
+    return next((rank for rank, hit in enumerate(hits, 1) if hit.id in relevant), None)
 
 
 def _read_judged(samples: Path) -> Judged:
@@ -188,7 +189,7 @@ def _start(data_dir: Path, port: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command)
 
 
-def _wait_ready(client: AdiabatClient, service: subprocess.Popen[bytes]) -> dict[str, Any]:
+def _wait_ready(client: AdiabatClient, service: subprocess.Popen[bytes]) -> Ready:
     """At first start the passage encoder is copied and its graph exported: this takes some seconds."""
     say("Starting the service (the first start also prepares the passage encoder) …")
     until = time.monotonic() + START_S

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from app.cli.common import ApiKey, AsJson, Url, connect, console, print_json, say
 from app.client import DEFAULT_URL
+from app.wire.active_encoder import SwitchedPublic
 
 cli = typer.Typer(help="Query encoders: list, register, switch, go back.", no_args_is_help=True)
 
@@ -26,11 +27,11 @@ def list_encoders(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJso
     for heading in ("", "encoder", "admission", "state", "MB", "dev MRR@10", "digest"):
         table.add_column(heading, justify="right" if heading == "MB" else "left")
     for item in found:
-        dev = item["metrics"].get("dev")
+        dev = item.metrics.get("dev")
         gain = f"{dev['before']:.3f} → {dev['after']:.3f}" if dev else ""
-        mark = "*" if item["active"] else ""
-        name, size = f"{item['name']}@{item['version']}", f"{item['size_bytes'] / 1e6:.0f}"
-        table.add_row(mark, name, item["admission"], item["state"], size, gain, item["digest"][7:19])
+        mark = "*" if item.active else ""
+        name, size = f"{item.name}@{item.version}", f"{item.size_bytes / 1e6:.0f}"
+        table.add_row(mark, name, item.admission, item.state, size, gain, item.digest[7:19])
     console.print(table)
 
 
@@ -64,8 +65,8 @@ def register(
     if as_json:
         print_json(made)
         return
-    say(f"{made['name']}@{made['version']}: {made['admission']}, {made['size_bytes'] / 1e6:.1f} MB")
-    for check in made["checks"]:
+    say(f"{made.name}@{made.version}: {made.admission}, {made.size_bytes / 1e6:.1f} MB")
+    for check in made.checks:
         say(
             f"  {'ok ' if check['passed'] else 'NO '} {check['check']}: {check['value']} (expected {check['expected']})"
         )
@@ -104,7 +105,7 @@ def history(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = Fa
         print_json(found)
         return
     for item in found:
-        say(f"{item['generation']:>5}  {item['encoder']:<32} {item['reason']}{' (forced)' if item['forced'] else ''}")
+        say(f"{item.generation:>5}  {item.encoder:<32} {item.reason}{' (forced)' if item.forced else ''}")
 
 
 @cli.command()
@@ -119,12 +120,12 @@ def delete(
     say(f"{key} deleted")
 
 
-def _print_switch(switched: dict[str, Any], as_json: bool) -> None:
+def _print_switch(switched: SwitchedPublic, as_json: bool) -> None:
     if as_json:
         print_json(switched)
         return
-    now, swap = switched["encoder"], switched["swap"]
+    now, swap = switched.encoder, switched.swap
     say(
-        f"{now['name']}@{now['version']} is active, generation {now['generation']} "
-        f"(load {swap['load_ms']:.0f} ms, warm-up {swap['warmup_ms']:.0f} ms, switch {swap['switch_us']:.1f} µs)"
+        f"{now.name}@{now.version} is active, generation {now.generation} "
+        f"(load {swap.load_ms:.0f} ms, warm-up {swap.warmup_ms:.0f} ms, switch {swap.switch_us:.1f} µs)"
     )

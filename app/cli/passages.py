@@ -117,15 +117,15 @@ def search(
     table = Table(box=None, pad_edge=False)
     for heading in ("rank", "score", "id", "passage"):
         table.add_column(heading, justify="right" if heading in ("rank", "score") else "left")
-    for rank, hit in enumerate(answer["hits"], 1):
-        text = f"{hit['title']}: {hit['text']}" if hit["title"] else hit["text"]
-        table.add_row(str(rank), f"{hit['score']:.4f}", hit["id"], _snippet(text))
+    for rank, hit in enumerate(answer.hits, 1):
+        text = f"{hit.title}: {hit.text}" if hit.title else hit.text
+        table.add_row(str(rank), f"{hit.score:.4f}", hit.id, _snippet(text))
     console.print(table)
-    if not answer["hits"]:
+    if not answer.hits:
         say("no hits")
-    used, took = answer["encoder"], answer["took_ms"]
-    generation = f", generation {used['generation']}" if used["generation"] is not None else ""
-    say(f"{used['name']}@{used['version']}{generation}; {took['total']:.1f} ms")
+    used, took = answer.encoder, answer.took_ms
+    generation = f", generation {used.generation}" if used.generation is not None else ""
+    say(f"{used.name}@{used.version}{generation}; {took.total:.1f} ms")
 
 
 def _snippet(text: str) -> str:
@@ -165,8 +165,8 @@ def passages(
             return
         page, count = client.passages(limit=limit), client.count_passages()
     if as_json:
-        print_json({"count": count, **page})
+        print_json({"count": count, **page.model_dump()})
         return
-    for passage in page["passages"]:
-        say(f"{passage['id']}  {_snippet(passage['title'] or passage['text'])}")
+    for passage in page.passages:
+        say(f"{passage.id}  {_snippet(passage.title or passage.text)}")
     say(f"{count} passages")

@@ -56,8 +56,8 @@ def health(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = Fal
     if as_json:
         print_json(ready)
         return
-    encoder = ready["encoder"]
-    name = f"{encoder['name']}@{encoder['version']}, generation {encoder['generation']}"
-    say(f"{ready['status']}: {ready['passages']} passages, {name}; trainer {ready['trainer']}")
-    for note in ready["notes"]:
+    encoder = ready.encoder
+    name = f"{encoder.name}@{encoder.version}, generation {encoder.generation}" if encoder else "no encoder"
+    say(f"{ready.status}: {ready.passages} passages, {name}; trainer {ready.trainer}")
+    for note in ready.notes:
         say(f"note: {note}")

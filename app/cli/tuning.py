@@ -9,6 +9,7 @@ from rich.table import Table
 from app.cli.common import ApiKey, AsJson, Url, connect, console, fail, print_json, progress_bar, say
 from app.client import DEFAULT_URL, AdiabatClient
 from app.errors import BadInput
+from app.wire.tuning_jobs import TuningJobPublic
 
 
 def install(cli: typer.Typer) -> None:
@@ -53,8 +54,8 @@ def tune(
     elif wait:
         print_result(job)
     else:
-        say(f"job {job['id']} is {job['status']}; 'adiabat jobs {job['id']}' shows it")
-    if wait and job["status"] != "succeeded":
+        say(f"job {job.id} is {job.status}; 'adiabat jobs {job.id}' shows it")
+    if wait and job.status != "succeeded":
         raise typer.Exit(1)
 
 
@@ -82,35 +83,35 @@ def jobs(
         print_result(job)
 
 
-def _watch_or_leave(client: AdiabatClient, job: dict[str, Any]) -> dict[str, Any]:
+def _watch_or_leave(client: AdiabatClient, job: TuningJobPublic) -> TuningJobPublic:
     try:
         return watch(client, job)
     except KeyboardInterrupt:
-        fail(f"no longer watching; job {job['id']} goes on. 'adiabat jobs {job['id']}' shows it, --cancel ends it.")
+        fail(f"no longer watching; job {job.id} goes on. 'adiabat jobs {job.id}' shows it, --cancel ends it.")
         raise
 
 
-def watch(client: AdiabatClient, job: dict[str, Any]) -> dict[str, Any]:
+def watch(client: AdiabatClient, job: TuningJobPublic) -> TuningJobPublic:
     """Show progress until the job has ended; the finished job."""
-    with progress_bar(f"tuning {job['name']}") as bar:
+    with progress_bar(f"tuning {job.name}") as bar:
 
-        def on_progress(seen: dict[str, Any]) -> None:
-            progress = seen["progress"]
-            phase = progress.get("phase", seen["status"])
+        def on_progress(seen: TuningJobPublic) -> None:
+            progress = seen.progress
+            phase = progress.get("phase", seen.status)
             loss = f", loss {progress['loss']:.4f}" if "loss" in progress else ""
             bar.update(progress.get("step", 0), f"({phase}{loss})", progress.get("steps"))
 
-        return client.wait_for_job(job["id"], on_progress)
+        return client.wait_for_job(job.id, on_progress)
 
 
-def print_result(job: dict[str, Any]) -> None:
+def print_result(job: TuningJobPublic) -> None:
     """Status, verdict, and a table of dev and guards before and after."""
-    encoder = job.get("encoder")
-    made = f", made {encoder['name']}@{encoder['version']}" if encoder else ""
-    say(f"job {job['id']}: {job['status']}{made}")
-    if job.get("reason"):
-        say(f"  {job['reason']}")
-    result = job.get("result")
+    encoder = job.encoder
+    made = f", made {encoder.name}@{encoder.version}" if encoder else ""
+    say(f"job {job.id}: {job.status}{made}")
+    if job.reason:
+        say(f"  {job.reason}")
+    result = job.result
     if not result:
         return
     table = Table(box=None, pad_edge=False)
@@ -125,14 +126,14 @@ def print_result(job: dict[str, Any]) -> None:
         say(f"mean relative change of the guards: {result['guards_relative']:+.2%}")
 
 
-def _print_list(found: list[dict[str, Any]], as_json: bool) -> None:
+def _print_list(found: list[TuningJobPublic], as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
     for job in found:
-        progress = job["progress"]
+        progress = job.progress
         steps = f" {progress['step']}/{progress['steps']}" if "steps" in progress else ""
-        say(f"{job['id']}  {job['name']:<24} {job['status']}{steps}")
+        say(f"{job.id}  {job.name:<24} {job.status}{steps}")
 
 
 def _parse_recipe(given: str) -> dict[str, Any]:

@@ -1,0 +1,143 @@
+"""What the two clients share: errors, when to try again, how an answer is read."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from app.wire.tuning_jobs import TuningJobPublic
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+FINISHED = frozenset({"succeeded", "rejected", "failed", "cancelled", "interrupted"})
+RETRIED = frozenset({429, 503})  # the service says: nothing was done, come again
+RETRIES = 2
+MAX_WAIT_S = 30.0
+FIRST_WAIT_S = 0.5
+CONNECT_S = 5.0
+
+Json = dict[str, Any]
+Model = TypeVar("Model", bound=BaseModel)
+OnProgress = Callable[[TuningJobPublic], None]
+
+
+class ApiError(Exception):
+    """The service refused. `detail` says why and what mends it; `slug` never changes between releases.
+
+    `problem` is the whole body (RFC 9457), `retry_after_s` what the service asked to wait, if it did.
+    """
+
+    def __init__(self, status: int, slug: str, detail: str, problem: Json, retry_after_s: float | None = None) -> None:
+        self.status = status
+        self.slug = slug
+        self.detail = detail
+        self.problem = problem
+        self.retry_after_s = retry_after_s
+        super().__init__(detail)
+
+
+class Unreachable(Exception):
+    """No service answers at the address."""
+
+
+def refusal(status: int, content: bytes, headers: httpx.Headers) -> ApiError:
+    try:
+        problem = orjson.loads(content)
+        slug, detail = str(problem["type"]).rpartition(":")[2], str(problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        problem, slug, detail = {}, "http-error", content.decode(errors="replace")[:200] or f"status {status}"
+    return ApiError(status, slug, detail, problem, _retry_after_s(headers))
+
+
+def unreachable(error: httpx.TransportError, url: str, method: str, path: str, read_s: float | None) -> Unreachable:
+    if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+        return Unreachable(
+            f"{url} did not answer {method} {path} within {read_s:g} s; what was asked may still be going on there. "
+            "Give the client a larger timeout_s, or look with 'adiabat health'."
+        )
+    return Unreachable(
+        f"{url} does not answer ({error}): is the service running there ('adiabat serve'), "
+        "and is the address right (--url or ADIABAT_URL)?"
+    )
+
+
+def wait_s(attempt: int, error: ApiError | httpx.TransportError, *, repeatable: bool) -> float | None:
+    """Seconds until the next try, or None where there must be none.
+
+    A refusal with 429 or 503 did nothing and may always be repeated. A connection that broke may have done its
+    work: only what has the same effect twice is repeated then.
+    """
+    backoff = FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1.0)
+    if isinstance(error, ApiError):
+        if error.status not in RETRIED:
+            return None
+        asked = error.retry_after_s
+        return backoff if asked is None else asked if asked <= MAX_WAIT_S else None
+    never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+    timed_out = isinstance(error, httpx.TimeoutException) and not never_sent
+    # A service that is not there is said at once; one that restarts under a client breaks the connection first.
+    return backoff if repeatable and not never_sent and not timed_out else None
+
+
+def _retry_after_s(headers: httpx.Headers) -> float | None:
+    said = headers.get("Retry-After", "")
+    return float(said) if said.isdecimal() else None
+
+
+def parsed(model: type[Model], content: bytes) -> Model:
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise Unreachable(
+            f"What answers there is not a service of this version: its {model.__name__} has no usable {where!r}."
+        ) from error
+
+
+def if_match(generation: int | None) -> dict[str, str]:
+    return {} if generation is None else {"If-Match": f'"{generation}"'}
+
+
+def quoted(part: str) -> str:
+    return quote(part, safe="@")
+
+
+def without_none(**fields: Any) -> Json:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def split_key(key: str) -> Json:
+    """`name@version` as the body of an activation; the service says what is wrong with it."""
+    name, _, version = key.partition("@")
+    return {"name": name} | ({"version": int(version) if version.isdecimal() else version} if version else {})
+
+
+async def async_sleep(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+def sync_sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def file_chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            yield chunk
+
+
+async def async_chunks(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """An ordinary iterable as a streamed body."""
+    for chunk in chunks:
+        yield chunk
+
+
+def sync_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    yield from chunks

@@ -1,0 +1,251 @@
+"""The synchronous client. Made from `asynchronous.py` by `tools/unasync.py`: change that one.
+
+    with AdiabatClient("http://127.0.0.1:8000") as client:
+        client.upsert_passages([{"id": "1", "text": "A smoker calms a colony."}])
+        for hit in (client.search("how to keep bees quiet")).hits:
+            print(hit.score, hit.id)
+
+Every method answers with a typed model (`app.wire`), raises `ApiError` where the service refuses and `Unreachable`
+where nobody answers. What the service refused for now (429, 503) is tried again after its Retry-After; a broken
+connection only where the call has the same effect twice.
+"""
+
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from app.client.common import (
+    CONNECT_S,
+    DEFAULT_URL,
+    FINISHED,
+    RETRIES,
+    ApiError,
+    Json,
+    Model,
+    OnProgress,
+    file_chunks,
+    if_match,
+    parsed,
+    quoted,
+    refusal,
+    split_key,
+    sync_chunks,
+    sync_sleep,
+    unreachable,
+    wait_s,
+    without_none,
+)
+from app.client.watching import job_bar
+from app.wire.active_encoder import ActivationPublic, ActiveEncoder, History, SwitchedPublic
+from app.wire.datasets import DatasetList, DatasetPublic
+from app.wire.encoders import EncoderList, EncoderPublic
+from app.wire.health import Ready, Version
+from app.wire.passages import Count, Deleted, PassagePage, PassagePublic, PassagesUpserted
+from app.wire.search import SearchResponse
+from app.wire.tuning_jobs import TuningJobList, TuningJobPublic
+
+
+class AdiabatClient:
+    """A connection to one service. `timeout_s` is how long one call may take, `retries` how often it is repeated."""
+
+    def __init__(
+        self, url: str = DEFAULT_URL, api_key: str | None = None, *, timeout_s: float = 120, retries: int = RETRIES
+    ) -> None:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self.url = url.rstrip("/")
+        self._retries = retries
+        # Registering or activating a large encoder takes its time; connecting does not.
+        timeout = httpx.Timeout(timeout_s, connect=CONNECT_S)
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _1: type[BaseException] | None, _2: BaseException | None, _3: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def search(
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        offset: int = 0,
+        filter: Json | None = None,
+        score_threshold: float | None = None,
+        encoder: str | None = None,
+        exact: bool = False,
+        with_query_vector: bool = False,
+    ) -> SearchResponse:
+        """The passages nearest to `query`, with the active encoder or `encoder` (`name` or `name@version`).
+
+        `filter` is Qdrant's filter JSON over the passages' metadata.
+        """
+        body = {"query": query, "limit": limit, "offset": offset, "exact": exact}
+        body |= without_none(filter=filter, score_threshold=score_threshold, encoder=encoder)
+        if with_query_vector:
+            body["with_query_vector"] = True
+        return self._call(SearchResponse, "POST", "/search", json=body)
+
+    def upsert_passages(self, passages: Iterable[Json], *, durable: bool = False) -> PassagesUpserted:
+        """Add or replace `{id, text, title?, metadata?}`; with `durable`, answered when it has reached the disk."""
+        body = {"passages": list(passages), "durable": durable}
+        return self._call(PassagesUpserted, "POST", "/passages", json=body)
+
+    def passage(self, passage_id: str) -> PassagePublic:
+        return self._call(PassagePublic, "GET", f"/passages/{quoted(passage_id)}")
+
+    def passages(self, cursor: str | None = None, limit: int = 100) -> PassagePage:
+        """A page; its `next_cursor` is None on the last."""
+        return self._call(PassagePage, "GET", "/passages", params=without_none(limit=limit, cursor=cursor))
+
+    def count_passages(self) -> int:
+        return (self._call(Count, "GET", "/passages/count")).count
+
+    def delete_passages(self, ids: list[str] | None = None, filter: Json | None = None) -> int:
+        """Delete by ids or by filter; how many were deleted."""
+        body = {"ids": ids} if ids is not None else {"filter": filter}
+        return (self._call(Deleted, "POST", "/passages/delete", json=body)).deleted
+
+    def encoders(self) -> list[EncoderPublic]:
+        return (self._call(EncoderList, "GET", "/encoders")).encoders
+
+    def encoder(self, key: str) -> EncoderPublic:
+        """By `name@version`, or by `name`: the newest, with all `versions`."""
+        return self._call(EncoderPublic, "GET", f"/encoders/{quoted(key)}")
+
+    def register_encoder(
+        self,
+        name: str,
+        *,
+        path: str | None = None,
+        job: str | None = None,
+        description: str = "",
+        labels: dict[str, str] | None = None,
+        force: bool = False,
+    ) -> EncoderPublic:
+        """Register a sentence-transformers folder that the service can read, or what a tuning job made."""
+        source = without_none(path=path, job=job)
+        body = {"name": name, "source": source, "description": description, "labels": labels or {}, "force": force}
+        return self._call(EncoderPublic, "POST", "/encoders", json=body, headers=_once())
+
+    def delete_encoder(self, key: str) -> None:
+        self._send("DELETE", f"/encoders/{quoted(key)}")
+
+    def active_encoder(self) -> ActiveEncoder:
+        return self._call(ActiveEncoder, "GET", "/active-encoder")
+
+    def activate(
+        self, key: str, *, force: bool = False, if_generation: int | None = None, timeout_s: float = 30
+    ) -> SwitchedPublic:
+        """Switch to `name` or `name@version`; with `if_generation`, only if that is still active."""
+        body = split_key(key) | {"force": force, "timeout_s": timeout_s}
+        return self._call(SwitchedPublic, "PUT", "/active-encoder", json=body, headers=if_match(if_generation))
+
+    def rollback(self, *, if_generation: int | None = None) -> SwitchedPublic:
+        """Activate the encoder before this one, as a new generation."""
+        return self._call(
+            SwitchedPublic, "POST", "/active-encoder/rollback", headers=if_match(if_generation), repeatable=False
+        )
+
+    def history(self, limit: int = 100) -> list[ActivationPublic]:
+        """Newest first."""
+        return (self._call(History, "GET", "/active-encoder/history", params={"limit": limit})).activations
+
+    def create_tuning_job(self, name: str, dataset: str, **fields: Any) -> TuningJobPublic:
+        """`fields`: parent, recipe, guards, gate, activate, as POST /tuning-jobs takes them."""
+        body = {"name": name, "dataset": dataset, **fields}
+        return self._call(TuningJobPublic, "POST", "/tuning-jobs", json=body, headers=_once())
+
+    def tuning_jobs(self) -> list[TuningJobPublic]:
+        """Newest first."""
+        return (self._call(TuningJobList, "GET", "/tuning-jobs")).tuning_jobs
+
+    def tuning_job(self, job_id: str) -> TuningJobPublic:
+        return self._call(TuningJobPublic, "GET", f"/tuning-jobs/{quoted(job_id)}")
+
+    def cancel_tuning_job(self, job_id: str) -> TuningJobPublic:
+        return self._call(TuningJobPublic, "POST", f"/tuning-jobs/{quoted(job_id)}/cancel")
+
+    def wait_for_job(
+        self, job_id: str, on_progress: OnProgress | None = None, *, poll_s: float = 0.5, progress: bool = False
+    ) -> TuningJobPublic:
+        """The finished job. `on_progress` sees it at every look; `progress` draws a bar on standard error."""
+        with job_bar(progress) as draw:
+            while True:
+                job = self.tuning_job(job_id)
+                draw(job)
+                if on_progress:
+                    on_progress(job)
+                if job.status in FINISHED:
+                    return job
+                sync_sleep(poll_s)
+
+    def put_dataset(self, name: str, archive: Path) -> DatasetPublic:
+        """Upload a zip in BEIR shape; the same name again replaces it."""
+        headers = {"Content-Type": "application/zip"}
+        return self._call(
+            DatasetPublic,
+            "PUT",
+            f"/datasets/{quoted(name)}",
+            stream=lambda: file_chunks(archive),
+            headers=headers,
+        )
+
+    def datasets(self) -> list[DatasetPublic]:
+        return (self._call(DatasetList, "GET", "/datasets")).datasets
+
+    def dataset(self, name: str) -> DatasetPublic:
+        return self._call(DatasetPublic, "GET", f"/datasets/{quoted(name)}")
+
+    def ready(self) -> Ready:
+        """The readiness report; raises `ApiError` with status 503 while the service is not ready."""
+        return self._call(Ready, "GET", "/health/ready", retries=0)
+
+    def version(self) -> str:
+        return (self._call(Version, "GET", "/version")).version
+
+    def _call(self, model: type[Model], method: str, path: str, **arguments: Any) -> Model:
+        return parsed(model, self._send(method, path, **arguments))
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        stream: Callable[[], Iterable[bytes]] | None = None,
+        repeatable: bool = True,
+        retries: int | None = None,
+        **arguments: Any,
+    ) -> bytes:
+        """The body of the answer. `repeatable`: twice has the effect of once; `stream` gives the body anew."""
+        last = self._retries if retries is None else retries
+        for attempt in range(last + 1):
+            error: ApiError | httpx.TransportError
+            if stream:
+                arguments["content"] = sync_chunks(stream())
+            try:
+                response = self._http.request(method, path, **arguments)
+                if response.is_success:
+                    return response.content
+                error = refusal(response.status_code, response.content, response.headers)
+            except httpx.TransportError as broken:
+                error = broken
+            pause_s = wait_s(attempt, error, repeatable=repeatable)
+            if pause_s is None or attempt == last:
+                break
+            sync_sleep(pause_s)
+        if isinstance(error, ApiError):
+            raise error
+        raise unreachable(error, self.url, method, path, self._http.timeout.read) from error
+
+
+def _once() -> dict[str, str]:
+    """A key under which the service does a thing once, however often the request arrives."""
+    return {"Idempotency-Key": uuid.uuid4().hex}
