@@ -2,16 +2,16 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from fastapi import Depends, FastAPI
 
 from app import __version__
-from app.api import active_encoder, datasets, encoders, health, passages, problems, search, tuning_jobs
-from app.api.deps import Parts, require_key
+from app.api import active_encoder, datasets, encoders, health, openai, passages, problems, search, tuning_jobs
+from app.api.deps import Parts, known_parameters, require_key
+from app.api.description import ABOUT, REFUSALS, TAGS, describe, operation_id
 from app.api.limits import BodyLimit
 from app.settings import Settings
-from app.wire.common import Problem
 
 
 class State(TypedDict):
@@ -25,13 +25,21 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         yield State(parts=parts)
 
-    refusals: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (401, 404, 409, 422, 503)}
-    app = FastAPI(title="Adiabat", version=__version__, lifespan=lifespan, responses=refusals)
+    app = FastAPI(
+        title="Adiabat",
+        version=__version__,
+        description=ABOUT,
+        openapi_tags=TAGS,
+        generate_unique_id_function=operation_id,
+        responses=REFUSALS,
+        lifespan=lifespan,
+    )
     problems.install(app)
     app.add_middleware(BodyLimit, limit_for=lambda path: _limit(path, settings))
-    app.include_router(health.router)
-    for resource in (search, passages, encoders, active_encoder, tuning_jobs, datasets):
-        app.include_router(resource.router, dependencies=[Depends(require_key)])
+    app.include_router(health.router, dependencies=[Depends(known_parameters)])
+    for resource in (search, passages, encoders, active_encoder, tuning_jobs, datasets, openai):
+        app.include_router(resource.router, dependencies=[Depends(require_key), Depends(known_parameters)])
+    describe(app)
     return app
 
 

@@ -4,41 +4,48 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.encoders.loaded import LoadedEncoder
 from app.encoders.pool import EncoderPool
-from app.encoders.slot import Active, Slot
+from app.encoders.slot import Slot
 from app.errors import EncoderNotFound
 from app.passages import Hit, PassageStore, parse_filter
 from app.registry import EncoderState, Registry
 
+if TYPE_CHECKING:
+    from qdrant_client.models import Filter
+
 SEARCH_THREADS = 8
 LOAD_THREADS = 4
+COMPARE_DEPTH = 100  # how far a comparison looks for a hit in the other encoder's answer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
-    text: str
+    """Several texts share everything else, and one run of the encoder."""
+
+    texts: tuple[str, ...]
     limit: int = 10
     offset: int = 0
     filter: dict[str, Any] | None = None
     score_threshold: float | None = None
-    encoder: str | None = None
+    encoder: str | None = None  # None: the active one
+    generation: int | None = None  # what the answer reports where `encoder` was active when a paging began
     exact: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    hits: list[Hit]
+    hits: list[list[Hit]]  # one list per text
     encoder: LoadedEncoder
     generation: int | None  # None where the request named its encoder
-    query_vector: NDArray[np.float32]  # (dim,)
+    query_vectors: NDArray[np.float32]  # (texts, dim)
     encode_ms: float
     search_ms: float
     total_ms: float
@@ -59,32 +66,42 @@ class Retrieval:
         started = time.perf_counter()
         conditions = parse_filter(query.filter)
         # One reference for the whole request: a switch from here on concerns the next one.
-        active = self._slot.current
-        encoder, generation = await self._encoder(query.encoder, active)
-        vector = (await encoder.embed_queries([query.text]))[0]
+        encoder, generation = await self.encoder(query.encoder)
+        vectors = await encoder.embed_queries(list(query.texts))
         encoded = time.perf_counter()
-        look_up = partial(
-            self._store.search,
-            vector,
+        hits = await asyncio.get_running_loop().run_in_executor(
+            self._searchers, partial(self._look_up, vectors, query, conditions)
+        )
+        done = time.perf_counter()
+        return Answer(
+            hits=hits,
+            encoder=encoder,
+            generation=generation if query.generation is None else query.generation,
+            query_vectors=vectors,
+            encode_ms=(encoded - started) * 1000,
+            search_ms=(done - encoded) * 1000,
+            total_ms=(done - started) * 1000,
+        )
+
+    async def compare(self, query: Query, other: str) -> tuple[Answer, Answer]:
+        """The answer, and the one that the encoder `other` gives, looked at deep enough to rank the hits."""
+        deeper = replace(query, encoder=other, limit=max(query.limit, COMPARE_DEPTH))
+        ours, theirs = await asyncio.gather(self.search(query), self.search(deeper))
+        return ours, theirs
+
+    def _look_up(self, vectors: NDArray[np.float32], query: Query, conditions: "Filter | None") -> list[list[Hit]]:
+        return self._store.search_batch(
+            list(vectors),
             limit=query.limit,
             offset=query.offset,
             filter=conditions,
             score_threshold=query.score_threshold,
             exact=query.exact,
         )
-        hits = await asyncio.get_running_loop().run_in_executor(self._searchers, look_up)
-        done = time.perf_counter()
-        return Answer(
-            hits=hits,
-            encoder=encoder,
-            generation=generation,
-            query_vector=vector,
-            encode_ms=(encoded - started) * 1000,
-            search_ms=(done - encoded) * 1000,
-            total_ms=(done - started) * 1000,
-        )
 
-    async def _encoder(self, named: str | None, active: Active) -> tuple[LoadedEncoder, int | None]:
+    async def encoder(self, named: str | None) -> tuple[LoadedEncoder, int | None]:
+        """The encoder of that name, in memory when this returns, and the generation if it is the active one."""
+        active = self._slot.current
         if named is None or named == active.encoder.record.key:
             return active.encoder, active.generation
         record = await asyncio.to_thread(self._registry.encoders.find, named)

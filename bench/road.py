@@ -180,12 +180,12 @@ def measure_tuning(client: AdiabatClient, data: Path, work: Path) -> Report:
             client.put_dataset(guard, zip_folder(data / guard, archive))
     began = time.monotonic()
     job = client.create_tuning_job("medquad", "medquad", guards=list(GUARDS))
-    job = client.wait_for_job(job["id"])
-    result = job["result"] or {}
+    job = client.wait_for_job(job.id)
+    result = job.result or {}
     guards = {name: figures["after"] - figures["before"] for name, figures in result.get("guards", {}).items()}
     relative = [result["guards"][name]["relative"] for name in UNSEEN] if guards else []
     return {
-        "status": job["status"],
+        "status": job.status,
         "reason": job.get("reason"),
         "encoder": f"{job['encoder']['name']}@{job['encoder']['version']}" if "encoder" in job else None,
         "recipe": job["recipe"],
@@ -209,8 +209,8 @@ def measure_switching(client: AdiabatClient, judged: Judged, tuned: str, answers
                 began = time.perf_counter()
                 answer = own.search(query)
                 took_ms = (time.perf_counter() - began) * 1000
-                hits = [[hit["id"], hit["score"]] for hit in answer["hits"]]
-                kept.append({"query": query, "encoder": answer["encoder"], "hits": hits, "ms": took_ms})
+                hits = [[hit.id, hit.score] for hit in answer.hits]
+                kept.append({"query": query, "encoder": answer.encoder.model_dump(), "hits": hits, "ms": took_ms})
                 number += CLIENTS
         return kept
 
@@ -220,7 +220,7 @@ def measure_switching(client: AdiabatClient, judged: Judged, tuned: str, answers
         futures = [clients.submit(searching, first) for first in range(CLIENTS)]
         for number in range(SWITCHES):
             switched = client.activate("base@1" if number % 2 == 0 else tuned)
-            switches_us.append(switched["swap"]["switch_us"])
+            switches_us.append(switched.swap.switch_us)
         done.set()
         kept = [answer for future in futures for answer in future.result()]  # a failed request raises here
     answers.write_text("".join(json.dumps(answer) + "\n" for answer in kept))
@@ -297,8 +297,8 @@ def read_judged(folder: Path, split: str) -> Judged:
 
 
 def reciprocal_rank(client: AdiabatClient, query: str, relevant: set[str]) -> float:
-    hits = client.search(query, limit=10, encoder="base@1")["hits"]
-    return next((1 / rank for rank, hit in enumerate(hits, 1) if hit["id"] in relevant), 0.0)
+    hits = client.search(query, limit=10, encoder="base@1").hits
+    return next((1 / rank for rank, hit in enumerate(hits, 1) if hit.id in relevant), 0.0)
 
 
 if __name__ == "__main__":

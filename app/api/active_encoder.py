@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from app.api.deps import ExpectedGeneration, PartsDep
+from app.api.description import STALE
 from app.encoders.switching import Switched
 from app.registry import EncoderRecord
 from app.wire.active_encoder import (
@@ -32,7 +33,7 @@ def read_active_encoder(parts: PartsDep, response: Response) -> ActiveEncoder:
     )
 
 
-@router.put("", response_model=SwitchedPublic)
+@router.put("", response_model=SwitchedPublic, responses=STALE)
 def activate_encoder(
     body: Activate, parts: PartsDep, expected: ExpectedGeneration, response: Response
 ) -> SwitchedPublic:
@@ -43,7 +44,7 @@ def activate_encoder(
     return _public(switched, response)
 
 
-@router.post("/rollback", response_model=SwitchedPublic)
+@router.post("/rollback", response_model=SwitchedPublic, responses=STALE)
 def roll_back(parts: PartsDep, expected: ExpectedGeneration, response: Response) -> SwitchedPublic:
     """Activate the encoder before this one, as a new generation. A second rollback comes back."""
     return _public(parts.switcher.rollback(expected=expected), response)

@@ -2,9 +2,10 @@
 
 import hmac
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, FastAPI, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.datasets import DatasetStore
@@ -60,6 +61,24 @@ async def require_key(parts: PartsDep, given: Annotated[HTTPAuthorizationCredent
         return
     if given is None or not hmac.compare_digest(given.credentials.encode(), key.encode()):
         raise Unauthorized
+
+
+async def known_parameters(request: Request) -> None:
+    """A misspelt query parameter must not pass in silence. Raises `InvalidField`."""
+    if not request.query_params:
+        return
+    known = _parameters(request.app, request.scope["route"].path_format, request.method.lower())
+    for name in request.query_params:
+        if name not in known:
+            takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none in its address"
+            raise InvalidField(name, f"is no parameter of this call; {takes}.")
+
+
+@cache
+def _parameters(app: FastAPI, path: str, method: str) -> frozenset[str]:
+    """From the service's own description, which says what every call takes."""
+    described = app.openapi()["paths"].get(path, {}).get(method, {}).get("parameters", [])
+    return frozenset(each["name"] for each in described if each["in"] == "query")
 
 
 async def expected_generation(if_match: Annotated[str | None, Header()] = None) -> int | None:

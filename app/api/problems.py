@@ -46,25 +46,36 @@ def problem(status: int, slug: str, detail: str, headers: dict[str, str] | None 
     return Response(orjson.dumps(body, default=str), status, headers=headers, media_type="application/problem+json")
 
 
-def of_error(error: AdiabatError) -> Response:
+def of_error(error: AdiabatError, *, openai: bool = False) -> Response:
     kinds = type(error).__mro__
     status = next(STATUS[kind] for kind in kinds if kind in STATUS)
     headers = next((HEADERS[kind] for kind in kinds if kind in HEADERS), None)
-    return problem(status, error.slug, error.detail, headers, **error.data)
+    more = _openai_error(error.slug, error.detail) if openai else {}
+    return problem(status, error.slug, error.detail, headers, **error.data, **more)
+
+
+def _is_openai(request: Request) -> bool:
+    return request.url.path.startswith("/v1/")
+
+
+def _openai_error(slug: str, detail: str) -> dict[str, Any]:
+    """The member that OpenAI's clients read; RFC 9457 lets a problem have more of them."""
+    return {"error": {"message": detail, "type": slug, "code": slug, "param": None}}
 
 
 def install(app: FastAPI) -> None:
     """Register the handlers. A bug is a 500 that carries an id, and the log has the rest under that id."""
 
     @app.exception_handler(AdiabatError)
-    async def _ours(_: Request, error: AdiabatError) -> Response:
-        return of_error(error)
+    async def _ours(request: Request, error: AdiabatError) -> Response:
+        return of_error(error, openai=_is_openai(request))
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: RequestValidationError) -> Response:
-        found = [{"field": _field(item["loc"]), "problem": item["msg"]} for item in error.errors()]
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        found = [{"field": _field(item["loc"]), "problem": _said(item)} for item in error.errors()]
         first = "; ".join(f"{item['field']}: {item['problem']}" for item in found[:3])
-        return problem(422, "invalid-field", first, errors=found)
+        more = _openai_error("invalid-field", first) if _is_openai(request) else {}
+        return problem(422, "invalid-field", first, errors=found, **more)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
@@ -89,6 +100,21 @@ def install(app: FastAPI) -> None:
         incident = uuid.uuid4().hex
         log.error("Internal error %s", incident, exc_info=error)
         return problem(500, "internal-error", f"Something broke; the log tells what, under id {incident}.", id=incident)
+
+
+def _said(item: dict[str, Any]) -> str:
+    """The validator's finding in a sentence that says what mends it."""
+    kind = item["type"]
+    if kind == "missing":
+        return "is missing; this call needs it"
+    if kind == "extra_forbidden":
+        return "is not known to this call; GET /docs lists what it takes"
+    if kind == "json_invalid":
+        return f"is not JSON ({item['ctx']['error']})"
+    if kind == "value_error":
+        return str(item["ctx"]["error"])
+    given = repr(item.get("input"))
+    return f"{item['msg'][0].lower()}{item['msg'][1:]}, not {given if len(given) <= 60 else given[:59] + '…'}"
 
 
 def _field(location: tuple[int | str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""`POST /search` and `GET /search`."""
+"""`POST /search`, `GET /search`, `POST /search/batch`."""
 
 from typing import Annotated, Any
 
@@ -6,20 +6,37 @@ import orjson
 from fastapi import APIRouter, Query, Response
 
 from app import retrieval
+from app.api.cursor import Page, page_of, to_cursor
 from app.api.deps import PartsDep
+from app.api.queries import check_query
 from app.errors import InvalidField
-from app.ingest import check_unicode
+from app.passages import Hit
 from app.retrieval import Answer
 from app.wire.common import EncoderKey
-from app.wire.search import MAX_LIMIT, MAX_OFFSET, SearchRequest, SearchResponse
+from app.wire.search import (
+    MAX_BATCH_HITS,
+    MAX_LIMIT,
+    MAX_OFFSET,
+    SearchBatchRequest,
+    SearchBatchResponse,
+    SearchRequest,
+    SearchResponse,
+)
 
 router = APIRouter(tags=["search"])
+
+Json = dict[str, Any]
 
 
 @router.post("/search", response_model=SearchResponse, response_model_exclude_none=True)
 async def search(body: SearchRequest, parts: PartsDep) -> Response:
     """The passages nearest to the query, embedded by the active encoder or the one named."""
-    return await _search(body, parts)
+    check_query("query", body.query, parts.settings)
+    if body.compare_to is not None:
+        return await _compare(body, body.compare_to, parts)
+    page = page_of(body)
+    answer = await parts.retrieval.search(_query(body, page))
+    return _json(_answer(answer, body) | _next(answer, body, page))
 
 
 @router.get("/search", response_model=SearchResponse, response_model_exclude_none=True)
@@ -28,9 +45,11 @@ async def search_by_address(
     q: Annotated[str, Query(min_length=1)],
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 10,
     offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
+    cursor: Annotated[str | None, Query(max_length=512)] = None,
     filter: Annotated[str | None, Query(description="Qdrant's filter as JSON.")] = None,
     score_threshold: Annotated[float | None, Query(allow_inf_nan=False)] = None,
     encoder: EncoderKey | None = None,
+    compare_to: EncoderKey | None = None,
     exact: bool = False,
     with_query_vector: bool = False,
 ) -> Response:
@@ -39,16 +58,46 @@ async def search_by_address(
         query=q,
         limit=limit,
         offset=offset,
+        cursor=cursor,
         filter=_parse_filter(filter),
         score_threshold=score_threshold,
         encoder=encoder,
+        compare_to=compare_to,
         exact=exact,
         with_query_vector=with_query_vector,
     )
-    return await _search(body, parts)
+    return await search(body, parts)
 
 
-def _parse_filter(given: str | None) -> dict[str, Any] | None:
+@router.post("/search/batch", response_model=SearchBatchResponse, response_model_exclude_none=True)
+async def search_batch(body: SearchBatchRequest, parts: PartsDep) -> Response:
+    """Several queries at once, with one encoder and one set of options: one run of the encoder for all."""
+    for number, text in enumerate(body.queries):
+        check_query(f"queries[{number}]", text, parts.settings)
+    if len(body.queries) * body.limit > MAX_BATCH_HITS:
+        raise InvalidField(
+            "limit",
+            f"{body.limit} hits for each of {len(body.queries)} queries are over {MAX_BATCH_HITS} in one answer; "
+            "send fewer queries or a lower limit.",
+        )
+    answer = await parts.retrieval.search(
+        retrieval.Query(
+            texts=tuple(body.queries),
+            limit=body.limit,
+            filter=body.filter,
+            score_threshold=body.score_threshold,
+            encoder=body.encoder,
+            exact=body.exact,
+        )
+    )
+    results = [
+        {"hits": [_hit(hit) for hit in hits]} | ({"query_vector": vector} if body.with_query_vector else {})
+        for hits, vector in zip(answer.hits, answer.query_vectors, strict=True)
+    ]
+    return _json({"results": results} | _made_by(answer))
+
+
+def _parse_filter(given: str | None) -> Json | None:
     if given is None:
         return None
     try:
@@ -60,56 +109,74 @@ def _parse_filter(given: str | None) -> dict[str, Any] | None:
     return found
 
 
-async def _search(body: SearchRequest, parts: PartsDep) -> Response:
-    _check_query(body.query, parts.settings.max_query_chars)
-    answer = await parts.retrieval.search(
-        retrieval.Query(
-            text=body.query,
-            limit=body.limit,
-            offset=body.offset,
-            filter=body.filter,
-            score_threshold=body.score_threshold,
-            encoder=body.encoder,
-            exact=body.exact,
-        )
+def _query(body: SearchRequest, page: Page) -> retrieval.Query:
+    return retrieval.Query(
+        texts=(body.query,),
+        limit=body.limit,
+        offset=page.offset,
+        filter=body.filter,
+        score_threshold=body.score_threshold,
+        encoder=page.encoder,
+        generation=page.generation,
+        exact=body.exact,
     )
-    return Response(_serialise(answer, body.with_query_vector), media_type="application/json")
 
 
-def _check_query(query: str, max_chars: int) -> None:
-    if not query.strip():
-        raise InvalidField("query", "is empty; send the words to search for.")
-    if len(query) > max_chars:
-        raise InvalidField("query", f"has {len(query)} characters, the limit is {max_chars} (ADIABAT_MAX_QUERY_CHARS).")
-    check_unicode("query", query)
+async def _compare(body: SearchRequest, other: str, parts: PartsDep) -> Response:
+    """Ranks count from the first hit, so a comparison has no pages."""
+    if body.offset or body.cursor:
+        raise InvalidField("compare_to", "ranks the first page; leave out offset and cursor, and raise limit instead.")
+    ours, theirs = await parts.retrieval.compare(_query(body, page_of(body)), other)
+    ranks = {hit.id: rank for rank, hit in enumerate(theirs.hits[0], 1)}
+    answer = _answer(ours, body)
+    for hit in answer["hits"]:
+        rank = ranks.get(hit["id"])
+        hit |= {"new": rank is None or rank > body.limit} | ({} if rank is None else {"compared_rank": rank})
+    kept = {hit.id for hit in ours.hits[0]}
+    lost = [_hit(hit) | {"compared_rank": ranks[hit.id]} for hit in theirs.hits[0][: body.limit] if hit.id not in kept]
+    depth = max(body.limit, retrieval.COMPARE_DEPTH)
+    return _json(answer | {"compared_to": {"encoder": _encoder(theirs), "depth": depth, "lost": lost}})
 
 
-def _serialise(answer: Answer, with_query_vector: bool) -> bytes:
-    """Straight to bytes: building wire models for 1,000 hits costs more than finding them."""
+def _next(answer: Answer, body: SearchRequest, page: Page) -> Json:
+    """A full page may have a next one; it begins where this one ends."""
+    end = page.offset + body.limit
+    if len(answer.hits[0]) < body.limit or end > MAX_OFFSET:
+        return {}
+    return {"next_cursor": to_cursor(body, answer.encoder.record.key, answer.generation, end)}
+
+
+def _answer(answer: Answer, body: SearchRequest) -> Json:
+    vector = {"query_vector": answer.query_vectors[0]} if body.with_query_vector else {}
+    return {"hits": [_hit(hit) for hit in answer.hits[0]]} | _made_by(answer) | vector
+
+
+def _made_by(answer: Answer) -> Json:
+    took = {"encode": answer.encode_ms, "search": answer.search_ms, "total": answer.total_ms}
+    return {"encoder": _encoder(answer), "took_ms": {name: round(ms, 3) for name, ms in took.items()}}
+
+
+def _encoder(answer: Answer) -> Json:
     record = answer.encoder.record
-    body: dict[str, Any] = {
-        "hits": [
-            {
-                "id": hit.id,
-                "score": hit.score,
-                "title": hit.passage.title,
-                "text": hit.passage.text,
-                "metadata": hit.passage.metadata,
-            }
-            for hit in answer.hits
-        ],
-        "encoder": {
-            "name": record.name,
-            "version": record.version,
-            "digest": record.digest,
-            "generation": answer.generation,
-        },
-        "took_ms": {
-            "encode": round(answer.encode_ms, 3),
-            "search": round(answer.search_ms, 3),
-            "total": round(answer.total_ms, 3),
-        },
+    return {
+        "name": record.name,
+        "version": record.version,
+        "digest": record.digest,
+        "generation": answer.generation,
     }
-    if with_query_vector:
-        body["query_vector"] = answer.query_vector
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _hit(hit: Hit) -> Json:
+    passage = hit.passage
+    return {
+        "id": hit.id,
+        "score": hit.score,
+        "title": passage.title,
+        "text": passage.text,
+        "metadata": passage.metadata,
+    }
+
+
+def _json(body: Json) -> Response:
+    """Straight to bytes: building wire models for 1,000 hits costs more than finding them."""
+    return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")

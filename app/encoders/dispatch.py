@@ -66,6 +66,10 @@ class Dispatcher:
         """As `submit`, awaited; cancelling the task cancels the work."""
         return await asyncio.wrap_future(self.submit(texts, prompt))
 
+    def lengths(self, texts: list[str], prompt: str = "") -> list[int]:
+        """Tokens of `prompt` + each text; waits for no run of the engine."""
+        return self._engine.lengths([prompt + text for text in texts])
+
     def close(self, *, drain: bool = True) -> None:
         """Stop taking work, finish what is queued (or cancel it, without `drain`), then close the engine."""
         with self._changed:

@@ -41,6 +41,10 @@ class LoadedEncoder:
         """Query vectors, shape (n, dim), the query prompt applied. Raises `Overloaded`."""
         return await self.dispatcher.embed_async(texts, self.spec.query_prompt)
 
+    def count_tokens(self, texts: list[str]) -> list[int]:
+        """Tokens that the encoder sees of each query, its prompt and the special ones included."""
+        return self.dispatcher.lengths(texts, self.spec.query_prompt)
+
 
 def load_encoder(artifacts: ArtifactStore, record: EncoderRecord, settings: EngineSettings) -> LoadedEncoder:
     """Read, verify and warm `record`'s artifact. Raises `EncoderBroken`; nothing outside has changed then."""

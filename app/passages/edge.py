@@ -37,6 +37,7 @@ from app.passages.payload import DENSE, point_id
 from app.passages.store import Hashes, Hit, Passage, Point, StoredPassage, StoreInfo, Vector
 
 READ_SLICE = 256  # points per call: 2 ms with payload and vectors
+SEARCH_SLICE = 8  # searches per call: 8 ms at 16,000 passages with the index, 16 without
 LOG_LIMIT = 20_000  # points in Edge's log before its own flush: a start repairs as many in about 1 s
 
 
@@ -204,7 +205,8 @@ class EdgeStore:
             for checked in (payload.checked_vector(one, self._space.dimension) for one in vectors)
         ]
         with self._slot.reading() as live:
-            return [[_hit(one) for one in found] for found in self._query(live, requests)]
+            slices = (requests[at : at + SEARCH_SLICE] for at in range(0, len(requests), SEARCH_SLICE))
+            return [[_hit(one) for one in found] for each in slices for found in self._query(live, each)]
 
     def count(self, filter: models.Filter | None = None) -> int:
         request = edge.CountRequest(filter=to_edge(filter), exact=True)

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from app.wire.common import EncoderUsed, Name, PublicModel, RequestModel
 
@@ -12,6 +12,8 @@ class Activate(RequestModel):
     version: Annotated[int, Field(ge=1, le=10**9)] | None = None
     force: bool = False
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 30
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "base", "version": 1}]})
 
 
 class EncoderNamed(PublicModel):

@@ -1,24 +1,60 @@
-"""What `/search` takes and answers."""
+"""What `/search` and `/search/batch` take and answer."""
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from app.wire.common import EncoderKey, EncoderUsed, Metadata, PublicModel, RequestModel
 
 MAX_LIMIT = 1000
 MAX_OFFSET = 100_000
+MAX_QUERIES = 256
+MAX_BATCH_HITS = 10_000
+
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="How many hits.")]
+Filter = Annotated[dict[str, Any] | None, Field(description="Qdrant's filter JSON; keys address the metadata.")]
+Threshold = Annotated[float | None, Field(allow_inf_nan=False, description="Leave out hits that score less.")]
+Named = Annotated[
+    EncoderKey | None, Field(description="`name` or `name@version` to embed with, instead of the active encoder.")
+]
+Exact = Annotated[bool, Field(description="Compare with every passage instead of asking the index.")]
 
 
 class SearchRequest(RequestModel):
     query: Annotated[str, Field(min_length=1)]
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 10
-    offset: Annotated[int, Field(ge=0, le=MAX_OFFSET)] = 0
-    filter: dict[str, Any] | None = None
-    score_threshold: Annotated[float | None, Field(allow_inf_nan=False)] = None
-    encoder: EncoderKey | None = None
-    exact: bool = False
+    limit: Limit = 10
+    offset: Annotated[int, Field(ge=0, le=MAX_OFFSET, description="Skip this many hits.")] = 0
+    cursor: Annotated[
+        str | None,
+        Field(
+            max_length=512,
+            description="`next_cursor` of an answer to this same search: the next page, from the encoder and "
+            "generation that the first page had, whatever is active now. Instead of `offset` and `encoder`.",
+        ),
+    ] = None
+    filter: Filter = None
+    score_threshold: Threshold = None
+    encoder: Named = None
+    compare_to: Annotated[
+        EncoderKey | None,
+        Field(description="Also rank with this encoder: each hit says its rank there, and what was lost is listed."),
+    ] = None
+    exact: Exact = False
     with_query_vector: bool = False
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"query": "bees hanging off the front of the hive on a hot evening"},
+                {
+                    "query": "Wie halte ich Bienen ruhig?",
+                    "limit": 5,
+                    "filter": {"must": [{"key": "lang", "match": {"value": "de"}}]},
+                },
+                {"query": "when do I take the honey off", "compare_to": "base", "limit": 3},
+            ]
+        }
+    )
 
 
 class HitPublic(PublicModel):
@@ -29,14 +65,62 @@ class HitPublic(PublicModel):
     metadata: Metadata
 
 
+class RankedHit(HitPublic):
+    compared_rank: Annotated[
+        int | None, Field(description="Its rank with the other encoder, from 1; absent where it is not among those.")
+    ] = None
+    new: Annotated[bool | None, Field(description="The other encoder would not have answered it.")] = None
+
+
+class LostHit(HitPublic):
+    compared_rank: int
+
+
 class Took(PublicModel):
     encode: float
     search: float
     total: float
 
 
+class Comparison(PublicModel):
+    encoder: EncoderUsed
+    depth: Annotated[int, Field(description="How many of the other encoder's hits were looked at.")]
+    lost: Annotated[
+        list[LostHit], Field(description="What the other encoder would have answered and this one does not.")
+    ]
+
+
 class SearchResponse(PublicModel):
-    hits: list[HitPublic]
+    hits: list[RankedHit]
     encoder: EncoderUsed
     took_ms: Took
+    next_cursor: Annotated[str | None, Field(description="Leads to the next page; absent on the last.")] = None
+    compared_to: Comparison | None = None
     query_vector: list[float] | None = None
+
+
+class SearchBatchRequest(RequestModel):
+    queries: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MAX_QUERIES)]
+    limit: Limit = 10
+    filter: Filter = None
+    score_threshold: Threshold = None
+    encoder: Named = None
+    exact: Exact = False
+    with_query_vector: bool = False
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"queries": ["what is a queen excluder for", "¿cómo se usa el ahumador?"], "limit": 3}]
+        }
+    )
+
+
+class SearchResult(PublicModel):
+    hits: list[HitPublic]
+    query_vector: list[float] | None = None
+
+
+class SearchBatchResponse(PublicModel):
+    results: Annotated[list[SearchResult], Field(description="One per query, in their order.")]
+    encoder: EncoderUsed
+    took_ms: Took

@@ -48,7 +48,7 @@ def test_a_full_disk_refuses_a_publish_and_leaves_nothing_behind(
         assert sorted(path.name for path in small_disk.iterdir() if "@" in path.name or "staging" in path.name) == [
             "base@1"
         ]
-        assert [item["name"] for item in service.client.encoders()] == ["base"]
-        assert service.client.search("water")["encoder"]["name"] == "base"
+        assert [item.name for item in service.client.encoders()] == ["base"]
+        assert service.client.search("water").encoder.name == "base"
         filler.unlink()
-        assert service.client.register_encoder("bees", path=str(folder))["version"] == 1
+        assert service.client.register_encoder("bees", path=str(folder)).version == 1

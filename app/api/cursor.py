@@ -1,0 +1,48 @@
+"""Cursors of a search: where the next page begins, and which encoder and generation the first one had."""
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+
+import orjson
+
+from app.errors import InvalidField
+from app.wire.search import MAX_OFFSET, SearchRequest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    encoder: str | None
+    generation: int | None
+    offset: int
+
+
+def to_cursor(body: SearchRequest, encoder: str, generation: int | None, offset: int) -> str:
+    said = orjson.dumps([encoder, generation, offset, _fingerprint(body)])
+    return base64.urlsafe_b64encode(said).rstrip(b"=").decode()
+
+
+def page_of(body: SearchRequest) -> Page:
+    """What the request's cursor says, or its own offset and encoder. Raises `InvalidField`."""
+    if body.cursor is None:
+        return Page(encoder=body.encoder, generation=None, offset=body.offset)
+    if body.offset or body.encoder:
+        raise InvalidField(
+            "cursor", "already says where to go on and with which encoder; leave out offset and encoder."
+        )
+    try:
+        padded = body.cursor + "=" * (-len(body.cursor) % 4)
+        encoder, generation, offset, fingerprint = orjson.loads(base64.urlsafe_b64decode(padded))
+    except (ValueError, TypeError) as error:
+        raise InvalidField("cursor", "is not the next_cursor of an answer; begin again without it.") from error
+    if fingerprint != _fingerprint(body):
+        raise InvalidField("cursor", "belongs to another search: the same query, filter and options go with it.")
+    if not (isinstance(encoder, str) and isinstance(offset, int) and 0 <= offset <= MAX_OFFSET):
+        raise InvalidField("cursor", "is not the next_cursor of an answer; begin again without it.")
+    return Page(encoder=encoder, generation=generation if isinstance(generation, int) else None, offset=offset)
+
+
+def _fingerprint(body: SearchRequest) -> str:
+    asked = [body.query, body.filter, body.score_threshold, body.exact]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]

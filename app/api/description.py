@@ -1,0 +1,62 @@
+"""What `/openapi.json` says of the whole: tags, the problems every call may answer, names of operations."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from app.wire.common import Problem
+
+ABOUT = """Dense retrieval whose query encoder can be swapped while it serves.
+
+Passages are embedded once and never again. Query encoders are registered (`POST /encoders`), proven to belong to the
+collection's index space, and switched at runtime (`PUT /active-encoder`); `/search` never stops. Every answer names the
+encoder that made it. Refusals are `application/problem+json` with a `type` that never changes: see docs/errors.md.
+"""
+
+TAGS = [
+    {"name": "search", "description": "Find passages. With `ADIABAT_API_KEY` set, every call here needs the key."},
+    {"name": "passages", "description": "The knowledge base: what is searched."},
+    {"name": "encoders", "description": "Immutable versions of query encoders: register, read, delete."},
+    {"name": "switching", "description": "The active encoder, the switch, the way back, the history."},
+    {"name": "tuning", "description": "Jobs that make better query encoders in the background."},
+    {"name": "datasets", "description": "Judged queries: what encoders are tuned on and measured with."},
+    {"name": "openai", "description": "Query vectors in the shape of OpenAI's API."},
+    {"name": "health", "description": "For orchestrators and people: alive, ready, which version. Open without a key."},
+]
+
+_CAUSES = {
+    401: "no key, or a wrong one",
+    404: "nothing of that name",
+    409: "the request and the state of things disagree",
+    413: "a body over the limit",
+    422: "a field that cannot be used, by name",
+    429: "too many wait; Retry-After says when to come again",
+    503: "a part of the service does not answer; Retry-After says when to come again",
+}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"description": cause[0].upper() + cause[1:], "model": Problem} for status, cause in _CAUSES.items()
+}
+STALE: dict[int | str, dict[str, Any]] = {
+    412: {"description": "If-Match names a generation that is not active any more", "model": Problem}
+}
+
+
+def describe(app: FastAPI) -> None:
+    """Let `/openapi.json` say that refusals are `application/problem+json`, which the framework cannot be told."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            for call in (call for path in made()["paths"].values() for call in path.values()):
+                for status, answer in call["responses"].items():
+                    if status >= "400" and "content" in answer:
+                        answer["content"] = {"application/problem+json": answer["content"].pop("application/json")}
+        return made()
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def operation_id(route: APIRoute) -> str:
+    """The route function's name: what a generated client calls its method."""
+    return route.name

@@ -1,0 +1,99 @@
+"""`/v1/embeddings` and `/v1/models` in OpenAI's shape, so that its clients embed queries with the active encoder."""
+
+import asyncio
+import base64
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Response
+from numpy.typing import NDArray
+
+from app.api.deps import PartsDep
+from app.api.queries import check_query
+from app.errors import InvalidField
+from app.registry import EncoderRecord, EncoderState
+from app.settings import Settings
+from app.wire.openai import MAX_INPUTS, EmbeddingsRequest, EmbeddingsResponse, ModelList, ModelPublic
+
+router = APIRouter(prefix="/v1", tags=["openai"])
+
+ACTIVE = "active"
+AT_ONCE = 32  # inputs per turn at the encoder: what searches ask meanwhile goes in between
+
+
+@router.post("/embeddings", response_model=EmbeddingsResponse)
+async def create_embeddings(body: EmbeddingsRequest, parts: PartsDep) -> Response:
+    """Query vectors: the query prompt is applied. Passages are embedded by POST /passages alone."""
+    texts = _texts(body, parts.settings)
+    encoder, generation = await parts.retrieval.encoder(None if body.model == ACTIVE else body.model)
+    _check_dimensions(body.dimensions, encoder.spec.dimension)
+    vectors = np.concatenate(
+        [await encoder.embed_queries(texts[at : at + AT_ONCE]) for at in range(0, len(texts), AT_ONCE)]
+    )
+    tokens = sum(await asyncio.to_thread(encoder.count_tokens, texts))
+    record = encoder.record
+    answer = {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": number, "embedding": each}
+            for number, each in enumerate(_written(vectors, body.encoding_format))
+        ],
+        "model": record.key,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        "encoder": {
+            "name": record.name,
+            "version": record.version,
+            "digest": record.digest,
+            "generation": generation,
+        },
+    }
+    return Response(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+
+
+@router.get("/models", response_model=ModelList)
+def list_models(parts: PartsDep) -> ModelList:
+    """`active` first, then every version that can be named."""
+    ready = [each for each in parts.registry.encoders.all() if each.state is EncoderState.READY]
+    return ModelList(data=[_active(parts), *(_model(each.key, each) for each in ready)])
+
+
+@router.get("/models/{model}", response_model=ModelPublic)
+def read_model(model: str, parts: PartsDep) -> ModelPublic:
+    return _active(parts) if model == ACTIVE else _model(model, parts.registry.encoders.find(model))
+
+
+def _active(parts: PartsDep) -> ModelPublic:
+    return _model(ACTIVE, parts.slot.current.encoder.record)
+
+
+def _model(name: str, record: EncoderRecord) -> ModelPublic:
+    return ModelPublic(id=name, created=int(record.created_at))
+
+
+def _texts(body: EmbeddingsRequest, settings: Settings) -> list[str]:
+    given = [body.input] if isinstance(body.input, str) else body.input
+    if not 0 < len(given) <= MAX_INPUTS:
+        raise InvalidField("input", f"has {len(given)} texts; 1 to {MAX_INPUTS} may be sent at once.")
+    texts = [each for each in given if isinstance(each, str)]
+    if len(texts) < len(given):
+        raise InvalidField(
+            "input",
+            "holds token numbers, which are those of another model's tokenizer; send text "
+            "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False)).",
+        )
+    for number, text in enumerate(texts):
+        check_query(f"input[{number}]", text, settings)
+    return texts
+
+
+def _check_dimensions(asked: int | None, dimension: int) -> None:
+    if asked not in (None, dimension):
+        raise InvalidField(
+            "dimensions", f"is {asked}; this encoder has {dimension}, and cutting it would leave the index."
+        )
+
+
+def _written(vectors: NDArray[np.float32], encoding: str) -> list[NDArray[np.float32]] | list[str]:
+    if encoding == "float":
+        return list(vectors)
+    return [base64.b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors]
