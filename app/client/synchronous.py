@@ -45,7 +45,7 @@ from app.wire.datasets import DatasetList, DatasetPublic
 from app.wire.encoders import EncoderList, EncoderPublic
 from app.wire.health import Ready, Version
 from app.wire.passages import Count, Deleted, PassagePage, PassagePublic, PassagesUpserted
-from app.wire.search import SearchResponse
+from app.wire.search import SearchBatchResponse, SearchResponse
 from app.wire.tuning_jobs import TuningJobList, TuningJobPublic
 
 
@@ -76,22 +76,41 @@ class AdiabatClient:
         query: str,
         *,
         limit: int = 10,
-        offset: int = 0,
+        offset: int | None = None,
+        cursor: str | None = None,
         filter: Json | None = None,
         score_threshold: float | None = None,
         encoder: str | None = None,
+        compare_to: str | None = None,
         exact: bool = False,
         with_query_vector: bool = False,
     ) -> SearchResponse:
         """The passages nearest to `query`, with the active encoder or `encoder` (`name` or `name@version`).
 
-        `filter` is Qdrant's filter JSON over the passages' metadata.
+        `filter` is Qdrant's filter JSON over the passages' metadata. `cursor`, the last answer's `next_cursor`, goes
+        on with the encoder that the first page had. `compare_to` also ranks with that encoder: `compared_rank` and
+        `new` per hit, `compared_to.lost`.
         """
-        body = {"query": query, "limit": limit, "offset": offset, "exact": exact}
-        body |= without_none(filter=filter, score_threshold=score_threshold, encoder=encoder)
-        if with_query_vector:
-            body["with_query_vector"] = True
+        body = {"query": query, "limit": limit, "exact": exact, "with_query_vector": with_query_vector}
+        body |= without_none(offset=offset, cursor=cursor, filter=filter, score_threshold=score_threshold)
+        body |= without_none(encoder=encoder, compare_to=compare_to)
         return self._call(SearchResponse, "POST", "/search", json=body)
+
+    def search_batch(
+        self,
+        queries: list[str],
+        *,
+        limit: int = 10,
+        filter: Json | None = None,
+        score_threshold: float | None = None,
+        encoder: str | None = None,
+        exact: bool = False,
+        with_query_vector: bool = False,
+    ) -> SearchBatchResponse:
+        """Up to 256 queries with one encoder and one set of options; one of `results` for each, in their order."""
+        body = {"queries": queries, "limit": limit, "exact": exact, "with_query_vector": with_query_vector}
+        body |= without_none(filter=filter, score_threshold=score_threshold, encoder=encoder)
+        return self._call(SearchBatchResponse, "POST", "/search/batch", json=body)
 
     def upsert_passages(self, passages: Iterable[Json], *, durable: bool = False) -> PassagesUpserted:
         """Add or replace `{id, text, title?, metadata?}`; with `durable`, answered when it has reached the disk."""

@@ -1,0 +1,89 @@
+"""`/v1` with the official Python client of the API whose shape it has."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from app.settings import Settings
+from tests.conftest import Service, running
+from tests.service import encoders
+
+KEY = "correct horse battery"
+TEXTS = ["water pump", "wie funktioniert der ölfilter", "pain in the heart " * 10]
+
+
+@pytest.fixture
+def served(settings: Settings) -> Iterator[Service]:
+    with running(settings.model_copy(update={"api_key": KEY})) as service:
+        yield service
+
+
+@pytest.fixture
+def ours(served: Service) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+def test_vectors_are_the_active_encoders_with_the_query_prompt(ours: openai.OpenAI, tiny: Path) -> None:
+    model = SentenceTransformer(str(tiny))
+    expected = model.encode(TEXTS, prompt_name="query")
+    as_base64 = ours.embeddings.create(model="active", input=TEXTS)  # what the client asks for by default
+    as_floats = ours.embeddings.create(model="active", input=TEXTS, encoding_format="float")
+    for answer in (as_base64, as_floats):
+        found = np.array([each.embedding for each in answer.data])
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert [each.index for each in answer.data] == [0, 1, 2]
+        assert answer.model == "base@1"
+        assert answer.model_extra["encoder"]["generation"] == 1
+    tokens = sum(
+        len(ids) for ids in model.tokenizer([f"query: {text}" for text in TEXTS], truncation=True)["input_ids"]
+    )
+    assert (as_base64.usage.prompt_tokens, as_base64.usage.total_tokens) == (tokens, tokens)
+
+
+def test_two_thousand_and_forty_eight_inputs_are_one_call(ours: openai.OpenAI) -> None:
+    texts = [f"water {n}" for n in range(2_048)]
+    answer = ours.embeddings.create(model="active", input=texts)
+    assert len(answer.data) == 2_048
+    one = ours.embeddings.create(model="active", input=texts[1_777]).data[0].embedding
+    np.testing.assert_allclose(answer.data[1_777].embedding, one, atol=1e-5)
+    with pytest.raises(openai.UnprocessableEntityError, match="2048 may be sent at once"):
+        ours.embeddings.create(model="active", input=[*texts, "one more"])
+
+
+def test_models_are_the_encoders_and_active_follows_a_switch(
+    served: Service, ours: openai.OpenAI, tiny: Path, sources: Path
+) -> None:
+    folder = encoders.near(tiny, sources / "tuned", scale=0.1)
+    served.client.register_encoder("tuned", path=str(folder), force=True)
+    assert [model.id for model in ours.models.list()] == ["active", "base@1", "tuned@1"]
+    assert ours.models.retrieve("tuned").id == "tuned"
+    before = ours.embeddings.create(model="active", input="water").data[0].embedding
+    served.client.activate("tuned")
+    after = ours.embeddings.create(model="active", input="water")
+    assert after.model == "tuned@1"
+    assert np.abs(np.array(before) - np.array(after.data[0].embedding)).max() > 1e-3
+    named = ours.embeddings.create(model="base", input="water")
+    np.testing.assert_allclose(named.data[0].embedding, before, atol=1e-6)
+
+
+def test_refusals_have_the_shape_that_the_client_reads(ours: openai.OpenAI, served: Service) -> None:
+    with pytest.raises(openai.NotFoundError, match="nobody") as missing:
+        ours.embeddings.create(model="nobody", input="x")
+    assert missing.value.code == "encoder-not-found"
+    with pytest.raises(openai.UnprocessableEntityError, match="token numbers"):
+        ours.embeddings.create(model="active", input=[1, 2, 3])
+    with pytest.raises(openai.UnprocessableEntityError, match="dimensions"):
+        ours.embeddings.create(model="active", input="x", dimensions=7)
+    with pytest.raises(openai.UnprocessableEntityError, match=r"input\[1\]: is empty"):
+        ours.embeddings.create(model="active", input=["x", " "])
+    stranger = ours.with_options(api_key="wrong")
+    with pytest.raises(openai.AuthenticationError, match="API key"):
+        stranger.models.list()
+    body = httpx.post(f"{served.url}/v1/embeddings", json={}, headers={"Authorization": f"Bearer {KEY}"}).json()
+    assert body["error"]["message"] == body["detail"]
