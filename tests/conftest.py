@@ -134,7 +134,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = READY_S) -> None:
 
 def _answers(client: AdiabatClient) -> bool:
     try:
-        return client.ready()["status"] == "ready"
+        return client.ready().status == "ready"
     except (Unreachable, ApiError):
         return False
 

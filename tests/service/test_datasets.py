@@ -35,8 +35,8 @@ def test_a_dataset_is_kept_with_counts_per_split_and_language(client: AdiabatCli
     archive = tmp_path / "d.zip"
     archive.write_bytes(packed({"queries.jsonl": QUERIES, "qrels/train.tsv": QRELS, "corpus.jsonl": CORPUS}))
     made = client.put_dataset("d", archive)
-    assert (made["queries"], made["passages"], made["languages"]) == (2, 2, {"en": 1, "de": 1})
-    assert made["splits"] == {"train": {"queries": 2, "pairs": 2}}
+    assert (made.queries, made.passages, made.languages) == (2, 2, {"en": 1, "de": 1})
+    assert made.splits == {"train": {"queries": 2, "pairs": 2}}
     assert client.dataset("d") == made
     assert client.datasets() == [made]
 

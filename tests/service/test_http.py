@@ -45,12 +45,12 @@ def test_search_answers_in_the_order_of_the_inner_product_with_the_query_prompt_
     answer = service.client.search("water pump", with_query_vector=True)
     model = SentenceTransformer(str(tiny))
     vector = model.encode(["water pump"], prompt_name="query")[0]
-    assert np.allclose(answer["query_vector"], vector, atol=1e-5)
+    assert np.allclose(answer.query_vector, vector, atol=1e-5)
     stored = {p.passage.id: p.vector for p in service.parts.store.fetch(["a", "b", "c/d e"], with_vectors=True)}
     assert np.allclose(stored["a"], model.encode(["pump\nthe water pump leaks"], prompt_name="document")[0], atol=1e-5)
     expected = sorted(stored, key=lambda key: -float(vector @ stored[key]))
-    assert [hit["id"] for hit in answer["hits"]] == expected
-    assert set(answer["took_ms"]) == {"encode", "search", "total"}
+    assert [hit.id for hit in answer.hits] == expected
+    assert set(answer.took_ms.model_dump()) == {"encode", "search", "total"}
 
 
 def test_get_search_answers_as_post_does(http: httpx.Client) -> None:
@@ -66,11 +66,11 @@ def test_get_search_answers_as_post_does(http: httpx.Client) -> None:
 def test_filter_threshold_offset_and_exact_are_obeyed(client: AdiabatClient) -> None:
     client.upsert_passages(PASSAGES)
     german = client.search("water", filter={"must": [{"key": "lang", "match": {"value": "de"}}]})
-    assert [hit["id"] for hit in german["hits"]] == ["b"]
-    everything = client.search("water", exact=True)["hits"]
-    assert client.search("water", offset=1)["hits"] == everything[1:]
-    between = (everything[0]["score"] + everything[1]["score"]) / 2
-    assert client.search("water", score_threshold=between)["hits"] == everything[:1]
+    assert [hit.id for hit in german.hits] == ["b"]
+    everything = client.search("water", exact=True).hits
+    assert client.search("water", offset=1).hits == everything[1:]
+    between = (everything[0].score + everything[1].score) / 2
+    assert client.search("water", score_threshold=between).hits == everything[:1]
 
 
 @pytest.mark.parametrize(
@@ -137,22 +137,22 @@ def test_only_what_changed_is_embedded_again(client: AdiabatClient, service: Ser
         PASSAGES[1],
         PASSAGES[2] | {"text": "no pain at all"},
     ]
-    assert client.upsert_passages(changed) == {"embedded": 1, "metadata_updated": 1, "unchanged": 1}
+    assert client.upsert_passages(changed).model_dump() == {"embedded": 1, "metadata_updated": 1, "unchanged": 1}
     after = service.parts.store.fetch(["a"], with_vectors=True)[0]
     assert after.passage.metadata["year"] == 2021
     assert np.array_equal(before.vector, after.vector)
-    assert client.passage("c/d e")["text"] == "no pain at all"
+    assert client.passage("c/d e").text == "no pain at all"
 
 
 def test_passages_are_paged_read_and_deleted(client: AdiabatClient, http: httpx.Client) -> None:
     seen, cursor = [], None
     while True:
         page = client.passages(cursor, limit=2)
-        seen += [item["id"] for item in page["passages"]]
-        if (cursor := page["next_cursor"]) is None:
+        seen += [item.id for item in page.passages]
+        if (cursor := page.next_cursor) is None:
             break
     assert sorted(seen) == ["a", "b", "c/d e"]
-    assert client.passage("c/d e") == {"title": "", **PASSAGES[2]}
+    assert client.passage("c/d e").model_dump() == {"title": "", **PASSAGES[2]}
     assert http.delete("/passages/c%2Fd%20e").status_code == 204
     problem(http.get("/passages/c%2Fd%20e"), 404, "passage-not-found")
     problem(http.delete("/passages/c%2Fd%20e"), 404, "passage-not-found")
@@ -176,7 +176,7 @@ def test_the_same_passage_from_many_hands_ends_whole(client: AdiabatClient, serv
     expected = SentenceTransformer(str(tiny)).encode([found.passage.text], prompt_name="document")[0]
     assert np.allclose(found.vector, expected, atol=1e-5)
     again = {"id": "a", "text": found.passage.text, "metadata": found.passage.metadata}
-    assert client.upsert_passages([again])["unchanged"] == 1
+    assert client.upsert_passages([again]).unchanged == 1
 
 
 def test_unknown_routes_and_methods_are_problems_too(http: httpx.Client) -> None:
@@ -217,7 +217,7 @@ def test_with_a_key_every_call_but_health_needs_it(settings: Settings) -> None:
             assert http.get("/health/live").json() == {"status": "live"}
             assert http.get("/health/ready").status_code == 200
             assert http.get("/version").status_code == 200
-        assert service.client.encoders()[0]["name"] == "base"
+        assert service.client.encoders()[0].name == "base"
 
 
 def test_a_client_with_the_wrong_address_is_told_so() -> None:

@@ -36,8 +36,8 @@ def test_everything_acknowledged_is_there_after_kill_9(settings: Settings, tiny:
     with process(settings, "--no-trainer") as (_, client):
         assert client.count_passages() == 50
         active = client.active_encoder()
-        assert (active["encoder"]["name"], active["encoder"]["generation"]) == ("bees", 2)
-        assert client.search("pump 7")["encoder"]["name"] == "bees"
+        assert (active.encoder.name, active.encoder.generation) == ("bees", 2)
+        assert client.search("pump 7").encoder.name == "bees"
 
 
 def test_what_a_crash_in_the_middle_of_a_publish_left_is_swept_at_the_next_start(settings: Settings) -> None:
@@ -47,7 +47,7 @@ def test_what_a_crash_in_the_middle_of_a_publish_left_is_swept_at_the_next_start
     staging = artifacts / f".staging-{os.uname().nodename}-999999999-abc"  # its process is dead
     staging.mkdir()
     with process(settings, "--no-trainer") as (_, client):
-        assert client.ready()["status"] == "ready"
+        assert client.ready().status == "ready"
         assert sorted(path.name for path in artifacts.iterdir() if "@" in path.name) == ["base@1"]
         assert not staging.exists()
 
@@ -57,7 +57,7 @@ def test_a_second_process_on_the_same_folder_is_refused_naming_the_first(setting
         said = start_and_fail(settings)
         assert f"process {child.pid}" in said
         assert "ADIABAT_DATA_DIR" in said
-        assert client.ready()["status"] == "ready"
+        assert client.ready().status == "ready"
 
 
 def test_another_passage_encoder_is_refused_naming_what_differs(settings: Settings, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_an_encoder_name_that_is_no_folder_is_refused_with_what_to_set(settings:
 @pytest.mark.slow
 def test_a_killed_trainer_is_started_again_and_a_killed_service_leaves_none_behind(settings: Settings) -> None:
     with process(settings) as (child, client):
-        wait_until(lambda: "alive" in client.ready()["trainer"])
+        wait_until(lambda: "alive" in client.ready().trainer)
         first = trainer_of(child.pid)
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: trainer_of(child.pid) not in (0, first))

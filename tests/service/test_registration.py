@@ -29,20 +29,20 @@ def refusal(client: AdiabatClient, path: Path, *, force: bool = False) -> ApiErr
 
 def test_a_gently_moved_encoder_is_probed_and_kept_as_a_delta(service: Service, tiny: Path, sources: Path) -> None:
     made = service.client.register_encoder("bees", path=str(encoders.near(tiny, sources / "bees")))
-    assert (made["name"], made["version"], made["admission"], made["state"]) == ("bees", 1, "probed", "ready")
-    assert {check["check"]: check["passed"] for check in made["checks"]}["probe cosine to base"]
+    assert (made.name, made.version, made.admission, made.state) == ("bees", 1, "probed", "ready")
+    assert {check["check"]: check["passed"] for check in made.checks}["probe cosine to base"]
     assert service.parts.artifacts.manifest("bees@1").form == "delta"
     base = service.client.encoder("base@1")
-    assert made["size_bytes"] < base["size_bytes"]
+    assert made.size_bytes < base.size_bytes
 
 
 def test_the_same_files_again_are_the_same_encoder(client: AdiabatClient, tiny: Path, sources: Path) -> None:
     folder = str(encoders.near(tiny, sources / "bees"))
     first, again = client.register_encoder("bees", path=folder), client.register_encoder("bees", path=folder)
-    assert (again["version"], again["digest"]) == (1, first["digest"])
+    assert (again.version, again.digest) == (1, first.digest)
     other = client.register_encoder("bees", path=str(encoders.near(tiny, sources / "two", seed=2)))
-    assert other["version"] == 2
-    assert client.encoder("bees")["versions"] == [1, 2]
+    assert other.version == 2
+    assert client.encoder("bees").versions == [1, 2]
 
 
 def test_an_encoder_that_carries_the_bases_lineage_is_verified(service: Service, tiny: Path, sources: Path) -> None:
@@ -50,7 +50,7 @@ def test_an_encoder_that_carries_the_bases_lineage_is_verified(service: Service,
     files = EncoderFiles(folder, None)
     base = service.parts.artifacts.manifest("base@1")
     replace(base, digest=digest_encoder(files, read_spec(files)), base_digest=base.digest).write(folder)
-    assert service.client.register_encoder("bees", path=str(folder))["admission"] == "verified"
+    assert service.client.register_encoder("bees", path=str(folder)).admission == "verified"
 
 
 def test_a_lineage_does_not_count_for_weights_it_was_not_written_for(service: Service, sources: Path) -> None:
@@ -70,7 +70,7 @@ def test_an_unrelated_encoder_is_refused_with_figures_and_force_marks_it(service
     assert "probe cosine to base is 0." in error.detail or "probe cosine to base is -0." in error.detail
     assert "force=true" in error.detail
     assert leftovers(service) == {"base@1"}
-    assert service.client.register_encoder("other", path=str(folder), force=True)["admission"] == "forced"
+    assert service.client.register_encoder("other", path=str(folder), force=True).admission == "forced"
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -99,7 +99,7 @@ def test_broken_and_unsafe_folders_are_refused_with_a_sentence_even_by_force(
     assert word in error.detail
     assert leftovers(service) == {"base@1"}
     assert service.client.active_encoder() == before
-    assert [item["name"] for item in service.client.encoders()] == ["base"]
+    assert [item.name for item in service.client.encoders()] == ["base"]
 
 
 def test_a_path_outside_the_allowed_folders_is_refused_however_it_is_written(

@@ -28,30 +28,30 @@ def tuned(service: Service, tiny: Path, sources: Path) -> str:
     """A registered encoder whose scores differ visibly from the base's."""
     service.client.upsert_passages(PASSAGES)
     folder = encoders.near(tiny, sources / "tuned", scale=0.1)
-    return str(service.client.register_encoder("tuned", path=str(folder), force=True)["name"])
+    return str(service.client.register_encoder("tuned", path=str(folder), force=True).name)
 
 
 def test_a_switch_names_both_encoders_and_the_next_search_uses_the_new_one(service: Service, tuned: str) -> None:
     client = service.client
-    assert client.search("water")["encoder"]["name"] == "base"
+    assert client.search("water").encoder.name == "base"
     switched = client.activate(tuned)
-    assert (switched["encoder"]["name"], switched["encoder"]["generation"]) == (tuned, 2)
-    assert switched["previous"]["name"] == "base"
-    assert switched["swap"]["load_ms"] > 0
-    used = client.search("water")["encoder"]
-    assert (used["name"], used["version"], used["generation"]) == (tuned, 1, 2)
-    assert used["digest"] == client.encoder(tuned)["digest"]
+    assert (switched.encoder.name, switched.encoder.generation) == (tuned, 2)
+    assert switched.previous.name == "base"
+    assert switched.swap.load_ms > 0
+    used = client.search("water").encoder
+    assert (used.name, used.version, used.generation) == (tuned, 1, 2)
+    assert used.digest == client.encoder(tuned).digest
 
 
 def test_rollback_goes_back_and_a_second_one_comes_back_as_new_generations(service: Service, tuned: str) -> None:
     client = service.client
     client.activate(tuned)
     back = client.rollback()
-    assert (back["encoder"]["name"], back["encoder"]["generation"]) == ("base", 3)
-    assert back["swap"]["load_ms"] == 0  # it stayed resident
+    assert (back.encoder.name, back.encoder.generation) == ("base", 3)
+    assert back.swap.load_ms == 0  # it stayed resident
     again = client.rollback()
-    assert (again["encoder"]["name"], again["encoder"]["generation"]) == (tuned, 4)
-    assert [item["reason"] for item in client.history()] == ["rollback", "rollback", "activate", "start"]
+    assert (again.encoder.name, again.encoder.generation) == (tuned, 4)
+    assert [item.reason for item in client.history()] == ["rollback", "rollback", "activate", "start"]
 
 
 def test_rollback_with_nothing_before_is_refused(client: AdiabatClient) -> None:
@@ -67,14 +67,14 @@ def test_a_stale_generation_is_refused_and_nothing_changes(service: Service, tun
         with pytest.raises(ApiError) as caught:
             call()
         assert (caught.value.status, caught.value.slug) == (412, "stale-generation")
-    assert client.active_encoder()["encoder"]["generation"] == 2
+    assert client.active_encoder().encoder.generation == 2
 
 
 def test_activating_what_is_active_keeps_the_generation_and_the_way_back(service: Service, tuned: str) -> None:
     service.client.activate(tuned)
     again = service.client.activate(tuned)
-    assert again["encoder"]["generation"] == 2
-    assert again["previous"]["name"] == "base"
+    assert again.encoder.generation == 2
+    assert again.previous.name == "base"
 
 
 def test_swap_keeps_the_old_encoder_when_the_new_one_is_corrupt(service: Service, tuned: str) -> None:
@@ -85,8 +85,8 @@ def test_swap_keeps_the_old_encoder_when_the_new_one_is_corrupt(service: Service
     with pytest.raises(ApiError) as caught:
         service.client.activate(tuned)
     assert (caught.value.status, caught.value.slug) == (409, "encoder-broken")
-    assert service.client.search("water")["encoder"] == service.client.active_encoder()["encoder"]
-    assert service.client.active_encoder()["encoder"]["generation"] == 1
+    assert service.client.search("water").encoder == service.client.active_encoder().encoder
+    assert service.client.active_encoder().encoder.generation == 1
 
 
 def test_an_unknown_encoder_is_404_for_switch_search_and_read(client: AdiabatClient) -> None:
@@ -102,14 +102,14 @@ def test_an_unknown_encoder_is_404_for_switch_search_and_read(client: AdiabatCli
 
 def test_the_generation_survives_a_restart(service: Service, tuned: str) -> None:
     service.client.activate(tuned)
-    digest = service.client.active_encoder()["encoder"]["digest"]
+    digest = service.client.active_encoder().encoder.digest
     copy = service.settings.data_dir.with_name("copy")
     shutil.copytree(service.settings.data_dir, copy)
     with running(service.settings.model_copy(update={"data_dir": copy})) as again:
         active = again.client.active_encoder()
-        assert (active["encoder"]["digest"], active["encoder"]["generation"]) == (digest, 2)
+        assert (active.encoder.digest, active.encoder.generation) == (digest, 2)
         wait_until(lambda: {e.record.name for e in again.parts.pool.resident()} == {"base", tuned})
-        assert again.client.rollback()["swap"]["load_ms"] == 0
+        assert again.client.rollback().swap.load_ms == 0
 
 
 @pytest.mark.parametrize("lost", ["", "adiabat.json", "delta.safetensors", "probes.npy"])
@@ -124,11 +124,11 @@ def test_a_lost_artifact_starts_the_service_on_the_base_and_says_so(service: Ser
         shutil.rmtree(artifact)
     with running(service.settings.model_copy(update={"data_dir": copy})) as again:
         ready = again.client.ready()
-        assert ready["status"] == "ready"
-        assert ready["encoder"]["name"] == "base"
-        assert "tuned@1 could not be loaded" in ready["notes"][0]
-        assert again.client.search("water")["encoder"]["generation"] == 3
-        assert again.client.encoder("tuned@1")["state"] == "broken"
+        assert ready.status == "ready"
+        assert ready.encoder.name == "base"
+        assert "tuned@1 could not be loaded" in ready.notes[0]
+        assert again.client.search("water").encoder.generation == 3
+        assert again.client.encoder("tuned@1").state == "broken"
 
 
 def test_no_request_fails_waits_or_mixes_encoders_while_switching(
@@ -150,11 +150,11 @@ def test_no_request_fails_waits_or_mixes_encoders_while_switching(
         with AdiabatClient(service.url) as client:
             while not done.is_set():
                 answer = client.search(query)
-                name = answer["encoder"]["name"]
-                for hit in answer["hits"]:
-                    expected = float(np.dot(vectors[name][query], stored[hit["id"]]))
-                    assert hit["score"] == pytest.approx(expected, abs=1e-4)
-                seen.append((name, answer["encoder"]["generation"]))
+                name = answer.encoder.name
+                for hit in answer.hits:
+                    expected = float(np.dot(vectors[name][query], stored[hit.id]))
+                    assert hit.score == pytest.approx(expected, abs=1e-4)
+                seen.append((name, answer.encoder.generation))
         return seen
 
     with ThreadPoolExecutor(8) as clients:
@@ -167,7 +167,7 @@ def test_no_request_fails_waits_or_mixes_encoders_while_switching(
         seen = [answer for future in futures for answer in future.result()]
     assert {name for name, _ in seen} == {"base", tuned}
     assert all((name == tuned) == (generation % 2 == 0) for name, generation in seen)
-    assert service.client.active_encoder()["encoder"]["generation"] == 61
+    assert service.client.active_encoder().encoder.generation == 61
 
 
 def test_concurrent_conflicting_switches_end_in_one_history_without_gaps(service: Service, tuned: str) -> None:
@@ -178,7 +178,7 @@ def test_concurrent_conflicting_switches_end_in_one_history_without_gaps(service
     with ThreadPoolExecutor(8) as clients:
         list(clients.map(switch, range(40)))
     history = service.client.history()
-    assert [item["generation"] for item in history] == list(range(len(history), 0, -1))
-    assert all(a["encoder"] != b["encoder"] for a, b in pairwise(history))
-    active = service.client.active_encoder()["encoder"]
-    assert f"{active['name']}@{active['version']}" == history[0]["encoder"]
+    assert [item.generation for item in history] == list(range(len(history), 0, -1))
+    assert all(a.encoder != b.encoder for a, b in pairwise(history))
+    active = service.client.active_encoder().encoder
+    assert f"{active.name}@{active.version}" == history[0].encoder

@@ -77,26 +77,26 @@ def test_a_job_makes_registers_and_activates_an_encoder_while_searches_go_on(
             activate="if-gate-passes",
         )
         phases = set()
-        done = client.wait_for_job(job["id"], lambda seen: phases.add(seen["progress"].get("phase")))
-        assert done["status"] == "succeeded", done
-        assert client.search("water pump")["hits"]
-        result = done["result"]
+        done = client.wait_for_job(job.id, lambda seen: phases.add(seen.progress.get("phase")))
+        assert done.status == "succeeded", done
+        assert client.search("water pump").hits
+        result = done.result
         assert set(result["guards"]) == {"pumps", "own-corpus"}
         # The guard with its own corpus has the same texts as the store: the two roads must agree.
         for when in ("before", "after"):
             assert result["guards"]["pumps"][when] == pytest.approx(result["guards"]["own-corpus"][when], abs=1e-6)
         assert result["pairs"] == 40
         assert result["weights"]["moved"] > 0
-        wait_until(lambda: client.active_encoder()["encoder"]["name"] == "pumps")
-        assert client.history()[0]["reason"] == "job"
+        wait_until(lambda: client.active_encoder().encoder.name == "pumps")
+        assert client.history()[0].reason == "job"
 
         made = client.encoder("pumps@1")
-        assert made["admission"] == "verified"
-        assert made["lineage"]["base"] == client.encoder("base@1")["digest"]
-        assert made["metrics"]["dev"] == result["dev"]
-        assert client.register_encoder("pumps", job=job["id"])["version"] == 1
-        assert client.register_encoder("second-name", job=job["id"])["digest"] == made["digest"]
-        assert not (settings.jobs_dir / job["id"]).exists()
+        assert made.admission == "verified"
+        assert made.lineage.base == client.encoder("base@1").digest
+        assert made.metrics["dev"] == result["dev"]
+        assert client.register_encoder("pumps", job=job.id).version == 1
+        assert client.register_encoder("second-name", job=job.id).digest == made.digest
+        assert not (settings.jobs_dir / job.id).exists()
         assert_same_as_plain_sentence_transformers(settings, client, tmp_path)
 
 
@@ -104,7 +104,7 @@ def assert_same_as_plain_sentence_transformers(settings: Settings, client: Adiab
     """The vector that serves is the one any sentence-transformers user gets from the exported folder."""
     write_full(ArtifactStore(settings.artifacts_dir).files("pumps@1"), tmp_path / "exported")
     expected = SentenceTransformer(str(tmp_path / "exported")).encode(["oil filter leak"], prompt_name="query")[0]
-    served = client.search("oil filter leak", encoder="pumps", with_query_vector=True)["query_vector"]
+    served = client.search("oil filter leak", encoder="pumps", with_query_vector=True).query_vector
     assert served == pytest.approx(expected.tolist(), abs=1e-5)
 
 
@@ -115,28 +115,28 @@ def test_a_job_whose_gate_says_no_registers_an_encoder_that_only_force_activates
         job = client.create_tuning_job(
             "pumps", "pumps", recipe=GENTLE, gate={"min_gain": 0.99}, activate="if-gate-passes"
         )
-        done = client.wait_for_job(job["id"])
-        assert done["status"] == "rejected"
-        assert "dev MRR@10" in done["reason"]
-        assert client.encoder("pumps@1")["state"] == "rejected"
+        done = client.wait_for_job(job.id)
+        assert done.status == "rejected"
+        assert "dev MRR@10" in done.reason
+        assert client.encoder("pumps@1").state == "rejected"
         with pytest.raises(ApiError, match="force=true") as caught:
             client.activate("pumps@1")
         assert caught.value.status == 409
-        copied = client.register_encoder("by-another-name", job=job["id"])
-        assert copied["state"] == "rejected"  # the verdict stays with the weights
-        assert client.activate("pumps@1", force=True)["encoder"]["name"] == "pumps"
-        assert client.history()[0]["forced"] is True
+        copied = client.register_encoder("by-another-name", job=job.id)
+        assert copied.state == "rejected"  # the verdict stays with the weights
+        assert client.activate("pumps@1", force=True).encoder.name == "pumps"
+        assert client.history()[0].forced is True
 
 
 def test_cancel_stops_a_running_job_and_leaves_no_encoder(settings: Settings, dataset: Path, tmp_path: Path) -> None:
     with ready(settings, dataset, tmp_path) as (_, client):
         job = client.create_tuning_job("pumps", "pumps", recipe=GENTLE | {"epochs": 1000})
-        wait_until(lambda: client.tuning_job(job["id"])["progress"].get("step", 0) > 0)
-        client.cancel_tuning_job(job["id"])
-        assert client.wait_for_job(job["id"])["status"] == "cancelled"
-        assert [item["name"] for item in client.encoders()] == ["base"]
+        wait_until(lambda: client.tuning_job(job.id).progress.get("step", 0) > 0)
+        client.cancel_tuning_job(job.id)
+        assert client.wait_for_job(job.id).status == "cancelled"
+        assert [item.name for item in client.encoders()] == ["base"]
         with pytest.raises(ApiError, match="already ended"):
-            client.cancel_tuning_job(job["id"])
+            client.cancel_tuning_job(job.id)
 
 
 def test_a_job_whose_trainer_is_killed_is_interrupted_and_the_next_one_runs(
@@ -144,12 +144,12 @@ def test_a_job_whose_trainer_is_killed_is_interrupted_and_the_next_one_runs(
 ) -> None:
     with ready(settings, dataset, tmp_path) as (child, client):
         job = client.create_tuning_job("pumps", "pumps", recipe=GENTLE | {"epochs": 1000})
-        wait_until(lambda: client.tuning_job(job["id"])["progress"].get("step", 0) > 0)
+        wait_until(lambda: client.tuning_job(job.id).progress.get("step", 0) > 0)
         os.kill(trainer_of(child.pid), signal.SIGKILL)
-        ended = client.wait_for_job(job["id"])
-        assert (ended["status"], ended.get("encoder")) == ("interrupted", None)
+        ended = client.wait_for_job(job.id)
+        assert (ended.status, ended.encoder) == ("interrupted", None)
         following = client.create_tuning_job("pumps", "pumps", recipe=GENTLE, gate={"min_gain": -1})
-        assert client.wait_for_job(following["id"])["status"] == "succeeded"
+        assert client.wait_for_job(following.id).status == "succeeded"
         wait_until(lambda: not any(settings.jobs_dir.iterdir()))  # no training set is left behind
 
 
@@ -157,9 +157,9 @@ def test_a_job_that_cannot_be_done_fails_with_one_sentence(settings: Settings, d
     with ready(settings, dataset, tmp_path) as (_, client):
         client.delete_passages([f"p{n}" for n in range(20)])
         job = client.create_tuning_job("pumps", "pumps", recipe=GENTLE)
-        done = client.wait_for_job(job["id"])
-        assert done["status"] == "failed"
-        assert "20 pairs" in done["reason"]
+        done = client.wait_for_job(job.id)
+        assert done.status == "failed"
+        assert "20 pairs" in done.reason
         nothing_moves = client.create_tuning_job("pumps", "pumps", recipe=GENTLE | {"freeze": ["*"]})
-        assert client.wait_for_job(nothing_moves["id"])["status"] == "failed"
-        assert client.search("water")["encoder"]["name"] == "base"
+        assert client.wait_for_job(nothing_moves.id).status == "failed"
+        assert client.search("water").encoder.name == "base"

@@ -1,0 +1,107 @@
+"""`/openapi.json` is complete, and every example in it is a request that the service takes."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.cli.datasets import zip_folder
+from app.settings import Settings
+from tests.conftest import Service, running
+from tests.service import encoders
+
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+METHODS = {"get", "put", "post", "delete"}
+WITHOUT_EXAMPLE = {"application/zip", "multipart/form-data", "application/x-tar"}  # bytes: docs/how-to.md shows them
+Example = tuple[str, str, str, Any]
+
+
+@pytest.fixture(scope="module")
+def served(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that holds what the examples speak of: the samples, their dataset, a folder `models/bees`."""
+    folder = tmp_path_factory.mktemp("examples")
+    shutil.copytree(seeded, folder / "data")
+    models = folder / "models"
+    models.mkdir()
+    encoders.near(tiny, models / "bees")
+    settings = Settings(
+        data_dir=folder / "data", passage_encoder=str(tiny), trainer=False, source_dirs=(models,), threads=1
+    )
+    with running(settings) as service:
+        lines = (SAMPLES / "corpus.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        service.client.upsert_passages(
+            {"id": row["_id"], "text": row["text"], "title": row["title"], "metadata": row["metadata"]} for row in rows
+        )
+        service.client.put_dataset("beekeeping", zip_folder(SAMPLES, folder / "bees.zip", corpus=False))
+        yield service
+
+
+@pytest.fixture(scope="module")
+def description(served: Service) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(f"{served.url}/openapi.json", trust_env=False).json()
+    return found
+
+
+def calls(description: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in description["paths"].items():
+        for method, call in item.items():
+            if method in METHODS:
+                yield method, path, call
+
+
+def schema_of(description: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+    found: dict[str, Any] = description["components"]["schemas"][name] if name else content.get("schema", {})
+    return found
+
+
+def examples(description: dict[str, Any]) -> Iterator[Example]:
+    for method, path, call in calls(description):
+        for kind, content in call.get("requestBody", {}).get("content", {}).items():
+            named = [each["value"] for each in content.get("examples", {}).values()]
+            for example in named or schema_of(description, content).get("examples", []):
+                yield method, path, kind, example
+
+
+def test_every_call_has_a_tag_a_sentence_a_name_and_a_typed_answer(description: dict[str, Any]) -> None:
+    tags = {tag["name"] for tag in description["tags"]}
+    names = [call["operationId"] for _, _, call in calls(description)]
+    assert len(set(names)) == len(names) > 30
+    for method, path, call in calls(description):
+        assert set(call["tags"]) <= tags, path
+        assert call["tags"], path
+        assert call.get("description") or call["summary"] != call["operationId"], (method, path)
+        assert call["operationId"].isidentifier(), path
+        refusals = [answer for status, answer in call["responses"].items() if status >= "400"]
+        assert all(set(answer["content"]) == {"application/problem+json"} for answer in refusals), path
+
+
+def test_every_body_has_an_example(description: dict[str, Any]) -> None:
+    for method, path, call in calls(description):
+        for kind, content in call.get("requestBody", {}).get("content", {}).items():
+            if kind not in WITHOUT_EXAMPLE:
+                found = content.get("examples") or schema_of(description, content).get("examples")
+                assert found, f"{method} {path} {kind}"
+
+
+def test_every_example_is_taken(served: Service, description: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(served.settings.data_dir.parent)  # `models/bees` is named from here
+    sent = 0
+    with httpx.Client(base_url=served.url, trust_env=False, timeout=60) as http:
+        for method, path, kind, example in sorted(examples(description), key=_order):
+            content = example if isinstance(example, str) else json.dumps(example)
+            path = path.replace("{name}", "beekeeping-example").replace("{job_id}", "none")
+            answer = http.request(method.upper(), path, content=content.encode(), headers={"Content-Type": kind})
+            assert answer.is_success, (method, path, example, answer.text)
+            sent += 1
+    assert sent >= 10
+
+
+def _order(example: Example) -> bool:
+    """What deletes comes last."""
+    return "delete" in example[1]
