@@ -6,6 +6,7 @@ python tools/api_docs.py [--check]
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from app.main import create_app
@@ -15,9 +16,10 @@ TARGET = Path(__file__).resolve().parent.parent / "docs" / "api.md"
 Json = dict[str, Any]
 HEAD = """# The HTTP interface
 
-Made from `/openapi.json` by `tools/api_docs.py`; a running service shows the same at `/docs`. Bodies are JSON in UTF-8 unless
-said otherwise. Refusals are `application/problem+json`: [errors.md](errors.md) lists them all. Every call but those under
-*health* needs `Authorization: Bearer KEY` where `ADIABAT_API_KEY` is set. Unknown fields and parameters are refused.
+Made from `/openapi.json` by `tools/api_docs.py`; a running service shows the same at `/docs`. Bodies are JSON in
+UTF-8 unless said otherwise. Refusals are `application/problem+json`: [errors.md](errors.md) lists them all. Every call
+but those under *health* needs `Authorization: Bearer KEY` where `ADIABAT_API_KEY` is set. Unknown fields and parameters
+are refused.
 """
 
 
@@ -57,7 +59,7 @@ class Document:
         examples = content.get("examples") or schema.get("examples") or []
         shown = [each["value"] for each in examples.values()] if isinstance(examples, dict) else examples
         for example in shown:
-            text = example if isinstance(example, str) else json.dumps(example, ensure_ascii=False, indent=2)
+            text = example if isinstance(example, str) else _written(example)
             self._lines.append(f"```json\n{text.rstrip()}\n```\n")
 
     def _answer(self, status: str, answer: Json) -> None:
@@ -108,10 +110,16 @@ class Document:
             self._lines.append("")
 
 
+def _written(example: Any) -> str:
+    """In one line where it fits."""
+    line = json.dumps(example, ensure_ascii=False)
+    return line if len(line) <= 120 else json.dumps(example, ensure_ascii=False, indent=2)
+
+
 def _said(field: Json) -> str:
     """Description, limits and default in one cell."""
     limits = [
-        f"{word} {field[key]}"
+        f"{word} {field[key]:g}"
         for key, word in (
             ("minimum", "at least"),
             ("exclusiveMinimum", "over"),
@@ -129,7 +137,8 @@ def _said(field: Json) -> str:
 
 
 def main() -> None:
-    app = create_app(Settings.model_construct(), None)  # type: ignore[arg-type]
+    parts = SimpleNamespace(metrics=None)  # nothing is asked of it: the description is all that is wanted
+    app = create_app(Settings.model_construct(), parts)  # type: ignore[arg-type]
     made = Document(app.openapi()).text()
     if "--check" in sys.argv:
         if not TARGET.exists() or TARGET.read_text() != made:
