@@ -1,0 +1,201 @@
+"""Archives that strangers made: zip, tar and tar.gz, looked through under limits before a byte is unpacked.
+
+What is looked through is all there is: regular files with plain names inside one folder. Everything else (links,
+devices, names that lead out, a name twice, more than the limits) refuses the whole archive.
+"""
+
+import gzip
+import io
+import lzma
+import os
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO
+
+from app.errors import AdiabatError, TooLarge
+
+MAX_RATIO = 200
+MAX_ENTRIES = 1_000
+MAX_NAME_CHARS = 512
+MAX_PART_BYTES = 255  # what a file system takes
+MAX_DEPTH = 8
+CHUNK = 2**20
+
+_BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    NotImplementedError,  # a compression that the library has not
+    RuntimeError,  # an encrypted entry
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One file; `name` is relative, without the one top folder that packing a folder adds."""
+
+    name: str
+    size: int
+    open: Callable[[], IO[bytes]]
+
+
+def unpack(
+    file: BinaryIO,
+    folder: Path,
+    *,
+    max_bytes: int,
+    refused: type[AdiabatError],
+    choose: Callable[[list[Entry]], list[Entry]] = list,
+) -> None:
+    """Write the files of the archive in `file` (seekable) that `choose` picks below `folder`.
+
+    Raises `refused` for an archive that is damaged or unsafe, `TooLarge` for one over the limits; nothing is
+    written before all entries were looked at, but what was written when damage shows up is left to the caller.
+    """
+    with ExitStack() as stack:
+        try:
+            entries = _within_limits(_entries(file, stack, refused), _length(file), max_bytes)
+            for entry in choose(_without_top(_distinct(entries, refused))):
+                target = folder / entry.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with entry.open() as source, target.open("wb") as sink:
+                    shutil.copyfileobj(source, sink, CHUNK)
+        except _BROKEN as error:
+            raise refused(
+                f"The archive cannot be read ({str(error) or type(error).__name__}): it is damaged, encrypted, or "
+                "neither zip, tar nor tar.gz. Pack it again."
+            ) from error
+
+
+def _entries(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError]) -> Iterator[Entry]:
+    file.seek(0)
+    magic = file.read(2)
+    file.seek(0)
+    found = _zipped(file, stack, refused) if magic == b"PK" else _tarred(file, stack, refused, magic == b"\x1f\x8b")
+    for entry in found:
+        path = _plain(entry.name, refused)
+        if "__MACOSX" not in path.parts and not path.name.startswith("._") and path.name != ".DS_Store":
+            yield replace(entry, name=str(path))
+
+
+def _zipped(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError]) -> Iterator[Entry]:
+    # The library reads the whole directory into memory: count its entries first, each begins with these bytes.
+    _check_limits(_count(file, b"PK\x01\x02"), 0, 0, 0)
+    archive = stack.enter_context(zipfile.ZipFile(file))
+    for info in archive.infolist():
+        kind = (info.external_attr >> 16) & 0o170000
+        if kind not in (0, 0o100000, 0o040000):
+            raise refused(f"The archive entry {info.filename!r} is a link or a device; pack the files themselves.")
+        if not info.is_dir():
+            yield Entry(name=info.filename, size=info.file_size, open=lambda info=info: archive.open(info))  # type: ignore[misc]
+
+
+def _tarred(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError], gzipped: bool) -> Iterator[Entry]:
+    source = stack.enter_context(gzip.GzipFile(fileobj=file)) if gzipped else file
+    careful = _Careful(source)
+    archive = stack.enter_context(tarfile.TarFile(fileobj=careful))
+    for member in archive:
+        if not (member.isreg() or member.isdir()) or member.issparse() or member.size < 0:
+            raise refused(f"The archive entry {member.name!r} is no plain file; pack the files themselves.")
+        if member.isreg():
+            yield Entry(name=member.name, size=member.size, open=lambda member=member: _member(archive, member))  # type: ignore[misc]
+    careful.seek(archive.offset)
+    if careful.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # the library takes a damaged header for the end
+        raise tarfile.ReadError("it does not end where it should")
+
+
+def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    found = archive.extractfile(member)
+    if found is None:
+        raise tarfile.ReadError(f"{member.name} is no file")
+    return found
+
+
+class _Careful(io.RawIOBase):
+    """What tarfile reads from: a header that claims gigabytes is not read into memory."""
+
+    def __init__(self, source: BinaryIO | gzip.GzipFile) -> None:
+        self._source = source
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= 2 * CHUNK:
+            raise tarfile.ReadError("a header is larger than any header is")
+        return self._source.read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._source.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._source.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+
+def _plain(name: str, refused: type[AdiabatError]) -> PurePosixPath:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        raise refused(f"The archive entry {name!r} points outside its folder; nothing was unpacked.")
+    long = len(name) > MAX_NAME_CHARS or any(len(os.fsencode(part)) > MAX_PART_BYTES for part in path.parts)
+    if "\0" in name or not 1 <= len(path.parts) <= MAX_DEPTH or long:
+        raise refused(f"The archive entry {name[:80]!r} has a name that no file here can have; nothing was unpacked.")
+    return path
+
+
+def _check_limits(count: int, total: int, packed: int, max_bytes: int) -> None:
+    if count > MAX_ENTRIES:
+        raise TooLarge(f"The archive has over {MAX_ENTRIES} entries; pack only the files that are needed.")
+    if total > max_bytes or total > MAX_RATIO * packed:
+        raise TooLarge(
+            f"The archive unpacks to {total} bytes or more from {packed}; the limit is {max_bytes} bytes "
+            f"(ADIABAT_MAX_ARCHIVE_BYTES) and {MAX_RATIO} times its packed size."
+        )
+
+
+def _within_limits(entries: Iterator[Entry], packed: int, max_bytes: int) -> list[Entry]:
+    """All of them; stops at the first that is over, before anything behind it is read."""
+    found, total = [], 0
+    for entry in entries:
+        found.append(entry)
+        total += entry.size
+        _check_limits(len(found), total, packed, max_bytes)
+    return found
+
+
+def _distinct(entries: list[Entry], refused: type[AdiabatError]) -> list[Entry]:
+    names = {entry.name for entry in entries}
+    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    if len(names) < len(entries) or names & folders:
+        raise refused("The archive has an entry twice; pack each file once.")
+    return entries
+
+
+def _without_top(entries: list[Entry]) -> list[Entry]:
+    parts = [PurePosixPath(entry.name).parts for entry in entries]
+    if len({part[0] for part in parts}) != 1 or any(len(part) == 1 for part in parts):
+        return entries
+    return [replace(entry, name="/".join(part[1:])) for entry, part in zip(entries, parts, strict=True)]
+
+
+def _length(file: BinaryIO) -> int:
+    return file.seek(0, os.SEEK_END)
+
+
+def _count(file: BinaryIO, mark: bytes) -> int:
+    found, tail = 0, b""
+    while chunk := file.read(CHUNK):
+        found += (tail + chunk).count(mark)
+        tail = chunk[-len(mark) + 1 :]
+    file.seek(0)
+    return found
