@@ -30,13 +30,13 @@ class Swap(PublicModel):
 
 class ActiveEncoder(PublicModel):
     encoder: EncoderUsed
-    previous: EncoderNamed | None
+    previous: EncoderNamed | None = None
     fallback_reason: str | None = None
 
 
 class SwitchedPublic(PublicModel):
     encoder: EncoderUsed
-    previous: EncoderNamed | None
+    previous: EncoderNamed | None = None
     swap: Swap
     replicas: dict[str, int]
 

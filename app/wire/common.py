@@ -27,7 +27,7 @@ class EncoderUsed(PublicModel):
     name: str
     version: int
     digest: str
-    generation: int | None
+    generation: int | None = None
 
 
 class Problem(PublicModel):
@@ -37,6 +37,7 @@ class Problem(PublicModel):
     title: str
     status: int
     detail: str
+    request_id: str | None = None
 
 
 Metadata = Annotated[dict[str, Any], Field(description="Any JSON object; filters address its keys.")]

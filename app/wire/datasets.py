@@ -1,18 +1,66 @@
 """What `/datasets` takes and answers."""
 
-from typing import Any
+from typing import Annotated
 
-from app.wire.common import PublicModel
+from pydantic import Field
+
+from app.wire.common import PublicModel, RequestModel
+
+SPLIT_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+# Ids end up in tab-separated qrels.
+LineId = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\t\r\n]+$")]
+Score = Annotated[float, Field(allow_inf_nan=False)]
+
+EXAMPLE_LINES = """\
+{"query": "most common type of beehive used in America", "lang": "en", "split": "train", "relevant": ["en-001"]}
+{"query": "what chewed grass into my bottom combs over winter", "split": "dev", "relevant": {"en-020": 2, "en-253": 1}}
+{"query": "wozu das senkrechte Brett neben den Waben", "lang": "de", "split": "de", "relevant": ["de-001"]}
+"""
+
+
+class QueryLine(RequestModel):
+    """A line of NDJSON: a query and the passages that answer it."""
+
+    query: Annotated[str, Field(min_length=1)]
+    relevant: Annotated[list[LineId] | dict[LineId, Score], Field(description="Passage ids, or id: score.")]
+    id: Annotated[LineId | None, Field(description="Without it: q and the number of the line.")] = None
+    lang: str = ""
+    split: Annotated[str, Field(pattern=SPLIT_PATTERN)] = "train"
+
+
+class PassageLine(RequestModel):
+    """A line of NDJSON that gives the dataset its own corpus: it is then searched instead of the stored passages."""
+
+    passage: Annotated[str, Field(min_length=1, description="The text.")]
+    id: LineId
+    title: str = ""
+
+
+class SplitPublic(PublicModel):
+    queries: int
+    pairs: int
+    languages: dict[str, int] = Field(default_factory=dict)
+
+
+class UnknownPassages(PublicModel):
+    """Passages that judgments name and that are not stored now: they cannot be found, nor learned from."""
+
+    count: int
+    ids: Annotated[list[str], Field(description="The first of them.")]
 
 
 class DatasetPublic(PublicModel):
     name: str
     digest: str
     queries: int
-    passages: int | None
+    passages: Annotated[int | None, Field(description="Size of its own corpus; null: over the stored passages.")]
     languages: dict[str, int]
-    splits: dict[str, Any]
+    splits: dict[str, SplitPublic]
     created_at: float
+    unknown_passages: Annotated[
+        UnknownPassages | None,
+        Field(description="For a dataset over the stored passages, as they are now; not in the list."),
+    ] = None
 
 
 class DatasetList(PublicModel):

@@ -2,33 +2,78 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from app.wire.common import Name, PublicModel, RequestModel
 
+HubName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")]
+Revision = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+
 
 class EncoderSource(RequestModel):
-    path: str | None = None
-    job: str | None = None
+    """One of `path`, `job` and `hub`; `revision` goes with `hub`."""
+
+    path: str | None = Field(
+        None, description="A folder on the server in one of ADIABAT_SOURCE_DIRS; absolute, or relative to it."
+    )
+    job: str | None = Field(None, description="The id of a tuning job that made an encoder.")
+    hub: HubName | None = Field(None, description="A name on the model hub, where ADIABAT_HUB allows it.")
+    revision: Revision | None = Field(None, description="A branch, tag or commit there; without it the newest.")
 
     @model_validator(mode="after")
     def _one_of(self) -> "EncoderSource":
-        if (self.path is None) == (self.job is None):
-            raise ValueError("send either 'path' (a folder) or 'job' (a tuning job's id)")
+        if [self.path, self.job, self.hub].count(None) != 2:
+            raise ValueError("send one of 'path' (a folder), 'job' (a tuning job's id) and 'hub' (a name there)")
+        if self.revision is not None and self.hub is None:
+            raise ValueError("'revision' goes with 'hub'")
         return self
 
 
-class EncoderCreate(RequestModel):
+class EncoderFields(RequestModel):
+    """What is said of an encoder, wherever it comes from."""
+
     name: Name
-    source: EncoderSource
     description: Annotated[str, Field(max_length=4_000)] = ""
     labels: dict[str, str] = Field(default_factory=dict, max_length=32)
-    force: bool = False
+    force: bool = Field(False, description="Register although the probes disagree with the base.")
+
+
+class EncoderCreate(EncoderFields):
+    source: EncoderSource
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "bees",
+                    "source": {"path": "bees"},
+                    "description": "Tuned on the questions of 2026.",
+                    "labels": {"domain": "beekeeping"},
+                }
+            ]
+        }
+    )
+
+
+def _with_archive(schema: dict[str, Any]) -> None:
+    """The file is no field of the model: it is never in memory."""
+    schema["properties"]["archive"] = {
+        "type": "string",
+        "contentMediaType": "application/octet-stream",
+        "description": "zip, tar or tar.gz of a sentence-transformers folder.",
+    }
+    schema["required"].append("archive")
+
+
+class EncoderUpload(EncoderFields):
+    """A form (multipart/form-data) of these fields and the file `archive`; `labels` is JSON."""
+
+    model_config = ConfigDict(json_schema_extra=_with_archive)
 
 
 class Lineage(PublicModel):
-    base: str | None
-    parent: str | None
+    base: str | None = None
+    parent: str | None = None
     digest: str
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from app.recipe import Gate, Recipe
 from app.wire.common import EncoderKey, Name, PublicModel, RequestModel
@@ -11,6 +11,21 @@ Guard = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}(:[A-Za-z0-9_-]
 
 
 class TuningJobCreate(RequestModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "bees",
+                    "dataset": "beekeeping",
+                    "guards": ["beekeeping:de"],
+                    "recipe": {"epochs": 1},
+                    "gate": {"max_guard_loss": 0.05},
+                    "activate": "if-gate-passes",
+                }
+            ]
+        }
+    )
+
     name: Annotated[Name, Field(description="The name of the encoder to make; it gets the next version.")]
     parent: EncoderKey = "base"
     dataset: Annotated[Name, Field(description="Splits 'train' and 'dev', over the stored passages.")]
@@ -49,3 +64,16 @@ class TuningJobPublic(PublicModel):
 
 class TuningJobList(PublicModel):
     tuning_jobs: list[TuningJobPublic]
+
+
+class JobEventPublic(PublicModel):
+    """One thing that happened to a job; the `data` of a server-sent event.
+
+    `status`: `{status, reason?}`. `progress`: what the job shows as its progress. `measured`: MRR@10 `{when: before |
+    after, dev, guards}`. `log`: `{message}`. `end`: `{status, reason?, encoder?}`; only a resumed job goes on after it.
+    """
+
+    sequence: Annotated[int, Field(description="Counts from 1 within the job, without gaps.")]
+    at: float
+    kind: Annotated[str, Field(description="status, progress, measured, log or end")]
+    data: dict[str, Any]
