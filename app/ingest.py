@@ -34,7 +34,39 @@ class Ingest:
 
     def upsert(self, passages: Sequence[Passage], *, durable: bool = False) -> Ingested:
         """Raises `InvalidField` naming the passage and the field; nothing is written then."""
-        self._check(passages)
+        seen: set[str] = set()
+        for number, passage in enumerate(passages):
+            at = f"passages[{number}]."
+            if passage.id in seen:
+                raise InvalidField(f"{at}id", f"{passage.id!r} is there twice; send each id once.")
+            seen.add(passage.id)
+            self.check(passage, at)
+        done = self.write(passages)
+        if durable:
+            self.flush()
+        return done
+
+    def check(self, passage: Passage, at: str = "") -> None:
+        """Raises `InvalidField` naming the field, after `at`."""
+        if not passage.text.strip():
+            raise InvalidField(f"{at}text", "is empty; a passage needs text to be found by.")
+        for name, text in (("text", passage.text), ("title", passage.title)):
+            if len(text) > self._settings.max_text_chars:
+                raise InvalidField(
+                    f"{at}{name}",
+                    f"has {len(text)} characters, the limit is {self._settings.max_text_chars} "
+                    "(ADIABAT_MAX_TEXT_CHARS); cut it into several passages.",
+                )
+            check_unicode(f"{at}{name}", text)
+        check_unicode(f"{at}id", passage.id)
+        check_metadata(f"{at}metadata", passage.metadata, self._settings)
+
+    def flush(self) -> None:
+        """Returns when power loss can undo nothing that was written before."""
+        self._store.flush()
+
+    def write(self, passages: Sequence[Passage]) -> Ingested:
+        """Passages that `check` let through, each id once."""
         stored = self._store.content_hashes([passage.id for passage in passages])
         hashes = {passage.id: self._content_hash(passage) for passage in passages}
         changed, moved = [], []
@@ -47,7 +79,7 @@ class Ingest:
         points = self._embed(changed, hashes)
         with self._writing:
             if points:
-                self._store.upsert(points, durable=durable)
+                self._store.upsert(points)
             # Since the hashes were read somebody may have written another text or deleted the passage: metadata
             # alone over those would leave an old text's hash on a new text's vector.
             now = self._store.content_hashes([passage.id for passage, _ in moved])
@@ -56,7 +88,7 @@ class Ingest:
                 self._store.set_metadata(still)
             overtaken = [passage for passage, _ in moved if passage.id not in {p.id for p, _ in still}]
             if overtaken:
-                self._store.upsert(self._embed(overtaken, hashes), durable=durable)
+                self._store.upsert(self._embed(overtaken, hashes))
         return Ingested(
             embedded=len(changed) + len(overtaken),
             metadata_updated=len(still),
@@ -83,29 +115,6 @@ class Ingest:
             space.passage_encoder_digest,
         ]
         return hashlib.sha256(orjson.dumps(parts)).hexdigest()
-
-    def _check(self, passages: Sequence[Passage]) -> None:
-        seen: set[str] = set()
-        for number, passage in enumerate(passages):
-            where = f"passages[{number}]"
-            if passage.id in seen:
-                raise InvalidField(f"{where}.id", f"{passage.id!r} is there twice; send each id once.")
-            seen.add(passage.id)
-            self._check_texts(where, passage)
-            check_metadata(f"{where}.metadata", passage.metadata, self._settings)
-
-    def _check_texts(self, where: str, passage: Passage) -> None:
-        if not passage.text.strip():
-            raise InvalidField(f"{where}.text", "is empty; a passage needs text to be found by.")
-        for name, text in (("text", passage.text), ("title", passage.title)):
-            if len(text) > self._settings.max_text_chars:
-                raise InvalidField(
-                    f"{where}.{name}",
-                    f"has {len(text)} characters, the limit is {self._settings.max_text_chars} "
-                    "(ADIABAT_MAX_TEXT_CHARS); cut it into several passages.",
-                )
-            check_unicode(f"{where}.{name}", text)
-        check_unicode(f"{where}.id", passage.id)
 
 
 def check_unicode(where: str, text: str) -> None:

@@ -8,11 +8,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.problems import of_error
 from app.errors import TooLarge
 
+NDJSON = "application/x-ndjson"
+
+
+def content_type(scope: Scope) -> str:
+    """As sent, in lower case; empty where none was."""
+    given: bytes = dict(scope["headers"]).get(b"content-type", b"")
+    return given.decode("latin-1").lower()
+
+
+def is_ndjson(kind: str) -> bool:
+    """Whether a body of this content type is lines of JSON."""
+    return kind.partition(";")[0].strip() == NDJSON
+
 
 class BodyLimit:
-    """`limit_for(path)` gives the bytes a request to that path may carry."""
+    """`limit_for(path, content_type)` gives the bytes that such a request may carry; None: any number."""
 
-    def __init__(self, app: ASGIApp, limit_for: Callable[[str], int]) -> None:
+    def __init__(self, app: ASGIApp, limit_for: Callable[[str, str], int | None]) -> None:
         self._app = app
         self._limit_for = limit_for
 
@@ -20,7 +33,10 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._limit_for(scope["path"])
+        limit = self._limit_for(scope["path"], content_type(scope))
+        if limit is None:
+            await self._app(scope, receive, send)
+            return
         length = dict(scope["headers"]).get(b"content-length", b"0")
         refusal = of_error(
             TooLarge(f"The body is over the limit of {limit} bytes for this call; send it in smaller parts.")

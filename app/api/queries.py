@@ -1,4 +1,8 @@
-"""The check that every text to be embedded as a query passes."""
+"""What several routes ask of a query and of a filter in the address."""
+
+from typing import Any
+
+import orjson
 
 from app.errors import InvalidField
 from app.ingest import check_unicode
@@ -13,3 +17,16 @@ def check_query(field: str, text: str, settings: Settings) -> None:
     if len(text) > limit:
         raise InvalidField(field, f"has {len(text)} characters, the limit is {limit} (ADIABAT_MAX_QUERY_CHARS).")
     check_unicode(field, text)
+
+
+def filter_parameter(given: str | None) -> dict[str, Any] | None:
+    """Qdrant's filter JSON from the address. Raises `InvalidField`."""
+    if given is None:
+        return None
+    try:
+        found = orjson.loads(given)
+    except ValueError as error:
+        raise InvalidField("filter", f"is not JSON ({error}).") from error
+    if not isinstance(found, dict):
+        raise InvalidField("filter", 'is not an object such as {"must": [{"key": "lang", "match": {"value": "de"}}]}.')
+    return found

@@ -21,6 +21,7 @@ __all__ = [
     "Point",
     "StoreInfo",
     "StoredPassage",
+    "has_condition",
     "open_store",
     "parse_filter",
 ]
@@ -31,6 +32,13 @@ def parse_filter(obj: Mapping[str, Any] | None) -> "Filter | None":
     from app.passages import filters
 
     return filters.parse_filter(obj)
+
+
+def has_condition(filter: "Filter") -> bool:
+    """Whether there is anything that a passage could fail."""
+    from app.passages import filters
+
+    return filters.has_condition(filter)
 
 
 def open_store(settings: Settings, index_space: IndexSpace) -> PassageStore:

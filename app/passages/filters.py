@@ -50,6 +50,15 @@ def parse_filter(obj: Mapping[str, Any] | None) -> models.Filter | None:
     return reader.filter(obj, "filter", METADATA + ".")
 
 
+def has_condition(filter: models.Filter) -> bool:
+    """Whether there is anything that a passage could fail; a filter of empty clauses lets all through."""
+    clauses: list[Any] = [filter.must, filter.should, filter.must_not]
+    if filter.min_should and filter.min_should.min_count:
+        clauses.append(filter.min_should.conditions)
+    conditions = [one for clause in clauses for one in clause or ()]
+    return any(not isinstance(one, models.Filter) or has_condition(one) for one in conditions)
+
+
 class _Reader:
     """Reads one filter, counting its conditions so that a hostile one ends early."""
 
