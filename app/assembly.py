@@ -20,6 +20,8 @@ from app.ingest import Ingest
 from app.lock import data_dir_lock
 from app.passages import IndexSpace, open_store
 from app.preparing import JobKeeper
+from app.observe.metrics import Metrics
+from app.observe.state import State
 from app.registry import Registry
 from app.retrieval import Retrieval, probe_overlap
 from app.settings import Settings
@@ -49,9 +51,10 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     base_record = ensure_base(settings, artifacts, registry, Registrar(artifacts, registry, rules, None))
     engine = EngineSettings(kind=settings.engine, threads=settings.threads, max_waiting=settings.max_waiting)
     slot = Slot()
-    pool = EncoderPool(lambda record: load_encoder(artifacts, record, engine), lambda: switcher.pinned_ids())
+    pool = EncoderPool(lambda record: load_encoder(artifacts, record, engine, metrics), lambda: switcher.pinned_ids())
     stack.callback(pool.close)
-    switcher = Switcher(registry, pool, slot)
+    metrics = Metrics()
+    switcher = Switcher(registry, pool, slot, metrics)
     base = pool.get(base_record)
 
     store = open_store(settings, _index_space(artifacts, normalized=base.spec.normalize))
@@ -67,19 +70,24 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         settings=settings,
         registry=registry,
         artifacts=artifacts,
+    metrics.registry.register(State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes))
+    ingest = Ingest(store, lanes, settings)
         store=store,
         pool=pool,
         slot=slot,
         switcher=switcher,
         registrar=Registrar(artifacts, registry, rules, probe_overlap(store)),
-        retrieval=Retrieval(registry, pool, slot, store),
-        ingest=Ingest(store, lanes, settings),
-        datasets=DatasetStore(artifacts, registry, settings.max_archive_bytes),
+        retrieval=Retrieval(registry, pool, slot, store, metrics.searched),
+        ingest=ingest,
+        intake=Intake(ingest, settings.max_body_bytes),
+        datasets=datasets,
         jobs=jobs,
     )
 
 
 def _passage_lanes(artifacts: ArtifactStore, base: LoadedEncoder, settings: Settings) -> PassageLanes:
+        events=EventStreams(registry.events.after),
+        metrics=metrics,
     """One lane to a core, each of one thread; on torch one lane, since torch sets its threads for the process."""
     cores = settings.threads or os.cpu_count() or 1
     onnx = base.dispatcher.engine_name == "onnx"

@@ -52,11 +52,16 @@ class Answer:
 
 
 class Retrieval:
-    def __init__(self, registry: Registry, pool: EncoderPool, slot: Slot, store: PassageStore) -> None:
+    """`took` hears how many seconds the passage store needed for each search."""
+
+    def __init__(
+        self, registry: Registry, pool: EncoderPool, slot: Slot, store: PassageStore, took: Callable[[float], None]
+    ) -> None:
         self._registry = registry
         self._pool = pool
         self._slot = slot
         self._store = store
+        self._took = took
         # Apart from one another: encoders that load must not keep searches waiting.
         self._searchers = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
         self._loaders = ThreadPoolExecutor(LOAD_THREADS, thread_name_prefix="wait-for-load")
@@ -73,6 +78,7 @@ class Retrieval:
             self._searchers, partial(self._look_up, vectors, query, conditions)
         )
         done = time.perf_counter()
+        self._took(done - encoded)
         return Answer(
             hits=hits,
             encoder=encoder,

@@ -5,12 +5,11 @@ from fastapi import APIRouter, Response
 from app import __version__
 from app.api.deps import PartsDep
 from app.errors import AdiabatError
+from app.observe.state import TRAINER_SILENT_S
 from app.wire.common import EncoderUsed
 from app.wire.health import Live, Ready, Version
 
 router = APIRouter(tags=["health"])
-
-TRAINER_SILENT_S = 30
 
 
 @router.get("/health/live", response_model=Live)

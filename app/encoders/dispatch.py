@@ -5,9 +5,12 @@ Nothing is delayed to fill a batch. Passages have lanes of their own (`lanes.py`
 
 import asyncio
 import threading
+import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +22,19 @@ from app.errors import Overloaded, Unavailable
 Vectors = NDArray[np.float32]
 
 
+class Observer(Protocol):
+    """Hears of every run, on the dispatcher's own thread and after its answers are out."""
+
+    def ran(self, *, texts: int, tokens: int, waited_s: Sequence[float], took_s: float) -> None: ...
+
+
 @dataclass(eq=False, kw_only=True, slots=True)
 class _Job:
     """`texts` carry their prompt already."""
 
     texts: list[str]
     future: Future[Vectors] = field(default_factory=Future)
+    submitted: float = field(default_factory=time.perf_counter)
 
     def tokens(self) -> int:
         """A guess, good enough to keep one batch from holding everything that waits."""
@@ -34,11 +44,14 @@ class _Job:
 class Dispatcher:
     """Owns `engine` and one worker thread. Thread-safe."""
 
-    def __init__(self, engine: Engine, *, max_waiting: int, batch_tokens: int = BATCH_TOKENS) -> None:
+    def __init__(
+        self, engine: Engine, *, max_waiting: int, batch_tokens: int = BATCH_TOKENS, observer: Observer | None = None
+    ) -> None:
         self._engine = engine
         self.engine_name = engine.name
         self._max_waiting = max_waiting
         self._batch_tokens = batch_tokens
+        self._observer = observer
         self._jobs: deque[_Job] = deque()
         self._waiting = 0  # texts in _jobs
         self._changed = threading.Condition()
@@ -46,6 +59,11 @@ class Dispatcher:
         self._closed = threading.Lock()
         self._worker = threading.Thread(target=self._work, name=f"encoder-{engine.name}", daemon=True)
         self._worker.start()
+
+    @property
+    def waiting(self) -> int:
+        """Texts that no run has taken yet."""
+        return self._waiting
 
     def submit(self, texts: list[str], prompt: str = "") -> Future[Vectors]:
         """The future vectors of `prompt` + each text, shape (n, dim).
@@ -117,8 +135,10 @@ class Dispatcher:
 
     def _embed(self, jobs: list[_Job]) -> None:
         """Embed the jobs as one batch; where that fails, each for itself, so that one cannot fail another."""
+        began, tokens = time.perf_counter(), self._engine.tokens
+        texts = [text for job in jobs for text in job.texts]
         try:
-            vectors = self._engine.embed([text for job in jobs for text in job.texts])
+            vectors = self._engine.embed(texts)
         except Exception as error:
             if len(jobs) == 1:
                 jobs[0].future.set_exception(error)
@@ -126,7 +146,15 @@ class Dispatcher:
             for job in jobs:
                 self._embed([job])
             return
+        done = time.perf_counter()
         end = 0
         for job in jobs:
             job.future.set_result(vectors[end : end + len(job.texts)])
             end += len(job.texts)
+        if self._observer:
+            self._observer.ran(
+                texts=len(texts),
+                tokens=self._engine.tokens - tokens,
+                waited_s=[began - job.submitted for job in jobs],
+                took_s=done - began,
+            )

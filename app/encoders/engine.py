@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from app.encoders.overlay import EncoderFiles
 from app.encoders.spec import EncoderSpec
 
+GPU = Path("/dev/nvidiactl")  # there where the driver is, without importing torch to ask
+
 
 class Engine(Protocol):
     """An encoder that runs. Thread-safe; nothing may be called after `close`."""
@@ -19,6 +21,16 @@ class Engine(Protocol):
 
     @property
     def dimension(self) -> int: ...
+
+    @property
+    def weights_bytes(self) -> int:
+        """Memory for weights that this engine has for itself."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Tokens embedded so far, padding not counted; exact where one thread embeds."""
+        ...
 
     def embed(self, texts: Sequence[str], prompt: str = "") -> NDArray[np.float32]:
         """Vectors of `prompt` + each text, shape (n, dim)."""
@@ -39,7 +51,7 @@ def load_engine(
     `graphs_dir` holds exported graphs, one per architecture, `weights_dir` the runtime's copies of weights;
     both are caches that may be emptied while nothing is loaded. Raises `EncoderBroken`.
     """
-    if kind == "torch" or (kind == "auto" and _has_gpu()):
+    if kind == "torch" or (kind == "auto" and has_gpu()):
         from app.encoders.torch_engine import TorchEngine  # torch takes seconds and 300 MB to import
 
         return TorchEngine(files, spec, threads=threads)
@@ -50,5 +62,5 @@ def load_engine(
     return OnnxEngine(files, spec, graph=graph, weights_dir=weights_dir, threads=threads)
 
 
-def _has_gpu() -> bool:
-    return Path("/dev/nvidiactl").exists()
+def has_gpu() -> bool:
+    return GPU.exists()

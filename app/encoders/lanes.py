@@ -37,6 +37,8 @@ class PassageLanes:
         self._engine: Engine | None = None
         self._loading = threading.Lock()
         self._closing = False
+        self.embedded = 0  # passages since the start; counted under _counting
+        self._counting = threading.Lock()
         self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="passages", initializer=_lower_priority)
 
     def embed(self, texts: list[str]) -> NDArray[np.float32]:
@@ -62,6 +64,8 @@ class PassageLanes:
             each.cancel()
         for each in done:
             each.result()
+        with self._counting:
+            self.embedded += len(texts)
         return vectors
 
     def close(self) -> None:

@@ -4,13 +4,14 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.digest import digest_encoder
-from app.encoders.dispatch import Dispatcher
+from app.encoders.dispatch import Dispatcher, Observer
 from app.encoders.engine import load_engine
 from app.encoders.probes import PROBE_TEXTS, check_recorded
 from app.encoders.spec import EncoderSpec, read_spec
@@ -36,6 +37,7 @@ class LoadedEncoder:
     dispatcher: Dispatcher
     load_ms: float
     warmup_ms: float
+    weights_bytes: int
 
     async def embed_queries(self, texts: list[str]) -> NDArray[np.float32]:
         """Query vectors, shape (n, dim), the query prompt applied. Raises `Overloaded`."""
@@ -46,15 +48,27 @@ class LoadedEncoder:
         return self.dispatcher.lengths(texts, self.spec.query_prompt)
 
 
-def load_encoder(artifacts: ArtifactStore, record: EncoderRecord, settings: EngineSettings) -> LoadedEncoder:
+class LoadObserver(Observer, Protocol):
+    """Hears of loads, and then of the encoder's runs."""
+
+    def loaded(self, load_ms: float, warmup_ms: float) -> None: ...
+
+
+def load_encoder(
+    artifacts: ArtifactStore, record: EncoderRecord, settings: EngineSettings, observer: LoadObserver
+) -> LoadedEncoder:
     """Read, verify and warm `record`'s artifact. Raises `EncoderBroken`; nothing outside has changed then."""
     try:
-        return _load(artifacts, record, settings)
+        loaded = _load(artifacts, record, settings, observer)
     except (OSError, SourceRefused) as error:
         raise EncoderBroken(f"{record.key}: its artifact cannot be loaded ({error}).") from error
+    observer.loaded(loaded.load_ms, loaded.warmup_ms)
+    return loaded
 
 
-def _load(artifacts: ArtifactStore, record: EncoderRecord, settings: EngineSettings) -> LoadedEncoder:
+def _load(
+    artifacts: ArtifactStore, record: EncoderRecord, settings: EngineSettings, observer: Observer
+) -> LoadedEncoder:
     started = time.perf_counter()
     files = artifacts.files(record.key)
     spec = read_spec(files)
@@ -81,13 +95,14 @@ def _load(artifacts: ArtifactStore, record: EncoderRecord, settings: EngineSetti
         engine.close()
         raise
     warm_at = time.perf_counter()
-    dispatcher = Dispatcher(engine, max_waiting=settings.max_waiting)
+    dispatcher = Dispatcher(engine, max_waiting=settings.max_waiting, observer=observer)
     loaded = LoadedEncoder(
         record=record,
         spec=spec,
         dispatcher=dispatcher,
         load_ms=(loaded_at - started) * 1000,
         warmup_ms=(warm_at - loaded_at) * 1000,
+        weights_bytes=engine.weights_bytes,
     )
     weakref.finalize(loaded, _close_aside, dispatcher).atexit = False
     return loaded

@@ -46,12 +46,16 @@ class OnnxEngine:
         self._tokenizer = QueryTokenizer(files, spec)
         self._batch_tokens = batch_tokens
         self.dimension = spec.dimension
+        self.weights_bytes = placed.weights_bytes
+        self.tokens = 0
 
     def embed(self, texts: Sequence[str], prompt: str = "") -> NDArray[np.float32]:
         """Vectors of `prompt` + each text, shape (n, dim). Raises `BadInput` for text that is no Unicode."""
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         encodings = self._tokenizer.split(texts, prompt)
-        for group in pack([len(encoding) for encoding in encodings], self._batch_tokens):
+        lengths = [len(encoding) for encoding in encodings]
+        self.tokens += sum(lengths)
+        for group in pack(lengths, self._batch_tokens):
             batch = self._tokenizer.pad([encodings[i] for i in group])
             vectors[group] = self._session.run([OUTPUT], batch)[0]
         return vectors

@@ -47,6 +47,11 @@ class SharedTensors:
     def __len__(self) -> int:
         return len(self._known)
 
+    @property
+    def nbytes(self) -> int:
+        with self._lock:
+            return sum(tensor.array.nbytes for tensor in self._known.values())
+
 
 SHARED = SharedTensors()
 

@@ -5,12 +5,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from app.encoders.artifacts import BASE_KEY
 from app.encoders.loaded import LoadedEncoder
 from app.encoders.pool import EncoderPool
 from app.encoders.slot import Active, Slot
-from app.errors import Conflict, EncoderBroken, StaleGeneration
+from app.errors import AdiabatError, Conflict, EncoderBroken, StaleGeneration
 from app.registry import Activation, EncoderRecord, EncoderState, Registry
 from app.registry.activations import Reason
 
@@ -25,13 +26,22 @@ class Switched:
     switch_us: float
 
 
+class SwitchObserver(Protocol):
+    """Hears how every activation that was asked for ended."""
+
+    def switched(self, reason: str, switch_us: float) -> None: ...
+
+    def not_switched(self, reason: str, outcome: str) -> None: ...
+
+
 class Switcher:
     """The only writer of the slot. One lock makes history and slot change together in this process."""
 
-    def __init__(self, registry: Registry, pool: EncoderPool, slot: Slot) -> None:
+    def __init__(self, registry: Registry, pool: EncoderPool, slot: Slot, observer: SwitchObserver) -> None:
         self._registry = registry
         self._pool = pool
         self._slot = slot
+        self._observer = observer
         self._lock = threading.Lock()
         self.fallback_reason: str | None = None
 
@@ -46,19 +56,21 @@ class Switcher:
         reason: Reason = "activate",
     ) -> Switched:
         """Make `name@version` active. Raises `StaleGeneration`, `Conflict`, `EncoderBroken`, `EncoderNotFound`."""
-        record = self._registry.encoders.get(name, version)
-        self._check_state(record, force)
-        return self._switch_to(record, forced=force, expected=expected, timeout_s=timeout_s, reason=reason)
+        with self._refusals_told(reason):
+            record = self._registry.encoders.get(name, version)
+            self._check_state(record, force)
+            return self._switch_to(record, forced=force, expected=expected, timeout_s=timeout_s, reason=reason)
 
     def rollback(self, *, expected: int | None = None) -> Switched:
         """Activate what was active before, as a new generation."""
-        newest = self._registry.activations.newest(2)
-        if len(newest) < 2:
-            raise Conflict("There is nothing to roll back to: no encoder was active before this one.")
-        record = self._registry.encoders.by_id(newest[1].encoder_id)
-        # Read-then-write: the history may grow in between, so the write insists on what was read.
-        expected = newest[0].generation if expected is None else expected
-        return self._switch_to(record, forced=False, expected=expected, timeout_s=None, reason="rollback")
+        with self._refusals_told("rollback"):
+            newest = self._registry.activations.newest(2)
+            if len(newest) < 2:
+                raise Conflict("There is nothing to roll back to: no encoder was active before this one.")
+            record = self._registry.encoders.by_id(newest[1].encoder_id)
+            # Read-then-write: the history may grow in between, so the write insists on what was read.
+            expected = newest[0].generation if expected is None else expected
+            return self._switch_to(record, forced=False, expected=expected, timeout_s=None, reason="rollback")
 
     def start(self) -> None:
         """Take up the generation the service had; the base, as a new generation, if that encoder is gone."""
@@ -99,6 +111,14 @@ class Switcher:
         with self._lock:
             yield
 
+    @contextmanager
+    def _refusals_told(self, reason: Reason) -> Iterator[None]:
+        try:
+            yield
+        except AdiabatError as error:
+            self._observer.not_switched(reason, error.slug)
+            raise
+
     def _switch_to(
         self,
         record: EncoderRecord,
@@ -121,11 +141,13 @@ class Switcher:
             current = self._slot.current
             if current.encoder.record.id == record.id and (expected is None or expected == current.generation):
                 # Activating what is active changes nothing: a new generation would only hide the way back.
+                self._observer.not_switched(reason, "unchanged")
                 return Switched(active=current, load_ms=0, warmup_ms=0, switch_us=0)
             activation = self._registry.activations.append(record.id, reason=reason, forced=forced, expected=expected)
             switch_us = self._swap(loaded, activation, current.encoder.record)
             active = self._slot.current  # before the lock goes: the next switch is somebody else's
             self.fallback_reason = None
+        self._observer.switched(reason, switch_us)
         return Switched(
             active=active,
             load_ms=0 if resident else loaded.load_ms,
@@ -150,7 +172,8 @@ class Switcher:
     def _append_and_swap(self, record: EncoderRecord, previous: EncoderRecord | None, *, reason: Reason) -> None:
         loaded = self._pool.get(record)
         with self._lock:
-            self._swap(loaded, self._registry.activations.append(record.id, reason=reason), previous)
+            switch_us = self._swap(loaded, self._registry.activations.append(record.id, reason=reason), previous)
+        self._observer.switched(reason, switch_us)
 
     def _swap(self, loaded: LoadedEncoder, activation: Activation, previous: EncoderRecord | None) -> float:
         return self._slot.swap(Active(encoder=loaded, generation=activation.generation, previous=previous))

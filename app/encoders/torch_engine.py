@@ -34,12 +34,15 @@ class TorchEngine:
         self._model.max_seq_length = spec.max_length
         self._tokenizer = QueryTokenizer(files, spec)
         self.dimension = spec.dimension
+        self.weights_bytes = sum(weights.nbytes for weights in self._model.parameters())
+        self.tokens = 0
 
     def embed(self, texts: Sequence[str], prompt: str = "") -> NDArray[np.float32]:
         """Vectors of `prompt` + each text, shape (n, dim)."""
         if not texts:
             return np.empty((0, self.dimension), dtype=np.float32)
         prompted = [prompt + text for text in texts]
+        self.tokens += sum(self._tokenizer.lengths(prompted))
         vectors = self._model.encode(prompted, batch_size=_BATCH, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32)
 

@@ -31,6 +31,10 @@ class HeldEngine:
         self.go = threading.Semaphore(0)
         self.closed = 0
 
+    @property
+    def tokens(self) -> int:
+        return self.inner.tokens
+
     def embed(self, texts: Sequence[str], prompt: str = "") -> NDArray[np.float32]:
         self.runs.append(list(texts))
         self.started.release()
@@ -176,3 +180,46 @@ def test_asyncio_tasks_await_vectors_and_their_cancellation_reaches_the_queue(
     np.testing.assert_allclose(asyncio.run(run()), engine.embed(["first"]), atol=1e-5)
     dispatcher.submit(["last"]).result(LIMIT_S)
     assert held.runs == [["first"], ["last"]]
+
+
+class Heard:
+    """Keeps what the dispatcher tells of its runs."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[int, int, list[float], float]] = []
+        self.told = threading.Semaphore(0)
+
+    def ran(self, *, texts: int, tokens: int, waited_s: Sequence[float], took_s: float) -> None:
+        self.runs.append((texts, tokens, list(waited_s), took_s))
+        self.told.release()
+
+
+def test_every_run_is_told_with_its_texts_tokens_and_times(held: HeldEngine) -> None:
+    heard = Heard()
+    dispatcher = Dispatcher(held, max_waiting=8, batch_tokens=256, observer=heard)
+    first = dispatcher.submit(["water pump"])
+    held.wait_started()
+    queued = [dispatcher.submit(["oil", "filter"]), dispatcher.submit(["heart"])]
+    assert dispatcher.waiting == 3
+    held.let_go()
+    for future in (first, *queued):
+        future.result(timeout=LIMIT_S)
+    for _ in range(2):
+        assert heard.told.acquire(timeout=LIMIT_S)
+    dispatcher.close()
+    assert dispatcher.waiting == 0
+    [(texts, tokens, waited, took), (texts_2, tokens_2, waited_2, _)] = heard.runs
+    assert (texts, tokens, len(waited)) == (1, sum(held.lengths(["water pump"])), 1)
+    assert (texts_2, tokens_2, len(waited_2)) == (3, sum(held.lengths(["oil", "filter", "heart"])), 2)
+    assert 0 <= waited[0] < waited_2[0]
+    assert took > 0
+
+
+def test_a_run_that_fails_is_not_told(engine: OnnxEngine) -> None:
+    heard = Heard()
+    dispatcher = Dispatcher(engine, max_waiting=8, observer=heard)
+    with pytest.raises(BadInput):
+        dispatcher.submit(["\ud800"]).result(timeout=LIMIT_S)
+    dispatcher.submit(["fine"]).result(timeout=LIMIT_S)
+    dispatcher.close()
+    assert [texts for texts, *_ in heard.runs] == [1]
