@@ -7,10 +7,11 @@ from typing import TypedDict
 from fastapi import Depends, FastAPI
 
 from app import __version__
-from app.api import active_encoder, datasets, encoders, health, openai, passages, problems, search, tuning_jobs
+from app.api import active_encoder, datasets, encoders, health, metrics, openai, passages, problems, search, tuning_jobs
 from app.api.deps import Parts, known_parameters, require_key
 from app.api.description import ABOUT, REFUSALS, TAGS, describe, operation_id
-from app.api.limits import BodyLimit
+from app.api.limits import BodyLimit, is_ndjson
+from app.api.observed import Observed
 from app.settings import Settings
 
 
@@ -35,8 +36,10 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         lifespan=lifespan,
     )
     problems.install(app)
-    app.add_middleware(BodyLimit, limit_for=lambda path: _limit(path, settings))
-    app.include_router(health.router, dependencies=[Depends(known_parameters)])
+    app.add_middleware(BodyLimit, limit_for=lambda path, kind: _limit(path, kind, settings))
+    app.add_middleware(Observed, metrics=parts.metrics)  # the last one added is the outermost
+    for open_resource in (health, metrics):
+        app.include_router(open_resource.router, dependencies=[Depends(known_parameters)])
     for resource in (search, passages, encoders, active_encoder, tuning_jobs, datasets, openai):
         app.include_router(resource.router, dependencies=[Depends(require_key), Depends(known_parameters)])
     describe(app)

@@ -7,13 +7,16 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from types import FrameType
 
 import uvicorn
 
 from app.assembly import assemble
 from app.errors import BadInput, Unavailable
 from app.main import create_app
+from app.observe import logs
 from app.registry import Registry
 from app.settings import LOOPBACK_HOSTS, Settings
 
@@ -31,8 +34,7 @@ def serve(settings: Settings) -> None:
             f"Without a key the service binds only to loopback, and --host is {settings.host}: "
             "set ADIABAT_API_KEY to open it to others."
         )
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logs.install(settings.log_format, settings.log_level)
     _check_port(settings)
     with ExitStack() as stack:
         parts = assemble(settings, stack)
@@ -53,7 +55,13 @@ def serve(settings: Settings) -> None:
         # What was imported stays: without this every full collection walks it and stops all threads for 75 ms.
         gc.collect()
         gc.freeze()
-        uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning", server_header=False)
+        # The access log is ours (app.api.observed), and so is the form of every record.
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        web = uvicorn.Config(
+            app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False
+        )
+        with suppress(KeyboardInterrupt):
+            _Server(web, on_exit=parts.events.close).run()
 
 
 def _check_port(settings: Settings) -> None:
@@ -67,6 +75,18 @@ def _check_port(settings: Settings) -> None:
                 f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}); choose another port with "
                 "--port or ADIABAT_PORT, or stop what listens there."
             ) from error
+
+
+class _Server(uvicorn.Server):
+    """A server that stops waits for its answers to end; `on_exit` ends those that have no end of their own."""
+
+    def __init__(self, config: uvicorn.Config, *, on_exit: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_exit = on_exit
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._on_exit()
+        super().handle_exit(sig, frame)
 
 
 class Supervisor:

@@ -48,6 +48,12 @@ class Settings(BaseSettings):
     max_metadata_bytes: int = 65_536
     max_waiting: int = Field(2_048, ge=1, description="Texts that may wait for the engine before 429.")
 
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="One JSON line a record, or text; auto: text where standard error is a terminal."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    open_metrics: bool = Field(False, description="Whether /metrics answers without the key.")
+
     trainer: bool = Field(True, description="Whether `adiabat serve` starts and supervises a trainer.")
 
     @field_validator("source_dirs", "indexed_fields", mode="before")

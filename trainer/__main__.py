@@ -1,7 +1,6 @@
 """`python -m trainer`: a background trainer on the registry and artifacts below ADIABAT_DATA_DIR."""
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from app.errors import AdiabatError
+from app.observe import logs
 from app.settings import Settings
 
 NICENESS = 15
@@ -18,18 +18,16 @@ WATCH_PARENT_S = 1.0
 
 def main() -> int:
     arguments = _parse()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for library in ("alembic", "sentence_transformers"):
-        logging.getLogger(library).setLevel(logging.WARNING)
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would tear the service's log
     if arguments.stop_with is not None:  # before the slow imports: the parent may be dying already
         threading.Thread(target=_watch_parent, args=(arguments.stop_with,), daemon=True).start()
     os.nice(NICENESS)  # before torch starts its threads: searches come first
+    settings = Settings(**({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
+    logs.install(settings.log_format, settings.log_level)
     from trainer.worker import Worker  # torch takes seconds to import; --help must not
 
-    overrides = {"data_dir": arguments.data_dir} if arguments.data_dir else {}
     try:
-        worker = Worker(Settings(**overrides), arguments.name)
+        worker = Worker(settings, arguments.name)
     except AdiabatError as error:
         print(error.detail, file=sys.stderr)
         return 1

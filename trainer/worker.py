@@ -10,9 +10,11 @@ from typing import Any
 
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import ArtifactStore
-from app.errors import AdiabatError
-from app.registry import EncoderRecord, EncoderState, JobRecord, JobStatus, Registry
-from app.registry.jobs import AT_TRAINER
+from app.errors import AdiabatError, Unavailable
+from app.observe import logs
+from app.registry import EncoderState, JobRecord, JobStatus, Registry
+from app.registry.job_records import AT_TRAINER
+from app.registry.jobs import RESUME
 from app.settings import Settings
 from trainer.heartbeat import AT_WORK, Heartbeat
 from trainer.job import run_job
@@ -49,7 +51,8 @@ class Worker:
                 try:
                     job = self._registry.jobs.claim(self.name)
                     if job is not None:
-                        self._run(job, heartbeat)
+                        with logs.bound(job=job.id):
+                            self._run(job, heartbeat)
                         continue
                 except AdiabatError as error:  # the registry is busy or away: wait for it
                     log.warning("%s", error.detail)

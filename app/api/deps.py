@@ -17,6 +17,8 @@ from app.encoders.switching import Switcher
 from app.errors import InvalidField, Unauthorized
 from app.ingest import Ingest
 from app.passages import PassageStore
+from app.intake import Intake
+from app.observe.metrics import Metrics
 from app.preparing import JobKeeper
 from app.registry import Registry
 from app.retrieval import Retrieval
@@ -43,6 +45,8 @@ class Parts:
     jobs: JobKeeper
 
 
+    events: EventStreams
+    metrics: Metrics
 async def get_parts(request: Request) -> Parts:
     parts: Parts = request.state.parts
     return parts
@@ -65,6 +69,14 @@ async def require_key(parts: PartsDep, given: Annotated[HTTPAuthorizationCredent
 
 async def known_parameters(request: Request) -> None:
     """A misspelt query parameter must not pass in silence. Raises `InvalidField`."""
+async def require_key_unless_open(
+    parts: PartsDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> None:
+    """For `/metrics`, which ADIABAT_OPEN_METRICS opens to scrapers that send no key."""
+    if not parts.settings.open_metrics:
+        await require_key(parts, given)
+
+
     if not request.query_params:
         return
     known = _parameters(request.app, request.scope["route"].path_format, request.method.lower())

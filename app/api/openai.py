@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from app.api.deps import PartsDep
 from app.api.queries import check_query
 from app.errors import InvalidField
+from app.observe.logs import note
 from app.registry import EncoderRecord, EncoderState
 from app.settings import Settings
 from app.wire.openai import MAX_INPUTS, EmbeddingsRequest, EmbeddingsResponse, ModelList, ModelPublic
@@ -32,6 +33,7 @@ async def create_embeddings(body: EmbeddingsRequest, parts: PartsDep) -> Respons
     )
     tokens = sum(await asyncio.to_thread(encoder.count_tokens, texts))
     record = encoder.record
+    note(encoder=record.key, generation=generation)
     answer = {
         "object": "list",
         "data": [

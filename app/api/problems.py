@@ -45,6 +45,8 @@ def problem(status: int, slug: str, detail: str, headers: dict[str, str] | None 
     }
     return Response(orjson.dumps(body, default=str), status, headers=headers, media_type="application/problem+json")
 
+    if request_id := noted("request_id"):
+        body["request_id"] = request_id
 
 def of_error(error: AdiabatError, *, openai: bool = False) -> Response:
     kinds = type(error).__mro__
@@ -65,6 +67,14 @@ def _openai_error(slug: str, detail: str) -> dict[str, Any]:
 
 def install(app: FastAPI) -> None:
     """Register the handlers. A bug is a 500 that carries an id, and the log has the rest under that id."""
+def of_bug(error: Exception, request_id: str) -> Response:
+    """A 500 that carries the request's id; the log has the rest under that id."""
+    log.error("Internal error", exc_info=error)
+    return problem(
+        500, "internal-error", f"Something broke; the log tells what, under request_id {request_id}.", id=request_id
+    )
+
+
 
     @app.exception_handler(AdiabatError)
     async def _ours(request: Request, error: AdiabatError) -> Response:
@@ -88,33 +98,12 @@ def install(app: FastAPI) -> None:
         return problem(error.status_code, slug, detail, dict(error.headers or {}))
 
     @app.exception_handler(OSError)
-    async def _disk(request: Request, error: OSError) -> Response:
+    async def _disk(_: Request, error: OSError) -> Response:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return of_error(
                 errors.Unavailable("The disk is full; nothing was changed. Free some space and repeat the call.")
             )
-        return await _bug(request, error)
-
-    @app.exception_handler(Exception)
-    async def _bug(_: Request, error: Exception) -> Response:
-        incident = uuid.uuid4().hex
-        log.error("Internal error %s", incident, exc_info=error)
-        return problem(500, "internal-error", f"Something broke; the log tells what, under id {incident}.", id=incident)
-
-
-def _said(item: dict[str, Any]) -> str:
-    """The validator's finding in a sentence that says what mends it."""
-    kind = item["type"]
-    if kind == "missing":
-        return "is missing; this call needs it"
-    if kind == "extra_forbidden":
-        return "is not known to this call; GET /docs lists what it takes"
-    if kind == "json_invalid":
-        return f"is not JSON ({item['ctx']['error']})"
-    if kind == "value_error":
-        return str(item["ctx"]["error"])
-    given = repr(item.get("input"))
-    return f"{item['msg'][0].lower()}{item['msg'][1:]}, not {given if len(given) <= 60 else given[:59] + '…'}"
+        raise error
 
 
 def _field(location: tuple[int | str, ...]) -> str:

@@ -10,6 +10,7 @@ from app.api.cursor import Page, page_of, to_cursor
 from app.api.deps import PartsDep
 from app.api.queries import check_query
 from app.errors import InvalidField
+from app.observe.logs import note
 from app.passages import Hit
 from app.retrieval import Answer
 from app.wire.common import EncoderKey
@@ -140,6 +141,8 @@ async def _compare(body: SearchRequest, other: str, parts: PartsDep) -> Response
 
 def _next(answer: Answer, body: SearchRequest, page: Page) -> Json:
     """A full page may have a next one; it begins where this one ends."""
+    """Who made the answer; the request's line in the log says it too."""
+    note(encoder=answer.encoder.record.key, generation=answer.generation)
     end = page.offset + body.limit
     if len(answer.hits[0]) < body.limit or end > MAX_OFFSET:
         return {}

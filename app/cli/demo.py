@@ -15,13 +15,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from app.beir import read_jsonl, read_qrels
 from app.bulk import Totals, ingest
 from app.bulk import read_passages as read_lines
 from app.cli.common import console, progress_bar, say
 from app.cli.datasets import zip_folder
-from app.cli.tuning import print_result, watch
+from app.cli.jobs import print_result, watch
 from app.client import AdiabatClient, ApiError, Unreachable
-from app.datasets import read_jsonl, read_qrels
 from app.errors import BadInput, Unavailable
 from app.settings import LOOPBACK_HOSTS
 from app.wire.health import Ready
@@ -186,7 +186,8 @@ def _start(data_dir: Path, port: int) -> subprocess.Popen[bytes]:
     if host not in LOOPBACK_HOSTS:
         raise BadInput(f"The demo serves on loopback only, and ADIABAT_HOST is {host}; unset it.")
     command = [sys.executable, "-P", "-m", "app.cli", "serve", "--data-dir", str(data_dir), "--port", str(port)]
-    return subprocess.Popen(command)
+    quiet = {"ADIABAT_LOG_LEVEL": "warning"}  # a line for each of its searches would bury the walk
+    return subprocess.Popen(command, env=quiet | os.environ)
 
 
 def _wait_ready(client: AdiabatClient, service: subprocess.Popen[bytes]) -> Ready:

@@ -1,0 +1,22 @@
+"""`GET /metrics`: figures for Prometheus."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Response
+from prometheus_client.exposition import choose_encoder
+
+from app.api.deps import PartsDep, require_key_unless_open
+
+router = APIRouter(tags=["health"])
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    dependencies=[Depends(require_key_unless_open)],
+)
+def read_metrics(parts: PartsDep, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+    """Requests, encoders, store, trainer, jobs and process, for Prometheus; docs/operations.md explains each figure."""
+    written, content_type = choose_encoder(accept)
+    return Response(written(parts.metrics.registry), media_type=content_type)
