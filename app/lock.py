@@ -9,11 +9,13 @@ from pathlib import Path
 
 from app.errors import DataDirLocked
 
+LOCK_FILE = "service.lock"
+
 
 @contextmanager
 def data_dir_lock(data_dir: Path) -> Iterator[None]:
     """Hold `data_dir` for this process. Raises `DataDirLocked`, naming the holder."""
-    path = data_dir / "service.lock"
+    path = data_dir / LOCK_FILE
     with path.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

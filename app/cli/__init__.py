@@ -11,6 +11,10 @@ from app.errors import AdiabatError
 
 EXIT_REFUSED = 1
 EXIT_UNREACHABLE = 3
+EXIT_LATER = 4  # the service says: not now (429, 503); the same command may succeed in a while
+EXIT_KEY = 5  # no key, or a wrong one
+EXIT_STOPPED = 130
+EXIT_OF = {401: EXIT_KEY, 429: EXIT_LATER, 503: EXIT_LATER}
 
 cli = typer.Typer(
     name="adiabat",
@@ -23,17 +27,18 @@ serving.install(cli)
 passages.install(cli)
 tuning.install(cli)
 demo.install(cli)
+doctor.install(cli)
 cli.add_typer(encoders.cli, name="encoders")
 cli.add_typer(datasets.cli, name="datasets")
 
 
 def main() -> None:
-    """Errors become one sentence on standard error. Exit: 1 refused, 2 usage, 3 nobody answers, 130 stopped."""
+    """Errors become one sentence on standard error, and an exit code by kind: docs/operations.md lists them."""
     try:
         cli()
     except ApiError as error:
         fail(f"{error.detail} [{error.slug}]")
-        sys.exit(EXIT_REFUSED)
+        sys.exit(EXIT_OF.get(error.status, EXIT_REFUSED))
     except AdiabatError as error:
         fail(error.detail)
         sys.exit(EXIT_REFUSED)
@@ -42,4 +47,4 @@ def main() -> None:
         sys.exit(EXIT_UNREACHABLE)
     except KeyboardInterrupt:
         fail("stopped")
-        sys.exit(130)
+        sys.exit(EXIT_STOPPED)

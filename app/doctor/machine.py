@@ -1,0 +1,95 @@
+"""The machine: Python, torch, the engine that would run, the processor."""
+
+import math
+import os
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from app.doctor.finding import Finding, fail, ok, warn
+from app.encoders.engine import GPU, has_gpu
+from app.settings import Settings
+
+CPUINFO = Path("/proc/cpuinfo")
+CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+FEATURES = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "AVX-512 VNNI", "amx_tile": "AMX", "asimd": "NEON"}
+
+
+def python() -> Finding:
+    return ok("python", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}.")
+
+
+def torch_build() -> Finding:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return fail(
+            "torch",
+            f"torch cannot be imported ({error}); tuning and the export of graphs need it.",
+            "Install the build for this machine again; README.md, 'CPU or CUDA', says how.",
+        )
+    cuda: str | None = torch.version.cuda
+    said = f"torch {torch.__version__}, a build for {f'CUDA {cuda}' if cuda else 'the CPU'}"
+    if not has_gpu() or torch.cuda.is_available():
+        return ok("torch", f"{said}.")
+    return warn(
+        "torch",
+        f"{said}, cannot use this machine's GPU.",
+        "Install the CUDA build of torch (README.md, 'CPU or CUDA') and look at the driver with nvidia-smi; "
+        "until then ADIABAT_ENGINE=onnx serves faster.",
+    )
+
+
+def engine(settings: Settings) -> Finding:
+    if settings.engine != "auto":
+        kind, why = settings.engine, f"because ADIABAT_ENGINE={settings.engine}"
+    elif has_gpu():
+        kind, why = "torch", f"because there is a GPU ({GPU})"
+    else:
+        kind, why = "onnx", f"because there is no GPU ({GPU})"
+    names = {"onnx": f"ONNX Runtime {version('onnxruntime')}", "torch": f"torch {version('torch')}"}
+    return ok("engine", f"Query encoders run on {names[kind]}, {why}.")
+
+
+def processor(settings: Settings) -> Iterator[Finding]:
+    flags = _flags()
+    known = [name for flag, name in FEATURES.items() if flag in flags]
+    cores = os.cpu_count() or 1
+    said = f"{cores} cores, {', '.join(known) or 'no vector instructions that are known here'}"
+    if "sse2" in flags and "avx2" not in flags:
+        yield warn(
+            "cpu",
+            f"{said}: without AVX2 encoding is several times slower.",
+            "In a virtual machine, let it see the host's processor (CPU type 'host').",
+        )
+    else:
+        yield ok("cpu", f"{said}.")
+    allowed = _allowed_cores(cores)
+    if (settings.threads or cores) > allowed:
+        yield warn(
+            "threads",
+            f"{settings.threads or cores} threads would share {allowed:g} cores that this process may use.",
+            f"Set ADIABAT_THREADS={max(1, math.floor(allowed))}.",
+        )
+
+
+def _flags() -> set[str]:
+    """Of the first core; empty where the system does not tell."""
+    if not CPUINFO.exists():
+        return set()
+    for line in CPUINFO.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return set(value.split())
+    return set()
+
+
+def _allowed_cores(cores: int) -> float:
+    """By the process's affinity and the container's quota."""
+    allowed = float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else float(cores)
+    if CGROUP_LIMIT.exists():
+        quota, period = CGROUP_LIMIT.read_text().split()
+        if quota != "max":
+            allowed = min(allowed, int(quota) / int(period))
+    return allowed
