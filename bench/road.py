@@ -31,9 +31,9 @@ import httpx
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
+from app.beir import read_jsonl, read_qrels
 from app.cli.datasets import zip_folder
 from app.client import AdiabatClient, ApiError, Unreachable
-from app.datasets import read_jsonl, read_qrels
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.files import write_full
 from app.passages import IndexSpace, open_store
@@ -65,7 +65,7 @@ def main() -> None:
         print(f"{name}: {json.dumps(report[name])}", flush=True)
 
     judged = read_judged(given.data / "medquad", "dev")
-    with service(given.work / "data") as url, AdiabatClient(url) as client:
+    with service(given.work / "data") as url, AdiabatClient(url, retries=0) as client:
         step("ingest", lambda: measure_ingest(client, given.data, given.work))
         step("search", lambda: measure_search(client, judged))
         step("tuning", lambda: measure_tuning(client, given.data, given.work))
@@ -84,7 +84,7 @@ def service(data_dir: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "app.cli", "serve", "--data-dir", str(data_dir), "--port", str(port)]
     child = subprocess.Popen(command)
     try:
-        with AdiabatClient(url) as client:
+        with AdiabatClient(url, retries=0) as client:
             until = time.monotonic() + 180
             while True:
                 try:
@@ -112,11 +112,13 @@ def measure_ingest(client: AdiabatClient, data: Path, work: Path) -> Report:
         live = watchers.submit(watch, client.url, "/health/live", done)
         search = watchers.submit(watch, client.url, "/search?q=what+are+the+symptoms+of+leukemia", done)
         command = [sys.executable, "-m", "app.cli", "ingest", str(corpus), "--json", "--url", client.url]
-        told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        while client.ready()["indexing"]:
-            time.sleep(0.5)
-        time.sleep(2)
-        done.set()
+        try:
+            told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            while client.ready().indexing:
+                time.sleep(0.5)
+            time.sleep(2)
+        finally:
+            done.set()
         lives, searches = live.result(), search.result()
     after = timed(lambda: peer.encode(sample))
     ours = len(texts) / told["took_s"]
@@ -125,6 +127,7 @@ def measure_ingest(client: AdiabatClient, data: Path, work: Path) -> Report:
         **told,
         "passages_per_s": round(ours, 1),
         "encode_passages_per_s": round(theirs, 1),
+        "encode_before_and_after": [round(PEER_PASSAGES / each, 1) for each in (before, after)],
         "times_encode": round(ours / theirs, 2),
         "live_ms": quantiles(lives),
         "search_ms": quantiles(searches),
@@ -189,9 +192,9 @@ def measure_tuning(client: AdiabatClient, data: Path, work: Path) -> Report:
     relative = [result["guards"][name]["relative"] for name in UNSEEN] if guards else []
     return {
         "status": job.status,
-        "reason": job.get("reason"),
-        "encoder": f"{job['encoder']['name']}@{job['encoder']['version']}" if "encoder" in job else None,
-        "recipe": job["recipe"],
+        "reason": job.reason,
+        "encoder": f"{job.encoder.name}@{job.encoder.version}" if job.encoder else None,
+        "recipe": job.recipe,
         "took_s": round(time.monotonic() - began, 1),
         "dev_gain": round(result["dev"]["after"] - result["dev"]["before"], 4) if result else None,
         "mean_relative_guard_change": round(float(np.mean(relative)), 4) if relative else None,
@@ -206,7 +209,7 @@ def measure_switching(client: AdiabatClient, judged: Judged, tuned: str, answers
 
     def searching(first: int) -> list[Report]:
         kept, number = [], first
-        with AdiabatClient(client.url) as own:
+        with AdiabatClient(client.url, retries=0) as own:
             while not done.is_set():
                 query = judged[number % len(judged)][0]
                 began = time.perf_counter()

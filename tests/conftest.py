@@ -62,7 +62,7 @@ class Service:
         self.settings = settings
         self.parts = parts
         self.url = url
-        self.client = AdiabatClient(url, settings.api_key)
+        self.client = AdiabatClient(url, settings.api_key, retries=0)
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def process(settings: Settings, *options: str) -> Iterator[tuple[subprocess.Pope
     command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port), *options]
     log = (settings.data_dir.parent / "service.log").open("a")  # a pipe that nobody reads would stop it
     child = subprocess.Popen(command, env=environment(settings), stderr=log)
-    client = AdiabatClient(f"http://127.0.0.1:{port}", settings.api_key)
+    client = AdiabatClient(f"http://127.0.0.1:{port}", settings.api_key, retries=0)
     try:
         wait_until(lambda: _answers(client) or child.poll() is not None)
         yield child, client
