@@ -5,6 +5,7 @@
     │   ├── InvalidField         ... and this field is why
     │   ├── UnsupportedFilter    a filter condition that cannot be served
     │   ├── BadDataset           a dataset that is not in BEIR shape
+    │   ├── IdempotencyKeyReused the key came before with another body
     │   └── SourceRefused        a path, hub name or archive that may not be read
     ├── NotFound
     │   ├── EncoderNotFound, PassageNotFound, JobNotFound, DatasetNotFound
@@ -13,7 +14,10 @@
     │   ├── EncoderBroken        an artifact that cannot be loaded or verified
     │   ├── EncoderInUse         deletion of something somebody needs
     │   ├── IndexSpaceMismatch   the stored vectors mean something else
-    │   └── JobFinished          cancel of a job that has ended
+    │   ├── JobFinished          cancel of a job that has ended
+    │   ├── JobNotResumable      resume of a job that was not interrupted
+    │   ├── DatasetInUse         deletion of what an unfinished job reads
+    │   └── IdempotencyKeyInUse  the first request with the key is still running
     ├── StaleGeneration          compare-and-set lost
     ├── TooLarge                 over a limit
     ├── Unauthorized             no key, or a wrong one
@@ -71,6 +75,12 @@ class SourceRefused(BadInput):
     """This source may not be read."""
 
     slug = "source-refused"
+
+
+class IdempotencyKeyReused(BadInput):
+    """The Idempotency-Key came before with another body."""
+
+    slug = "idempotency-key-reused"
 
 
 class NotFound(AdiabatError):
@@ -137,6 +147,24 @@ class JobFinished(Conflict):
     """The tuning job has already ended."""
 
     slug = "job-finished"
+
+
+class JobNotResumable(Conflict):
+    """The tuning job was not interrupted."""
+
+    slug = "job-not-resumable"
+
+
+class DatasetInUse(Conflict):
+    """The dataset is needed by a tuning job and cannot be deleted."""
+
+    slug = "dataset-in-use"
+
+
+class IdempotencyKeyInUse(Conflict):
+    """The first request with this Idempotency-Key is still running."""
+
+    slug = "idempotency-key-in-use"
 
 
 class StaleGeneration(AdiabatError):

@@ -6,17 +6,26 @@ from app.registry.activations import Activation, Activations
 from app.registry.database import Database
 from app.registry.datasets import DatasetRecord, Datasets
 from app.registry.encoders import Admission, EncoderRecord, Encoders, EncoderState, NewEncoder
-from app.registry.jobs import JobRecord, Jobs, JobStatus, NewJob, Workers
+from app.registry.events import EventKind, JobEvent, JobEvents
+from app.registry.idempotency import Answer, IdempotencyKeys
+from app.registry.job_records import JobRecord, JobStatus, NewJob
+from app.registry.jobs import Jobs
+from app.registry.workers import Workers
 
 __all__ = [
     "Activation",
     "Activations",
     "Admission",
+    "Answer",
     "DatasetRecord",
     "Datasets",
     "EncoderRecord",
     "EncoderState",
     "Encoders",
+    "EventKind",
+    "IdempotencyKeys",
+    "JobEvent",
+    "JobEvents",
     "JobRecord",
     "JobStatus",
     "Jobs",
@@ -34,7 +43,9 @@ class Registry:
         self.activations = Activations(self.database)
         self.datasets = Datasets(self.database)
         self.jobs = Jobs(self.database)
+        self.events = JobEvents(self.database)
         self.workers = Workers(self.database)
+        self.idempotency = IdempotencyKeys(self.database)
 
     def close(self) -> None:
         self.database.close()

@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select
 
-from app.errors import DatasetNotFound
+from app.errors import DatasetInUse, DatasetNotFound
 from app.registry.database import Database
-from app.registry.tables import datasets
+from app.registry.job_records import ENDED_FOR_GOOD, FINISHED, JobStatus, keeps_files
+from app.registry.tables import datasets, tuning_jobs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,9 +35,7 @@ class Datasets:
         with self._database.read() as connection:
             row = connection.execute(select(datasets).where(datasets.c.name == name)).one_or_none()
         if row is None:
-            raise DatasetNotFound(
-                f"No dataset is named {name!r}; GET /datasets lists them, PUT /datasets/{name} makes it."
-            )
+            raise _not_found(name)
         return DatasetRecord(**row._asdict())
 
     def all(self) -> list[DatasetRecord]:
@@ -44,3 +43,34 @@ class Datasets:
             return [
                 DatasetRecord(**row._asdict()) for row in connection.execute(select(datasets).order_by(datasets.c.name))
             ]
+
+    def delete(self, name: str) -> str:
+        """The digest it had. Raises `DatasetInUse` while an unfinished job was started with it, `DatasetNotFound`."""
+        unfinished = tuning_jobs.c.status.not_in([status.value for status in FINISHED])
+        with self._database.write() as connection:
+            jobs = connection.execute(select(tuning_jobs.c.id, tuning_jobs.c.dataset_digests).where(unfinished))
+            if using := [job.id for job in jobs if name in job.dataset_digests]:
+                raise DatasetInUse(
+                    f"The dataset {name!r} is used by the tuning job {using[0]}; wait for it, or cancel it first.",
+                    jobs=using,
+                )
+            gone = connection.scalar(delete(datasets).where(datasets.c.name == name).returning(datasets.c.digest))
+        if gone is None:
+            raise _not_found(name)
+        return str(gone)
+
+    def digests_needed(self) -> set[str]:
+        """Digests of content that a record names, or that a job reads or may read when it is resumed."""
+        now = time.time()
+        columns = (tuning_jobs.c.status, tuning_jobs.c.finished_at, tuning_jobs.c.dataset_digests)
+        perhaps = tuning_jobs.c.status.not_in([status.value for status in ENDED_FOR_GOOD])
+        with self._database.read() as connection:
+            needed = set(connection.scalars(select(datasets.c.digest)))
+            for job in connection.execute(select(*columns).where(perhaps)):
+                if keeps_files(JobStatus(job.status), job.finished_at, now):
+                    needed.update(job.dataset_digests.values())
+        return needed
+
+
+def _not_found(name: str) -> DatasetNotFound:
+    return DatasetNotFound(f"No dataset is named {name!r}; GET /datasets lists them, PUT /datasets/{name} makes it.")

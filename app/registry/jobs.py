@@ -1,76 +1,20 @@
-"""Tuning jobs and the workers that take them. Service and trainer meet here and nowhere else."""
+"""Tuning jobs. Service and trainer meet here and nowhere else; every change of status is told in `job_events`."""
 
 import time
 import uuid
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
 
-from app.errors import JobFinished, JobNotFound
+from app.errors import Conflict, JobFinished, JobNotFound, JobNotResumable
 from app.registry.database import Database
-from app.registry.tables import tuning_jobs, workers
+from app.registry.events import EventKind, append
+from app.registry.job_records import AT_TRAINER, ENDED_FOR_GOOD, FINISHED, JobRecord, JobStatus, NewJob
+from app.registry.tables import datasets, tuning_jobs
 
-
-class JobStatus(StrEnum):
-    QUEUED = "queued"  # waits for the service to prepare its training set
-    PREPARING = "preparing"  # the service is writing the training set
-    PREPARED = "prepared"  # waits for a trainer (shown to clients as queued)
-    RUNNING = "running"  # a trainer tunes
-    EVALUATING = "evaluating"  # a trainer measures dev and guards
-    SUCCEEDED = "succeeded"  # published and registered
-    REJECTED = "rejected"  # registered, but the gate said no
-    FAILED = "failed"  # ended by an error; `reason` says which
-    CANCELLING = "cancelling"  # asked to stop, not yet stopped
-    CANCELLED = "cancelled"  # stopped because somebody asked
-    INTERRUPTED = "interrupted"  # its trainer died
-
-
-FINISHED = frozenset(
-    {JobStatus.SUCCEEDED, JobStatus.REJECTED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.INTERRUPTED}
-)
-AT_TRAINER = (JobStatus.RUNNING, JobStatus.EVALUATING, JobStatus.CANCELLING)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobRecord:
-    id: str
-    name: str
-    parent_id: int
-    dataset: str
-    guards: list[str]
-    dataset_digests: dict[str, str]
-    recipe: dict[str, Any]
-    gate: dict[str, Any]
-    activate: str
-    activation: str | None  # what came of `activate`, once it was tried
-    status: JobStatus
-    progress: dict[str, Any]
-    result: dict[str, Any] | None
-    reason: str | None
-    encoder_id: int | None
-    worker: str | None
-    created_at: float
-    started_at: float | None
-    finished_at: float | None
-    heartbeat_at: float | None
-
-    @property
-    def finished(self) -> bool:
-        return self.status in FINISHED
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NewJob:
-    name: str
-    parent_id: int
-    dataset: str
-    guards: list[str]
-    dataset_digests: dict[str, str]
-    recipe: dict[str, Any]
-    gate: dict[str, Any]
-    activate: str
+IDLE = (JobStatus.QUEUED, JobStatus.PREPARED, JobStatus.INTERRUPTED)  # nobody works on it
+STOPPABLE = (JobStatus.PREPARING, *AT_TRAINER)  # somebody does, and looks for a cancel
+RESUME = "resume it ('adiabat jobs resume', POST …/resume) and it goes on from its last checkpoint"
 
 
 class Jobs:
@@ -78,19 +22,13 @@ class Jobs:
         self._database = database
 
     def add(self, new: NewJob) -> JobRecord:
+        """Raises `Conflict` when a dataset changed since its digest was read: its content may be gone."""
         values = {field: getattr(new, field) for field in NewJob.__slots__}
+        values |= {"id": uuid.uuid4().hex, "status": JobStatus.QUEUED, "progress": {}, "created_at": time.time()}
         with self._database.write() as connection:
-            row = connection.execute(
-                insert(tuning_jobs)
-                .values(
-                    id=uuid.uuid4().hex,
-                    **values,
-                    status=JobStatus.QUEUED,
-                    progress={},
-                    created_at=time.time(),
-                )
-                .returning(*tuning_jobs.c)
-            ).one()
+            _require_datasets(connection, new.dataset_digests)
+            row = connection.execute(insert(tuning_jobs).values(values).returning(*tuning_jobs.c)).one()
+            _tell(connection, row.id, JobStatus.QUEUED)
             return _record(row)
 
     def get(self, job_id: str) -> JobRecord:
@@ -112,6 +50,12 @@ class Jobs:
             query = select(tuning_jobs).where(tuning_jobs.c.status.in_(statuses)).order_by(tuning_jobs.c.created_at)
             return [_record(row) for row in connection.execute(query)]
 
+    def counts(self) -> dict[str, int]:
+        """How many jobs have each status; a status that no job has is absent."""
+        with self._database.read() as connection:
+            query = select(tuning_jobs.c.status, func.count()).group_by(tuning_jobs.c.status)
+            return {row[0]: row[1] for row in connection.execute(query)}
+
     def claim(self, worker: str) -> JobRecord | None:
         """Take the oldest prepared job for `worker`, or None. Two workers can never take the same."""
         with self._database.write() as connection:
@@ -126,18 +70,33 @@ class Jobs:
                 .values(status=JobStatus.RUNNING, worker=worker, started_at=now, heartbeat_at=now)
                 .returning(*tuning_jobs.c)
             ).one()
+            _tell(connection, job_id, JobStatus.RUNNING)
             return _record(row)
 
-    def move(self, job_id: str, to: JobStatus, *, only_from: tuple[JobStatus, ...], **values: Any) -> bool:
-        """Change the status if it is one of `only_from`; False when somebody (a cancel) was faster."""
+    def move(
+        self,
+        job_id: str,
+        to: JobStatus,
+        *,
+        only_from: tuple[JobStatus, ...],
+        held_by: str | None = None,
+        told: dict[str, Any] | None = None,
+        **values: Any,
+    ) -> bool:
+        """Change the status if it is one of `only_from`; False when somebody (a cancel) was faster.
+
+        `held_by` makes it the word of that worker, which does not count once another one has the job.
+        `told` goes into the event beside status and reason.
+        """
         if to in FINISHED:
             values["finished_at"] = time.time()
+        conditions = [tuning_jobs.c.id == job_id, tuning_jobs.c.status.in_(only_from)]
+        if held_by is not None:
+            conditions.append(tuning_jobs.c.worker == held_by)
         with self._database.write() as connection:
-            changed = connection.execute(
-                update(tuning_jobs)
-                .where(tuning_jobs.c.id == job_id, tuning_jobs.c.status.in_(only_from))
-                .values(status=to, **values)
-            )
+            changed = connection.execute(update(tuning_jobs).where(*conditions).values(status=to, **values))
+            if changed.rowcount == 1:
+                _tell(connection, job_id, to, values.get("reason"), told)
             return changed.rowcount == 1
 
     def settle_activation(self, job_id: str, outcome: str) -> None:
@@ -145,47 +104,49 @@ class Jobs:
         with self._database.write() as connection:
             connection.execute(update(tuning_jobs).where(tuning_jobs.c.id == job_id).values(activation=outcome))
 
-    def report(self, job_id: str, progress: dict[str, Any]) -> JobStatus:
-        """Store progress, refresh the heartbeat, and tell the caller the status (a cancel shows here)."""
+    def report(self, job_id: str, progress: dict[str, Any], *, held_by: str) -> JobStatus | None:
+        """Store progress, refresh the heartbeat, and tell the caller the status (a cancel shows here).
+
+        None when the job is not this worker's any more: it was silent too long and another one has it.
+        """
+        mine = (tuning_jobs.c.id == job_id, tuning_jobs.c.worker == held_by)
         with self._database.write() as connection:
-            status = connection.execute(
-                update(tuning_jobs)
-                .where(tuning_jobs.c.id == job_id)
-                .values(progress=progress, heartbeat_at=time.time())
-                .returning(tuning_jobs.c.status)
-            ).scalar_one()
-            return JobStatus(status)
+            before = connection.execute(select(tuning_jobs.c.status, tuning_jobs.c.progress).where(*mine)).one_or_none()
+            if before is None:
+                return None
+            connection.execute(update(tuning_jobs).where(*mine).values(progress=progress, heartbeat_at=time.time()))
+            if progress and progress != before.progress:
+                append(connection, job_id, EventKind.PROGRESS, progress)
+            return JobStatus(before.status)
 
     def cancel(self, job_id: str) -> JobRecord:
-        """Ask a job to stop: at once where nothing runs, else through `cancelling`. Raises `JobFinished`."""
-        waiting = (JobStatus.QUEUED, JobStatus.PREPARED)
-        if not self.move(job_id, JobStatus.CANCELLED, only_from=waiting, reason="cancelled before it started") and not (
-            self.move(
-                job_id,
-                JobStatus.CANCELLING,
-                only_from=(
-                    JobStatus.PREPARING,
-                    JobStatus.RUNNING,
-                    JobStatus.EVALUATING,
-                    JobStatus.CANCELLING,
-                ),
-            )
-        ):
+        """Ask a job to stop: at once where nothing runs, else through `cancelling`. Raises `JobFinished`.
+
+        An interrupted job is given up for good, and its files with it.
+        """
+        while not (
+            self.move(job_id, JobStatus.CANCELLED, only_from=IDLE, reason="cancelled while nobody worked on it")
+            or self.move(job_id, JobStatus.CANCELLING, only_from=STOPPABLE)
+        ):  # it may have gone from the one to the other between the two looks
+            if (job := self.get(job_id)).status in ENDED_FOR_GOOD:
+                raise JobFinished(f"The job {job_id} has already ended: {job.status}.")
+        return self.get(job_id)
+
+    def resume(self, job_id: str) -> JobRecord:
+        """Put an interrupted job back into the queue. Raises `JobNotResumable` for any other."""
+        fresh: dict[str, Any] = {"reason": None, "worker": None, "finished_at": None, "progress": {}}
+        if not self.move(job_id, JobStatus.QUEUED, only_from=(JobStatus.INTERRUPTED,), **fresh):
             job = self.get(job_id)
-            raise JobFinished(f"The job {job_id} has already ended: {job.status}.")
+            mend = "start another with the same body" if job.finished else "it needs no resume"
+            raise JobNotResumable(f"Only an interrupted job can be resumed; {job_id} is {job.status.shown}: {mend}.")
         return self.get(job_id)
 
     def end_cancelled_before_work(self) -> None:
         """Jobs whose cancel came while they were prepared; no trainer has them."""
-        waiting = (tuning_jobs.c.status == JobStatus.CANCELLING, tuning_jobs.c.worker.is_(None))
-        values = {
-            "status": JobStatus.CANCELLED,
-            "reason": "cancelled before it started",
-            "finished_at": time.time(),
-        }
-        if self.with_status(JobStatus.CANCELLING):  # a look is cheaper than a write lock, twice a second
-            with self._database.write() as connection:
-                connection.execute(update(tuning_jobs).where(*waiting).values(**values))
+        for job in self.with_status(JobStatus.CANCELLING):
+            if job.worker is None:
+                reason = "cancelled before it started"
+                self.move(job.id, JobStatus.CANCELLED, only_from=(JobStatus.CANCELLING,), reason=reason)
 
     def interrupt(self, *, worker: str | None = None, silent_for_s: float | None = None) -> list[str]:
         """Mark jobs at a dead trainer: those of `worker`, or those silent for `silent_for_s` seconds."""
@@ -194,20 +155,16 @@ class Jobs:
             conditions.append(tuning_jobs.c.worker == worker)
         if silent_for_s is not None:
             conditions.append(tuning_jobs.c.heartbeat_at < time.time() - silent_for_s)
-        if not self.with_status(*AT_TRAINER):
+        if not self.with_status(*AT_TRAINER):  # a look is cheaper than a write lock, twice a second
             return []
+        reason = f"the trainer stopped before the job ended; {RESUME}"
+        values = {"status": JobStatus.INTERRUPTED, "reason": reason, "finished_at": time.time()}
         with self._database.write() as connection:
-            rows = connection.execute(
-                update(tuning_jobs)
-                .where(*conditions)
-                .values(
-                    status=JobStatus.INTERRUPTED,
-                    reason="the trainer stopped before the job ended; start it again with the same body",
-                    finished_at=time.time(),
-                )
-                .returning(tuning_jobs.c.id)
-            )
-            return [row.id for row in rows]
+            silenced = update(tuning_jobs).where(*conditions).values(values).returning(tuning_jobs.c.id)
+            ids = list(connection.scalars(silenced))
+            for job_id in ids:
+                _tell(connection, job_id, JobStatus.INTERRUPTED, reason)
+            return ids
 
     def uses_encoder(self, encoder_id: int) -> list[str]:
         """Ids of unfinished jobs that were started from this encoder."""
@@ -217,26 +174,19 @@ class Jobs:
             return list(connection.scalars(query))
 
 
-class Workers:
-    """Who is alive among the trainers, by the heartbeats they write."""
+def _tell(
+    connection: Connection, job_id: str, to: JobStatus, reason: str | None = None, told: dict[str, Any] | None = None
+) -> None:
+    said = {"status": to.shown} | ({"reason": reason} if reason else {}) | (told or {})
+    append(connection, job_id, EventKind.END if to in FINISHED else EventKind.STATUS, said)
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
-    def beat(self, name: str) -> None:
-        with self._database.write() as connection:
-            connection.execute(delete(workers).where(workers.c.name == name))
-            connection.execute(insert(workers).values(name=name, seen_at=time.time()))
-
-    def leave(self, name: str) -> None:
-        with self._database.write() as connection:
-            connection.execute(delete(workers).where(workers.c.name == name))
-
-    def ages_s(self) -> dict[str, float]:
-        """Seconds since each worker was last seen."""
-        now = time.time()
-        with self._database.read() as connection:
-            return {row.name: now - row.seen_at for row in connection.execute(select(workers))}
+def _require_datasets(connection: Connection, digests: dict[str, str]) -> None:
+    """Asked within the job's own transaction: from its commit on, the content is kept for the job."""
+    recorded = {row.name: row.digest for row in connection.execute(select(datasets.c.name, datasets.c.digest))}
+    for name, digest in digests.items():
+        if recorded.get(name) != digest:
+            raise Conflict(f"The dataset {name!r} was replaced or deleted while the job was made; repeat the call.")
 
 
 def _record(row: Row[Any]) -> JobRecord:

@@ -77,9 +77,31 @@ tuning_jobs = Table(
     Column("heartbeat_at", Float, nullable=True),
 )
 
+# Append-only: what happened to each job, for whoever follows it.
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("job_id", String(32), ForeignKey("tuning_jobs.id"), primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("at", Float, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("data", JSON, nullable=False),
+)
+
 workers = Table(
     "workers",
     metadata,
     Column("name", String(128), primary_key=True),
     Column("seen_at", Float, nullable=False),
+)
+
+# What a client already asked for under a key of its own; `answer` is null while the call runs.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("call", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", String(80), nullable=False),
+    Column("answer", JSON(none_as_null=True), nullable=True),
+    Column("created_at", Float, nullable=False),
 )
