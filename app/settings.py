@@ -78,6 +78,10 @@ class Settings(BaseSettings):
         """Where the service leaves a job's training set for the trainer."""
         return self.jobs_dir / job_id / "training-set"
 
+    def checkpoints_dir(self, job_id: str) -> Path:
+        """Where the trainer keeps what a resumed job goes on from."""
+        return self.jobs_dir / job_id / "checkpoints"
+
     @property
     def passages_dir(self) -> Path:
         return self.data_dir / "passages"

@@ -62,5 +62,5 @@ class Heartbeat:
     def _beat(self) -> None:
         self._registry.workers.beat(self._worker)
         job_id = self._job_id
-        if job_id and self._registry.jobs.report(job_id, self._progress) not in AT_WORK:
+        if job_id and self._registry.jobs.report(job_id, self._progress, held_by=self._worker) not in AT_WORK:
             self._cancelled.set()  # somebody asked, or took this trainer for dead: the job is not ours any more

@@ -24,8 +24,11 @@ def publish(
     result: dict[str, Any],
     verdict: Verdict,
     registrar: Registrar,
-) -> EncoderRecord:
-    """Save `model` to `folder` with its lineage, then register it; rejected ones too, marked as such."""
+) -> tuple[EncoderRecord, bool]:
+    """Save `model` to `folder` with its lineage, then register it; rejected ones too, marked as such.
+
+    False beside the record: the very same weights were registered under this name before.
+    """
     model.save(str(folder), create_model_card=False, safe_serialization=True)
     files = EncoderFiles(folder, None)
     spec = read_spec(files)
@@ -42,7 +45,7 @@ def publish(
         recipe=job.recipe,
         metrics=metrics,
     ).write(folder)
-    record, _ = registrar.register(
+    return registrar.register(
         Candidate(
             name=job.name,
             source=folder,
@@ -52,4 +55,3 @@ def publish(
             metrics=metrics,
         )
     )
-    return record

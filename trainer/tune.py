@@ -15,12 +15,13 @@ from torch import Tensor
 from app.errors import InvalidField, TuningFailed
 from app.recipe import Recipe
 from trainer.batches import Batches
+from trainer.checkpoints import Checkpoints
 from trainer.embed import embed, forward, token_counts
 from trainer.losses import excluded_columns, infonce, triplet
 from trainer.mine import draw, mine
 from trainer.parameters import Movement, choose_parameters, copy_parameters, movement
 from trainer.schedule import rate_factor
-from trainer.stopping import ShouldStop, check, never
+from trainer.stopping import ShouldStop, Stopped, never
 from trainer.training_set import TrainingSet
 
 OnStep = Callable[[int, int, float], None]
@@ -54,9 +55,11 @@ def tune(
     query_prompt: str = "",
     on_step: OnStep = ignore_step,
     should_stop: ShouldStop = never,
+    checkpoints: Checkpoints | None = None,
 ) -> TuneResult:
     """Tunes `model`, the parent's query encoder, in place; the same input gives the same weights.
 
+    With `checkpoints` it goes on from the newest one there, as if it had never stopped, and leaves its own.
     `on_step(step, steps, loss)` hears of every step, counted from 1. Raises Stopped when `should_stop()`
     says so, InvalidField for a recipe that does not fit the model, TuningFailed when the loss is no
     longer a number.
@@ -70,7 +73,9 @@ def tune(
     pair_row = np.concatenate(relevant)  # (pairs,)
     positive_groups = _padded([groups[rows] for rows in relevant])  # (queries, most positives)
     per_query = max(recipe.mined_negatives, 1) if recipe.loss == "triplet" else recipe.mined_negatives
-    negatives = _mine(model, training, recipe.mine_depth if per_query else 0, query_prompt, should_stop)
+    begun = checkpoints.newest() if checkpoints else None
+    depth = recipe.mine_depth if per_query else 0
+    negatives = begun.negatives if begun else _mine(model, training, depth, query_prompt, should_stop)
 
     lengths = token_counts(model, texts, query_prompt)[pair_query]  # (pairs,)
     batches = Batches(lengths, batch_size=recipe.batch_size, seed=recipe.seed)
@@ -78,10 +83,19 @@ def tune(
     optimizer = torch.optim.AdamW(
         list(parameters.values()), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
-    losses: list[float] = []
+    losses = list(begun.losses) if begun else []
+    if begun:
+        begun.restore(parameters, optimizer)
+
+    def keep() -> None:
+        if checkpoints:
+            checkpoints.write(parameters, optimizer, negatives, losses)
+
     model.eval()  # dropout off: the run is a function of its batches alone
-    for step in range(steps):
-        check(should_stop)
+    for step in range(len(losses), steps):
+        if should_stop():
+            keep()
+            raise Stopped
         batch = batches[step]
         asked = pair_query[batch]  # (batch,)
         drawn = draw(negatives[asked], per_query, seed=(recipe.seed, step))  # (batch, per_query)
@@ -105,9 +119,12 @@ def tune(
             group["lr"] = recipe.learning_rate * factor
         optimizer.step()
         on_step(step + 1, steps, losses[-1])
+        if checkpoints and checkpoints.due():
+            keep()
+    keep()
 
-    # A pooler that the chain does not use gets no gradient; it is no part of the tuning.
-    used = {name: parameter for name, parameter in parameters.items() if parameter.grad is not None}
+    # A pooler that the chain does not use gets no gradient and no step; it is no part of the tuning.
+    used = {name: parameter for name, parameter in parameters.items() if parameter in optimizer.state}
     tuned = copy_parameters(used)
     start = {name: start[name] for name in used}
     return TuneResult(

@@ -1,12 +1,14 @@
 """The worker: claim a job, run it, write how it ended; wait; until told to stop."""
 
+import errno
 import logging
 import os
-import shutil
 import socket
 import threading
 import time
 from typing import Any
+
+from safetensors import SafetensorError
 
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import ArtifactStore
@@ -17,7 +19,7 @@ from app.registry.job_records import AT_TRAINER
 from app.registry.jobs import RESUME
 from app.settings import Settings
 from trainer.heartbeat import AT_WORK, Heartbeat
-from trainer.job import run_job
+from trainer.job import Outcome, Workplace, run_job
 from trainer.stopping import Stopped
 
 log = logging.getLogger("adiabat.trainer")
@@ -63,46 +65,63 @@ class Worker:
         log.info("job %s: tuning %s on %s", job.id, job.name, job.dataset)
         began = time.monotonic()
         heartbeat.follow(job.id)
-        try:
-            record, status, result = run_job(
-                job,
-                registry=self._registry,
-                artifacts=self._artifacts,
-                registrar=self._registrar,
-                training_set=self._settings.training_set_dir(job.id),
-                heartbeat=heartbeat,
-            )
-            heartbeat.unfollow()
-            self._finish(job, status, record, result)
-        except Stopped:
-            heartbeat.unfollow()
-            if heartbeat.cancelled:
-                self._end(job, JobStatus.CANCELLED, reason="cancelled")
-            else:
-                self._end(job, JobStatus.INTERRUPTED, reason="the trainer was stopped before the job ended")
-        except AdiabatError as error:
-            heartbeat.unfollow()
-            self._end(job, JobStatus.FAILED, reason=error.detail)
-        except Exception as error:
-            heartbeat.unfollow()
-            log.exception("job %s failed", job.id)
-            self._end(job, JobStatus.FAILED, reason=f"{type(error).__name__}: {error}")
-        shutil.rmtree(self._settings.jobs_dir / job.id, ignore_errors=True)
-        log.info(
-            "job %s: %s after %.0f s",
-            job.id,
-            self._registry.jobs.get(job.id).status,
-            time.monotonic() - began,
+        place = Workplace(
+            registry=self._registry,
+            artifacts=self._artifacts,
+            registrar=self._registrar,
+            heartbeat=heartbeat,
+            training_set=self._settings.training_set_dir(job.id),
+            checkpoints=self._settings.checkpoints_dir(job.id),
         )
+        try:
+            outcome = run_job(job, place)
+        except Exception as error:  # whatever ended it, the job must not stay at work for ever
+            heartbeat.unfollow()
+            status, reason = _ending(error, cancelled=heartbeat.cancelled)
+            if status is JobStatus.FAILED:
+                log.error("job %s failed", job.id, exc_info=None if isinstance(error, AdiabatError) else error)
+            self._end(job, status, reason=reason)
+        else:
+            heartbeat.unfollow()
+            self._finish(job, outcome)
+        took_s = time.monotonic() - began
+        log.info("job %s: %s after %.0f s", job.id, self._registry.jobs.get(job.id).status, took_s)
 
-    def _finish(self, job: JobRecord, status: JobStatus, record: EncoderRecord, result: dict[str, Any]) -> None:
+    def _finish(self, job: JobRecord, outcome: Outcome) -> None:
         """A cancel that came while the encoder was being published wins: what was made is taken back."""
-        reason = None if status is JobStatus.SUCCEEDED else f"the gate said no: {'; '.join(result['gate']['reasons'])}"
+        record, result = outcome.record, outcome.result
+        rejected = outcome.status is JobStatus.REJECTED
+        reason = f"the gate said no: {'; '.join(result['gate']['reasons'])}" if rejected else None
         values = {"encoder_id": record.id, "result": result, "reason": reason}
-        if not self._registry.jobs.move(job.id, status, only_from=AT_WORK, **values):
-            self._registry.encoders.set_state(record.id, EncoderState.DELETED)
-            self._artifacts.remove(record.key)
+        if not self._end(job, outcome.status, only_from=AT_WORK, told={"encoder": record.key}, **values):
+            if outcome.new:  # weights that were there before belong to whoever registered them
+                self._registry.encoders.set_state(record.id, EncoderState.DELETED)
+                self._artifacts.remove(record.key)
             self._end(job, JobStatus.CANCELLED, reason="cancelled")
 
-    def _end(self, job: JobRecord, status: JobStatus, **values: object) -> None:
-        self._registry.jobs.move(job.id, status, only_from=AT_TRAINER, **values)
+    def _end(
+        self, job: JobRecord, status: JobStatus, *, only_from: tuple[JobStatus, ...] = AT_TRAINER, **values: Any
+    ) -> bool:
+        return self._registry.jobs.move(job.id, status, only_from=only_from, held_by=self.name, **values)
+
+
+def _ending(error: Exception, *, cancelled: bool) -> tuple[JobStatus, str]:
+    """How a job ended by `error` is marked, and why. What may be over tomorrow interrupts; the rest fails."""
+    if isinstance(error, Stopped) and cancelled:
+        return JobStatus.CANCELLED, "cancelled"
+    if isinstance(error, Stopped):
+        return JobStatus.INTERRUPTED, f"the trainer was stopped before the job ended; {RESUME}"
+    if _disk_full(error):
+        return JobStatus.INTERRUPTED, f"the disk is full ({error}); free some space, then {RESUME}"
+    if isinstance(error, Unavailable):
+        return JobStatus.INTERRUPTED, f"{error.detail} Then {RESUME}"
+    if isinstance(error, AdiabatError):
+        return JobStatus.FAILED, error.detail
+    return JobStatus.FAILED, f"{type(error).__name__}: {error}"
+
+
+def _disk_full(error: Exception) -> bool:
+    """Safetensors tells the operating system's error only in words."""
+    if isinstance(error, SafetensorError):
+        return f"os error {errno.ENOSPC}" in str(error)
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
