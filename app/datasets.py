@@ -1,195 +1,122 @@
-"""Datasets in BEIR shape: `queries.jsonl`, `qrels/<split>.tsv`, optionally `corpus.jsonl`.
+"""Datasets: kept below the artifact store under the digest of their content, in BEIR shape.
 
-An archive is unpacked under limits, read whole once to check it, and kept below the artifact store under
-the digest of its content, so that a job reads exactly what it was started with.
+A job reads exactly what it was started with: content that a name no longer means stays until no job needs it.
 """
 
-import hashlib
-import json
-import lzma
-import math
-import re
+import logging
 import shutil
-import zipfile
-import zlib
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import Any
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
+from app.archives import Entry, unpack
+from app.beir import CORPUS, QRELS, QUERIES, check, digest, read_qrels, splits
+from app.dataset_lines import write_beir
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.files import fsync_tree
-from app.errors import BadDataset, TooLarge
+from app.errors import BadDataset, Conflict
+from app.passages import PassageStore
 from app.registry import DatasetRecord, Registry
 
-SPLIT = re.compile(r"qrels/([A-Za-z0-9_-]{1,64})\.tsv")
-MAX_RATIO = 200
-MAX_LINE_CHARS = 2**20
+log = logging.getLogger("adiabat.datasets")
+
+MAX_LISTED = 100
+LOOKED_UP_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unknown:
+    """Passages that judgments name and the store has not: how many, and the first of them."""
+
+    count: int
+    ids: list[str]
 
 
 class DatasetStore:
-    def __init__(self, artifacts: ArtifactStore, registry: Registry, max_bytes: int) -> None:
+    def __init__(self, artifacts: ArtifactStore, registry: Registry, store: PassageStore, max_bytes: int) -> None:
         self._artifacts = artifacts
         self._registry = registry
+        self._store = store
         self._max_bytes = max_bytes
+        self._changing = threading.Lock()  # nothing is removed between a content's arrival and its record
         self.root = artifacts.root / "datasets"
         self.root.mkdir(exist_ok=True)
 
-    def put_zip(self, name: str, archive: Path) -> DatasetRecord:
-        """Check and keep the zip at `archive` as `name`. Raises `BadDataset`, `TooLarge`."""
+    def put_archive(self, name: str, archive: Path) -> DatasetRecord:
+        """Check and keep the archive as `name`. Raises `BadDataset`, `TooLarge`."""
         with self._artifacts.staging() as staging:
-            _unpack(archive, staging, self._max_bytes)
-            counts = _check(staging)
-            digest = _digest(staging)
-            target = self.root / digest.removeprefix("sha256:")
-            if not target.exists():
+            with archive.open("rb") as packed:
+                unpack(packed, staging, max_bytes=self._max_bytes, refused=BadDataset, choose=_wanted)
+            return self._keep(name, staging)
+
+    def put_lines(self, name: str, lines: Path) -> DatasetRecord:
+        """Check and keep NDJSON as `name`. Raises `BadDataset`."""
+        with self._artifacts.staging() as staging:
+            write_beir(lines, staging)
+            return self._keep(name, staging)
+
+    def delete(self, name: str) -> None:
+        """Raises `DatasetNotFound`, `DatasetInUse`."""
+        self.release([self._registry.datasets.delete(name)])
+
+    def release(self, contents: Iterable[str]) -> None:
+        """Remove those of these digests that no record names and no job needs any more.
+
+        Only content that the registry knew is ever removed: beside a wrong or lost registry nothing is.
+        """
+        with self._changing:
+            self._release(contents)
+
+    def unknown_passages(self, record: DatasetRecord) -> Unknown | None:
+        """Asked of the store as it is now; None for a dataset with its own corpus."""
+        if record.counts["passages"] is not None:
+            return None
+        try:
+            named = list(dict.fromkeys(self._judged(record)))
+        except FileNotFoundError as error:
+            raise Conflict(f"The dataset {record.name!r} was replaced while it was read; repeat the call.") from error
+        unknown: list[str] = []
+        for start in range(0, len(named), LOOKED_UP_AT_ONCE):
+            ids = named[start : start + LOOKED_UP_AT_ONCE]
+            there = self._store.content_hashes(ids)
+            unknown += [passage_id for passage_id in ids if passage_id not in there]
+        return Unknown(count=len(unknown), ids=unknown[:MAX_LISTED])
+
+    def folder(self, content: str) -> Path:
+        return self.root / content.removeprefix("sha256:")
+
+    def _keep(self, name: str, staging: Path) -> DatasetRecord:
+        counts = check(staging)
+        content = digest(staging)
+        with self._changing:
+            if not self.folder(content).exists():
                 fsync_tree(staging)
-                shutil.move(staging, target)
-        return self._registry.datasets.put(name, digest, counts)
+                shutil.move(staging, self.folder(content))
+            before = [record.digest for record in self._registry.datasets.all() if record.name == name]
+            made = self._registry.datasets.put(name, content, counts)
+            self._release(before)
+        return made
 
-    def folder(self, digest: str) -> Path:
-        return self.root / digest.removeprefix("sha256:")
+    def _release(self, contents: Iterable[str]) -> None:
+        # A job can only be made with content that has a record: none can come to need what is removed here.
+        for content in set(contents) - self._registry.datasets.digests_needed():
+            log.info("the dataset content %s is not needed any more", content)
+            shutil.rmtree(self.folder(content), ignore_errors=True)
 
-
-def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            wanted = _wanted(opened)
-            total = sum(info.file_size for info, _ in wanted)
-            packed = max(sum(info.compress_size for info, _ in wanted), 1)
-            if total > max_bytes or total > MAX_RATIO * packed:
-                raise TooLarge(
-                    f"The archive unpacks to {total} bytes from {packed}; the limit is {max_bytes} bytes "
-                    f"(ADIABAT_MAX_ARCHIVE_BYTES) and {MAX_RATIO} times its packed size."
-                )
-            for info, name in wanted:
-                target = folder / name
-                target.parent.mkdir(exist_ok=True)
-                with opened.open(info) as source, target.open("wb") as sink:
-                    _copy_limited(source, sink, info.file_size)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError) as error:
-        raise BadDataset(f"The body is not a zip archive that can be read ({error}).") from error
+    def _judged(self, record: DatasetRecord) -> Iterator[str]:
+        for path in splits(self.folder(record.digest)):
+            for _, _, passage_id, _ in read_qrels(path):
+                yield passage_id
 
 
-def _wanted(opened: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, str]]:
-    """The entries we know, without the one top folder that zipping a folder adds. Odd names are refused."""
-    files = [info for info in opened.infolist() if not info.is_dir() and not info.filename.startswith("__MACOSX/")]
-    for info in files:
-        path = PurePosixPath(info.filename.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or (info.external_attr >> 16) & 0o170000 == 0o120000:
-            raise BadDataset(f"The archive entry {info.filename!r} points outside its folder; nothing was unpacked.")
-    tops = {PurePosixPath(info.filename).parts[0] for info in files}
-    strip = len(tops) == 1 and all(len(PurePosixPath(info.filename).parts) > 1 for info in files) and tops != {"qrels"}
-    named = [(info, "/".join(PurePosixPath(info.filename).parts[strip:])) for info in files]
-    wanted = [(i, n) for i, n in named if n in ("queries.jsonl", "corpus.jsonl") or SPLIT.fullmatch(n)]
-    names = [name for _, name in wanted]
-    if len(set(names)) < len(names):
-        raise BadDataset("The archive has an entry twice; pack each file once.")
-    if "queries.jsonl" not in names or not any(name.startswith("qrels/") for name in names):
+def _wanted(entries: list[Entry]) -> list[Entry]:
+    """The files that a dataset has; whatever else was packed is left where it is."""
+    wanted = [entry for entry in entries if entry.name in (QUERIES, CORPUS) or QRELS.fullmatch(entry.name)]
+    names = {entry.name for entry in wanted}
+    if QUERIES not in names or not any(QRELS.fullmatch(name) for name in names):
         raise BadDataset(
             "The archive must hold queries.jsonl and at least one qrels/<split>.tsv (BEIR shape); "
-            f"it holds {', '.join(sorted(name for _, name in named)[:10]) or 'nothing'}."
+            f"it holds {', '.join(sorted(entry.name for entry in entries)[:10]) or 'nothing'}."
         )
     return wanted
-
-
-def _copy_limited(source: Any, sink: Any, declared: int) -> None:
-    """Copy, but never more than the size the entry declared: a lying header is not believed."""
-    left = declared
-    while chunk := source.read(min(left + 1, 2**20)):
-        left -= len(chunk)
-        if left < 0:
-            raise BadDataset("An archive entry is larger than it says; nothing was kept.")
-        sink.write(chunk)
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) for each non-empty line. Raises `BadDataset` naming the line."""
-    with path.open(encoding="utf-8", errors="strict") as lines:
-        try:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                if len(line) > MAX_LINE_CHARS:
-                    raise BadDataset(f"{path.name} line {number} has over {MAX_LINE_CHARS} characters.")
-                yield number, _object(path.name, number, line)
-        except UnicodeDecodeError as error:
-            raise BadDataset(f"{path.name} is not UTF-8 ({error}).") from error
-
-
-def _object(name: str, number: int, line: str) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise BadDataset(f"{name} line {number} is not JSON ({error}).") from error
-    if not isinstance(found, dict) or not isinstance(found.get("_id"), str) or not isinstance(found.get("text"), str):
-        raise BadDataset(f"{name} line {number} must be an object with the strings '_id' and 'text'.")
-    return found
-
-
-def read_qrels(path: Path) -> Iterator[tuple[int, str, str, float]]:
-    """(line number, query id, passage id, score). Raises `BadDataset` naming the line."""
-    with path.open(encoding="utf-8", errors="strict") as lines:
-        try:
-            for number, line in enumerate(lines, 1):
-                cells = line.rstrip("\r\n").split("\t")
-                if cells == [""] or (number == 1 and cells[0] in ("query-id", "query_id")):
-                    continue
-                yield number, *_judgment(path.name, number, cells)
-        except UnicodeDecodeError as error:
-            raise BadDataset(f"qrels/{path.name} is not UTF-8 ({error}).") from error
-
-
-def _judgment(name: str, number: int, cells: list[str]) -> tuple[str, str, float]:
-    try:
-        query_id, passage_id, score = cells[0], cells[1], float(cells[2])
-    except (IndexError, ValueError):
-        score = math.nan
-    if len(cells) != 3 or not math.isfinite(score):
-        found = " ".join(cells)[:60]
-        raise BadDataset(f"qrels/{name} line {number}: 'query-id<TAB>corpus-id<TAB>score' expected, not {found!r}.")
-    return query_id, passage_id, score
-
-
-def _check(folder: Path) -> dict[str, Any]:
-    """Read everything once; counts per split and language. Raises `BadDataset` naming file and line."""
-    languages: dict[str, str] = {}
-    for number, query in read_jsonl(folder / "queries.jsonl"):
-        if query["_id"] in languages:
-            raise BadDataset(f"queries.jsonl line {number}: the id {query['_id']!r} is there twice.")
-        if not query["text"].strip():
-            raise BadDataset(f"queries.jsonl line {number}: the query {query['_id']!r} has no text.")
-        metadata = query.get("metadata")
-        languages[query["_id"]] = str(metadata.get("lang", "")) if isinstance(metadata, dict) else ""
-    corpus = folder / "corpus.jsonl"
-    passages = {passage["_id"] for _, passage in read_jsonl(corpus)} if corpus.exists() else None
-    splits = {path.stem: _check_split(path, languages, passages) for path in sorted(folder.glob("qrels/*.tsv"))}
-    return {
-        "queries": len(languages),
-        "languages": dict(Counter(lang for lang in languages.values() if lang)),
-        "passages": None if passages is None else len(passages),
-        "splits": splits,
-    }
-
-
-def _check_split(path: Path, queries: dict[str, str], passages: set[str] | None) -> dict[str, int]:
-    pairs, used = 0, set()
-    for number, query_id, passage_id, _ in read_qrels(path):
-        if query_id not in queries:
-            raise BadDataset(f"qrels/{path.name} line {number}: no query {query_id!r} in queries.jsonl.")
-        if passages is not None and passage_id not in passages:
-            raise BadDataset(f"qrels/{path.name} line {number}: no passage {passage_id!r} in corpus.jsonl.")
-        pairs += 1
-        used.add(query_id)
-    return {"queries": len(used), "pairs": pairs}
-
-
-def _digest(folder: Path) -> str:
-    total = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            total.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
-            with path.open("rb") as source:
-                while chunk := source.read(2**20):
-                    total.update(chunk)
-    return f"sha256:{total.hexdigest()}"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.datasets import read_jsonl, read_qrels
+from app.beir import read_jsonl, read_qrels
 from app.errors import BadDataset
 
 MIN_PAIRS = 32

@@ -1,49 +1,75 @@
-"""`/datasets`: put a zip in BEIR shape, list, read."""
+"""`/datasets`: put an archive in BEIR shape or NDJSON, list, read, delete."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi import Path as PathParam
 from starlette.concurrency import run_in_threadpool
 
-from app.api.deps import PartsDep
+from app.api.deps import Parts, PartsDep
 from app.registry import DatasetRecord
 from app.wire.common import NAME_PATTERN
-from app.wire.datasets import DatasetList, DatasetPublic
+from app.wire.datasets import EXAMPLE_LINES, DatasetList, DatasetPublic, UnknownPassages
+
+NDJSON = "application/x-ndjson"
+BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        NDJSON: {"schema": {"type": "string"}, "example": EXAMPLE_LINES},
+        "application/zip": {"schema": {"type": "string", "format": "binary"}},
+    },
+}
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
-Name = Annotated[str, PathParam(pattern=NAME_PATTERN)]
+Name = Annotated[str, PathParam(pattern=NAME_PATTERN, examples=["beekeeping"])]
 
 
-@router.put(
-    "/{name}",
-    response_model=DatasetPublic,
-    openapi_extra={"requestBody": {"required": True, "content": {"application/zip": {}}}},
-)
+@router.put("/{name}", response_model=DatasetPublic, openapi_extra={"requestBody": BODY})
 async def put_dataset(name: Name, request: Request, parts: PartsDep) -> DatasetPublic:
-    """Upload a zip of `queries.jsonl`, `qrels/<split>.tsv` and optionally `corpus.jsonl`.
+    """Upload judged queries: an archive (zip, tar, tar.gz) in BEIR shape, or NDJSON.
 
-    Without a corpus the qrels name stored passages; with one the dataset is searched on its own. The same
-    name again replaces it: running jobs keep the content they began with.
+    The archive holds `queries.jsonl`, `qrels/<split>.tsv` and optionally `corpus.jsonl`. NDJSON has a line for each
+    query: `{"query": …, "relevant": [passage ids] or {id: score}, "id"?, "lang"?, "split"?}`; the split is `train` if
+    not named. Lines `{"passage": …, "id": …, "title"?}` among them make a corpus.
+
+    Without a corpus the judgments name stored passages, and `unknown_passages` tells which are not stored; with one
+    the dataset is searched on its own. The same name again replaces it: jobs keep the content they began with.
     """
     with parts.artifacts.staging() as folder:
-        archive = folder / "dataset.zip"
-        with archive.open("wb") as sink:
+        body = folder / "body"
+        with body.open("wb") as sink:
             async for chunk in request.stream():
                 await run_in_threadpool(sink.write, chunk)
-        return _public(await run_in_threadpool(parts.datasets.put_zip, name, archive))
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        put = parts.datasets.put_lines if kind == NDJSON else parts.datasets.put_archive
+        record = await run_in_threadpool(put, name, body)
+    return await run_in_threadpool(_read, record, parts)
 
 
-@router.get("", response_model=DatasetList)
+@router.get("", response_model=DatasetList, response_model_exclude_unset=True)
 def list_datasets(parts: PartsDep) -> DatasetList:
+    """By name. What a dataset names and the store has not is in `GET /datasets/{name}`."""
     return DatasetList(datasets=[_public(record) for record in parts.registry.datasets.all()])
 
 
 @router.get("/{name}", response_model=DatasetPublic)
 def read_dataset(name: Name, parts: PartsDep) -> DatasetPublic:
-    return _public(parts.registry.datasets.get(name))
+    """Counts per split and language, and the judgments that name passages which are not stored now."""
+    return _read(parts.registry.datasets.get(name), parts)
 
 
-def _public(record: DatasetRecord) -> DatasetPublic:
-    return DatasetPublic(name=record.name, digest=record.digest, created_at=record.created_at, **record.counts)
+@router.delete("/{name}", status_code=204)
+def delete_dataset(name: Name, parts: PartsDep) -> Response:
+    """Refused while an unfinished job was started with it."""
+    parts.datasets.delete(name)
+    return Response(status_code=204)
+
+
+def _read(record: DatasetRecord, parts: Parts) -> DatasetPublic:
+    unknown = parts.datasets.unknown_passages(record)
+    return _public(record, unknown_passages=UnknownPassages(count=unknown.count, ids=unknown.ids) if unknown else None)
+
+
+def _public(record: DatasetRecord, **more: Any) -> DatasetPublic:
+    return DatasetPublic(name=record.name, digest=record.digest, created_at=record.created_at, **record.counts, **more)

