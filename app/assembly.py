@@ -6,6 +6,7 @@ import threading
 from contextlib import ExitStack
 
 from app.api.deps import Parts
+from app.api.event_stream import EventStreams
 from app.datasets import DatasetStore
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import BASE_KEY, ArtifactStore
@@ -17,11 +18,12 @@ from app.encoders.pool import EncoderPool
 from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
 from app.ingest import Ingest
+from app.intake import Intake
 from app.lock import data_dir_lock
-from app.passages import IndexSpace, open_store
-from app.preparing import JobKeeper
 from app.observe.metrics import Metrics
 from app.observe.state import State
+from app.passages import IndexSpace, open_store
+from app.preparing import JobKeeper
 from app.registry import Registry
 from app.retrieval import Retrieval, probe_overlap
 from app.settings import Settings
@@ -35,6 +37,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     stack.enter_context(data_dir_lock(settings.data_dir))
     registry = Registry(settings.registry_path)
     stack.callback(registry.close)
+    registry.idempotency.forget_unfinished()
     artifacts = ArtifactStore(settings.artifacts_dir)
     artifacts.sweep_staging()
     for key in registry.encoders.sweep(artifacts.keys(), artifacts.set_aside):
@@ -50,10 +53,10 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     )
     base_record = ensure_base(settings, artifacts, registry, Registrar(artifacts, registry, rules, None))
     engine = EngineSettings(kind=settings.engine, threads=settings.threads, max_waiting=settings.max_waiting)
+    metrics = Metrics()
     slot = Slot()
     pool = EncoderPool(lambda record: load_encoder(artifacts, record, engine, metrics), lambda: switcher.pinned_ids())
     stack.callback(pool.close)
-    metrics = Metrics()
     switcher = Switcher(registry, pool, slot, metrics)
     base = pool.get(base_record)
 
@@ -63,15 +66,16 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     stack.callback(lanes.close)
     switcher.start()
     threading.Thread(target=switcher.load_previous, name="load-previous", daemon=True).start()
-    jobs = JobKeeper(registry, store, switcher, settings)
+    datasets = DatasetStore(artifacts, registry, store, settings.max_archive_bytes)
+    jobs = JobKeeper(registry, store, switcher, settings, datasets.release)
     jobs.start()
     stack.callback(jobs.stop)
+    metrics.registry.register(State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes))
+    ingest = Ingest(store, lanes, settings)
     return Parts(
         settings=settings,
         registry=registry,
         artifacts=artifacts,
-    metrics.registry.register(State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes))
-    ingest = Ingest(store, lanes, settings)
         store=store,
         pool=pool,
         slot=slot,
@@ -82,12 +86,12 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         intake=Intake(ingest, settings.max_body_bytes),
         datasets=datasets,
         jobs=jobs,
+        events=EventStreams(registry.events.after),
+        metrics=metrics,
     )
 
 
 def _passage_lanes(artifacts: ArtifactStore, base: LoadedEncoder, settings: Settings) -> PassageLanes:
-        events=EventStreams(registry.events.after),
-        metrics=metrics,
     """One lane to a core, each of one thread; on torch one lane, since torch sets its threads for the process."""
     cores = settings.threads or os.cpu_count() or 1
     onnx = base.dispatcher.engine_name == "onnx"

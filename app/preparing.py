@@ -4,14 +4,20 @@ One background thread. It owns nothing a restart could not do again: a job found
 prepared anew, and an export that is already complete is left alone.
 """
 
+import errno
 import logging
 import shutil
 import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from app.encoders.switching import Switcher
-from app.errors import AdiabatError
+from app.errors import AdiabatError, JobNotFound, Unavailable
 from app.passages import PassageStore
 from app.registry import JobRecord, JobStatus, Registry
+from app.registry.job_records import keeps_files
+from app.registry.jobs import RESUME
 from app.settings import Settings
 
 log = logging.getLogger("adiabat.jobs")
@@ -21,11 +27,21 @@ ACTIVATE_IF_GATE = "if-gate-passes"
 
 
 class JobKeeper:
-    def __init__(self, registry: Registry, store: PassageStore, switcher: Switcher, settings: Settings) -> None:
+    """`release_datasets` is told the digests that a job which has ended read."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: PassageStore,
+        switcher: Switcher,
+        settings: Settings,
+        release_datasets: Callable[[Iterable[str]], None],
+    ) -> None:
         self._registry = registry
         self._store = store
         self._switcher = switcher
         self._settings = settings
+        self._release_datasets = release_datasets
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="job-keeper", daemon=True)
@@ -72,16 +88,30 @@ class JobKeeper:
             self._store.export(folder)
         except (AdiabatError, OSError) as error:
             log.warning("Job %s could not be prepared: %s", job.id, error)
-            reason = f"The training set could not be prepared: {error}"
-            self._registry.jobs.move(job.id, JobStatus.FAILED, only_from=(JobStatus.PREPARING,), reason=reason)
+            self._give_up(job, error)
         self._registry.jobs.move(job.id, JobStatus.PREPARED, only_from=(JobStatus.PREPARING,))
 
+    def _give_up(self, job: JobRecord, error: Exception) -> None:
+        reason = f"The training set could not be prepared: {error}"
+        status = JobStatus.FAILED
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or isinstance(error, Unavailable):  # what may be over tomorrow
+            status = JobStatus.INTERRUPTED
+            held = sum(file.stat().st_size for file in self._settings.jobs_dir.rglob("*") if file.is_file())
+            reason += f"; {RESUME}. Interrupted jobs hold {held / 1e6:.0f} MB: cancelling one frees its part."
+        self._registry.jobs.move(job.id, status, only_from=(JobStatus.PREPARING,), reason=reason)
+
     def _sweep(self) -> None:
-        """Training sets of jobs that have ended; each holds every vector of the store."""
-        if self._settings.jobs_dir.exists():
-            ended = {job.id for job in self._registry.jobs.all() if job.finished}
-            for folder in self._settings.jobs_dir.iterdir():
-                if folder.name in ended:
+        """Training sets and checkpoints of jobs that have ended; each training set holds every vector of the store.
+
+        An interrupted job's stay for a week, or until it is cancelled.
+        """
+        for folder in self._settings.jobs_dir.iterdir() if self._settings.jobs_dir.exists() else ():
+            with suppress(JobNotFound):  # not ours: the registry may be another one
+                job = self._registry.jobs.get(folder.name)
+                if not keeps_files(job.status, job.finished_at, time.time()):
+                    # In this order: a crash between the two leaves the folder, and both are done again.
+                    self._release_datasets(job.dataset_digests.values())
                     shutil.rmtree(folder, ignore_errors=True)
 
     def _activate_finished(self) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from app.api.event_stream import EventStreams
 from app.datasets import DatasetStore
 from app.encoders.admission import Registrar
 from app.encoders.artifacts import ArtifactStore
@@ -16,9 +17,9 @@ from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
 from app.errors import InvalidField, Unauthorized
 from app.ingest import Ingest
-from app.passages import PassageStore
 from app.intake import Intake
 from app.observe.metrics import Metrics
+from app.passages import PassageStore
 from app.preparing import JobKeeper
 from app.registry import Registry
 from app.retrieval import Retrieval
@@ -41,12 +42,13 @@ class Parts:
     registrar: Registrar
     retrieval: Retrieval
     ingest: Ingest
+    intake: Intake
     datasets: DatasetStore
     jobs: JobKeeper
-
-
     events: EventStreams
     metrics: Metrics
+
+
 async def get_parts(request: Request) -> Parts:
     parts: Parts = request.state.parts
     return parts
@@ -67,8 +69,6 @@ async def require_key(parts: PartsDep, given: Annotated[HTTPAuthorizationCredent
         raise Unauthorized
 
 
-async def known_parameters(request: Request) -> None:
-    """A misspelt query parameter must not pass in silence. Raises `InvalidField`."""
 async def require_key_unless_open(
     parts: PartsDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> None:
@@ -77,6 +77,8 @@ async def require_key_unless_open(
         await require_key(parts, given)
 
 
+async def known_parameters(request: Request) -> None:
+    """A misspelt query parameter must not pass in silence. Raises `InvalidField`."""
     if not request.query_params:
         return
     known = _parameters(request.app, request.scope["route"].path_format, request.method.lower())

@@ -1,13 +1,26 @@
-"""`/tuning-jobs`: create, list, read, cancel."""
+"""`/tuning-jobs`: create, list, read, cancel, resume, follow."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated, Any
 
-from app.api.deps import Parts, PartsDep
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from app.api.deps import MAX_DIGITS, Parts, PartsDep
 from app.errors import BadDataset, Conflict, InvalidField
-from app.registry import EncoderState, JobRecord, JobStatus, NewJob
+from app.registry import EncoderRecord, EncoderState, JobRecord, NewJob
 from app.wire.tuning_jobs import JobEncoder, TuningJobCreate, TuningJobList, TuningJobPublic
 
 DEV = "dev"
+EVENT_EXAMPLE = """\
+id: 7
+event: progress
+data: {"sequence":7,"at":1767225600.0,"kind":"progress","data":{"phase":"tuning","step":40,"steps":120}}
+"""
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The events", "content": {"text/event-stream": {"example": EVENT_EXAMPLE}}},
+    204: {"description": "The job has ended and nothing is left to tell: do not come back"},
+}
 
 router = APIRouter(prefix="/tuning-jobs", tags=["tuning"])
 
@@ -21,9 +34,7 @@ def create_tuning_job(body: TuningJobCreate, parts: PartsDep, response: Response
         raise InvalidField(
             "guards", f"{DEV!r} is what a job's own dev split is called in its result; rename the dataset."
         )
-    parent = parts.registry.encoders.find(body.parent)
-    if parent.state in (EncoderState.DELETED, EncoderState.BROKEN):
-        raise Conflict(f"The parent {parent.key} is {parent.state}.")
+    parent = _usable(parts.registry.encoders.find(body.parent))
     if parent.base_digest != parts.registry.encoders.find("base@1").digest:
         raise Conflict(
             f"The parent {parent.key} is not in the base's lineage; start from the base, or from an encoder "
@@ -59,8 +70,47 @@ def read_tuning_job(job_id: str, parts: PartsDep) -> TuningJobPublic:
 
 @router.post("/{job_id}/cancel", response_model=TuningJobPublic, status_code=202, response_model_exclude_none=True)
 def cancel_tuning_job(job_id: str, parts: PartsDep) -> TuningJobPublic:
-    """Ask the job to stop. It ends within one step and leaves no encoder."""
+    """Ask the job to stop. It ends within one step and leaves no encoder; an interrupted one is given up."""
     return _public(parts.registry.jobs.cancel(job_id), parts)
+
+
+@router.post("/{job_id}/resume", response_model=TuningJobPublic, status_code=202, response_model_exclude_none=True)
+def resume_tuning_job(job_id: str, parts: PartsDep) -> TuningJobPublic:
+    """Put an interrupted job back into the queue: it goes on from its last checkpoint, as if it had never stopped.
+
+    A job is interrupted when its trainer is stopped or dies, or when the disk is full. Its checkpoints are kept for a
+    week; after that it starts over. A failed or cancelled job is not resumed: start another with the same body.
+    """
+    job = parts.registry.jobs.get(job_id)
+    _usable(parts.registry.encoders.by_id(job.parent_id))
+    resumed = parts.registry.jobs.resume(job_id)
+    parts.jobs.wake()
+    return _public(resumed, parts)
+
+
+@router.get("/{job_id}/events", response_class=StreamingResponse, responses=EVENTS)
+async def follow_tuning_job(
+    job_id: str,
+    parts: PartsDep,
+    after: Annotated[int, Query(ge=0, lt=10**MAX_DIGITS, description="Leave out events up to this number.")] = 0,
+    last_event_id: Annotated[int | None, Header(ge=0, lt=10**MAX_DIGITS, description="The same; it wins.")] = None,
+) -> Response:
+    """All that happened to the job and then what happens, as server-sent events, until it has ended.
+
+    `id` is the number of the event within the job: a follower that lost the connection goes on after it.
+    """
+    start = after if last_event_id is None else last_event_id
+    job = await run_in_threadpool(parts.registry.jobs.get, job_id)
+    if job.finished and not await run_in_threadpool(parts.registry.events.after, job_id, start, 1):
+        return Response(status_code=204)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(parts.events.follow(job_id, start), media_type="text/event-stream", headers=headers)
+
+
+def _usable(parent: EncoderRecord) -> EncoderRecord:
+    if parent.state in (EncoderState.DELETED, EncoderState.BROKEN):
+        raise Conflict(f"The parent {parent.key} is {parent.state}.")
+    return parent
 
 
 def _digests(body: TuningJobCreate, parts: Parts) -> dict[str, str]:
@@ -91,7 +141,7 @@ def _public(job: JobRecord, parts: Parts) -> TuningJobPublic:
         gate=job.gate,
         activate=job.activate,
         activation=job.activation,
-        status=JobStatus.QUEUED if job.status is JobStatus.PREPARED else job.status,
+        status=job.status.shown,
         progress=job.progress,
         encoder=JobEncoder(name=encoder.name, version=encoder.version) if encoder else None,
         result=job.result,
