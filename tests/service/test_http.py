@@ -166,7 +166,7 @@ def test_the_same_passage_from_many_hands_ends_whole(client: AdiabatClient, serv
     """Text, hash and vector of one writer, whoever came last."""
 
     def write(n: int) -> None:
-        with AdiabatClient(service.url) as own:
+        with AdiabatClient(service.url, retries=0) as own:
             metadata = {"n": n}
             own.upsert_passages([{"id": "a", "text": f"text number {n % 3}", "metadata": metadata}])
 

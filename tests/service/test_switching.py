@@ -147,7 +147,7 @@ def test_no_request_fails_waits_or_mixes_encoders_while_switching(
 
     def searching(query: str) -> list[tuple[str, int]]:
         seen = []
-        with AdiabatClient(service.url) as client:
+        with AdiabatClient(service.url, retries=0) as client:
             while not done.is_set():
                 answer = client.search(query)
                 name = answer.encoder.name
@@ -172,7 +172,7 @@ def test_no_request_fails_waits_or_mixes_encoders_while_switching(
 
 def test_concurrent_conflicting_switches_end_in_one_history_without_gaps(service: Service, tuned: str) -> None:
     def switch(n: int) -> None:
-        with AdiabatClient(service.url) as client:
+        with AdiabatClient(service.url, retries=0) as client:
             client.activate(tuned if n % 2 else "base")
 
     with ThreadPoolExecutor(8) as clients:
