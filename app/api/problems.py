@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import uuid
 from typing import Any
 
 import orjson
@@ -12,6 +11,8 @@ from starlette.exceptions import HTTPException
 
 from app import errors
 from app.errors import AdiabatError
+from app.observe.logs import noted
+from app.wire.findings import said
 
 log = logging.getLogger("adiabat.api")
 
@@ -31,6 +32,7 @@ STATUS: dict[type[AdiabatError], int] = {
 HEADERS: dict[type[AdiabatError], dict[str, str]] = {
     errors.Unauthorized: {"WWW-Authenticate": "Bearer"},
     errors.Overloaded: {"Retry-After": "1"},
+    errors.IdempotencyKeyInUse: {"Retry-After": "5"},
     errors.Unavailable: {"Retry-After": "5"},
 }
 
@@ -43,10 +45,10 @@ def problem(status: int, slug: str, detail: str, headers: dict[str, str] | None 
         "detail": detail,
         **data,
     }
-    return Response(orjson.dumps(body, default=str), status, headers=headers, media_type="application/problem+json")
-
     if request_id := noted("request_id"):
         body["request_id"] = request_id
+    return Response(orjson.dumps(body, default=str), status, headers=headers, media_type="application/problem+json")
+
 
 def of_error(error: AdiabatError, *, openai: bool = False) -> Response:
     kinds = type(error).__mro__
@@ -65,8 +67,6 @@ def _openai_error(slug: str, detail: str) -> dict[str, Any]:
     return {"error": {"message": detail, "type": slug, "code": slug, "param": None}}
 
 
-def install(app: FastAPI) -> None:
-    """Register the handlers. A bug is a 500 that carries an id, and the log has the rest under that id."""
 def of_bug(error: Exception, request_id: str) -> Response:
     """A 500 that carries the request's id; the log has the rest under that id."""
     log.error("Internal error", exc_info=error)
@@ -75,6 +75,8 @@ def of_bug(error: Exception, request_id: str) -> Response:
     )
 
 
+def install(app: FastAPI) -> None:
+    """Register the handlers. What none of them knows is a bug, and answered by `observed.Observed`."""
 
     @app.exception_handler(AdiabatError)
     async def _ours(request: Request, error: AdiabatError) -> Response:
@@ -82,7 +84,7 @@ def of_bug(error: Exception, request_id: str) -> Response:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        found = [{"field": _field(item["loc"]), "problem": _said(item)} for item in error.errors()]
+        found = [{"field": _field(item["loc"]), "problem": said(item)} for item in error.errors()]
         first = "; ".join(f"{item['field']}: {item['problem']}" for item in found[:3])
         more = _openai_error("invalid-field", first) if _is_openai(request) else {}
         return problem(422, "invalid-field", first, errors=found, **more)
