@@ -102,7 +102,7 @@ def _zipped(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError]) -> It
 
 
 def _tarred(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError], gzipped: bool) -> Iterator[Entry]:
-    source = stack.enter_context(gzip.GzipFile(fileobj=file)) if gzipped else file
+    source = stack.enter_context(gzip.GzipFile(fileobj=file, mode="rb")) if gzipped else file
     careful = _Careful(source)
     archive = stack.enter_context(tarfile.TarFile(fileobj=careful))
     for member in archive:

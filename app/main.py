@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import TypedDict
 
 from fastapi import Depends, FastAPI
+from fastapi_offline import FastAPIOffline
 
 from app import __version__
 from app.api import active_encoder, datasets, encoders, health, metrics, openai, passages, problems, search, tuning_jobs
@@ -26,7 +27,8 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         yield State(parts=parts)
 
-    app = FastAPI(
+    app = FastAPIOffline(  # /docs without scripts from elsewhere: many services have no way out
+        redoc_url=None,
         title="Adiabat",
         version=__version__,
         description=ABOUT,
@@ -46,5 +48,8 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     return app
 
 
-def _limit(path: str, settings: Settings) -> int:
-    return settings.max_archive_bytes if path.startswith("/datasets/") else settings.max_body_bytes
+def _limit(path: str, content_type: str, settings: Settings) -> int | None:
+    if path == "/passages" and is_ndjson(content_type):
+        return None  # stored while it is read; each line has its limit
+    archive = path.startswith("/datasets/") or (path == "/encoders" and content_type.startswith("multipart/form-data"))
+    return settings.max_archive_bytes if archive else settings.max_body_bytes

@@ -4,8 +4,11 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from app.wire.common import Problem
+from app.wire.encoders import EncoderCreate, EncoderUpload
 
 ABOUT = """Dense retrieval whose query encoder can be swapped while it serves.
 
@@ -42,12 +45,26 @@ STALE: dict[int | str, dict[str, Any]] = {
 }
 
 
+# Bodies that routes read themselves, because they come in more than one form.
+BODIES: tuple[type[BaseModel], ...] = (EncoderCreate, EncoderUpload)
+REFERENCE = "#/components/schemas/{model}"
+
+
+def one_of_bodies(kinds: dict[str, type[BaseModel]]) -> dict[str, Any]:
+    """`openapi_extra` of a route whose body is one of these models, by content type; they must be in `BODIES`."""
+    content = {kind: {"schema": {"$ref": REFERENCE.format(model=model.__name__)}} for kind, model in kinds.items()}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def describe(app: FastAPI) -> None:
-    """Let `/openapi.json` say that refusals are `application/problem+json`, which the framework cannot be told."""
+    """Let `/openapi.json` say what the framework cannot be told: bodies that routes read themselves, and that refusals
+    are `application/problem+json`."""
     made = app.openapi
+    bodies = models_json_schema([(body, "validation") for body in BODIES], ref_template=REFERENCE)[1]["$defs"]
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
+            made()["components"]["schemas"].update(bodies)
             for call in (call for path in made()["paths"].values() for call in path.values()):
                 for status, answer in call["responses"].items():
                     if status >= "400" and "content" in answer:

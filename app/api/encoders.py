@@ -1,17 +1,39 @@
-"""`/encoders`: list, read, register, delete."""
+"""`/encoders`: list, read, register, delete, download."""
 
-from pathlib import Path
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import BinaryIO
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from app.api.deps import Parts, PartsDep
+from app.api.description import one_of_bodies
+from app.api.idempotency import IdempotencyKey, once
+from app.api.uploads import content_type, read_form, read_json
 from app.encoders.admission import Candidate
 from app.encoders.artifacts import BASE_KEY
-from app.encoders.sources import check_source
-from app.errors import Conflict, EncoderInUse, InvalidField
-from app.registry import EncoderRecord, EncoderState
+from app.encoders.packed import pack
+from app.encoders.sources import Source, from_archive, from_hub, from_job, from_path
+from app.errors import EncoderInUse, InvalidField
+from app.registry import Answer, EncoderRecord, EncoderState
 from app.registry.encoders import parse_key
-from app.wire.encoders import EncoderCreate, EncoderList, EncoderPublic, Lineage
+from app.wire.encoders import (
+    EncoderCreate,
+    EncoderFields,
+    EncoderList,
+    EncoderPublic,
+    EncoderSource,
+    EncoderUpload,
+    Lineage,
+)
+
+CALL = "POST /encoders"
+FORM = "multipart/form-data"
+TAR = "application/x-tar"
 
 router = APIRouter(prefix="/encoders", tags=["encoders"])
 
@@ -32,26 +54,41 @@ def read_encoder(key: str, parts: PartsDep) -> EncoderPublic:
     return answer
 
 
-@router.post("", response_model=EncoderPublic, status_code=201, response_model_exclude_none=True)
-def register_encoder(body: EncoderCreate, parts: PartsDep, response: Response) -> EncoderPublic:
-    """Register a sentence-transformers folder, or what a tuning job made. The checks that ran come back."""
-    if body.name == "base":
-        raise InvalidField("name", "'base' is the passage encoder's own name; choose another.")
-    source, source_base = _source(body, parts)
-    record, new = parts.registrar.register(
-        Candidate(
-            name=body.name,
-            source=source,
-            source_base=source_base,
-            said_source=body.source.path or f"job {body.source.job}",
-            description=body.description,
-            labels=body.labels,
-            force=body.force,
-        )
-    )
-    response.status_code = 201 if new else 200
-    response.headers["Location"] = f"/encoders/{record.key}"
-    return public(record, parts)
+@router.post(
+    "",
+    response_model=EncoderPublic,
+    status_code=201,
+    responses={200: {"model": EncoderPublic, "description": "The same name and digest is already registered"}},
+    openapi_extra=one_of_bodies({"application/json": EncoderCreate, FORM: EncoderUpload}),
+)
+async def register_encoder(request: Request, parts: PartsDep, key: IdempotencyKey = None) -> Response:
+    """Register a sentence-transformers folder, what a tuning job made, a name on the hub, or an uploaded archive.
+
+    Sources on the server are named in JSON; an archive (zip, tar or tar.gz of the folder) comes as the file `archive`
+    of a form. The checks that ran come back.
+    """
+    if content_type(request) == FORM:
+        async with read_form(request, EncoderUpload, "archive") as (upload, file):
+            digest = await run_in_threadpool(_sha256, file)
+            source = partial(from_archive, file, parts.artifacts, parts.settings.max_archive_bytes)
+            sent = upload.model_dump_json().encode() + digest
+            return await once(parts, CALL, key, sent, lambda: _register(upload, source, parts))
+    body = await read_json(request, EncoderCreate)
+    sent = body.model_dump_json().encode()
+    return await once(parts, CALL, key, sent, lambda: _register(body, partial(_named, body.source, parts), parts))
+
+
+@router.get(
+    "/{key}/archive",
+    response_class=StreamingResponse,
+    responses={200: {"content": {TAR: {"schema": {"type": "string", "contentMediaType": TAR}}}}},
+)
+def download_encoder(key: str, parts: PartsDep) -> StreamingResponse:
+    """The whole sentence-transformers folder as tar, full weights included: `SentenceTransformer(folder)` loads it."""
+    record = parts.registry.encoders.find(key)
+    packed = pack(parts.artifacts, record)
+    headers = {"Content-Length": str(packed.size), "Content-Disposition": f'attachment; filename="{record.key}.tar"'}
+    return StreamingResponse(packed.chunks, media_type=TAR, headers=headers)
 
 
 @router.delete("/{key}", status_code=204)
@@ -85,14 +122,37 @@ def _roles(count: int) -> list[str]:
     return ["previous", "active"][-count:] if count else []
 
 
-def _source(body: EncoderCreate, parts: Parts) -> tuple[Path, Path | None]:
-    if body.source.path is not None:
-        return check_source(body.source.path, parts.settings.source_dirs), None
-    job = parts.registry.jobs.get(body.source.job or "")
-    if job.encoder_id is None:
-        raise Conflict(f"The job {job.id} is {job.status} and has made no encoder.")
-    files = parts.artifacts.files(parts.registry.encoders.by_id(job.encoder_id).key)
-    return files.own, files.base.own if files.base else None
+def _register(fields: EncoderFields, opened: Callable[[], AbstractContextManager[Source]], parts: Parts) -> Answer:
+    if fields.name == "base":
+        raise InvalidField("name", "'base' is the passage encoder's own name; choose another.")
+    with opened() as source:
+        candidate = Candidate(
+            name=fields.name,
+            source=source.folder,
+            source_base=source.base,
+            said_source=source.said,
+            description=fields.description,
+            labels=fields.labels,
+            force=fields.force,
+        )
+        record, new = parts.registrar.register(candidate)
+    body = public(record, parts).model_dump(mode="json", exclude_none=True)
+    return Answer(status=201 if new else 200, body=body, location=f"/encoders/{record.key}")
+
+
+@contextmanager
+def _named(source: EncoderSource, parts: Parts) -> Iterator[Source]:
+    if source.path is not None:
+        yield from_path(source.path, parts.settings.source_dirs)
+    elif source.hub is not None:
+        yield from_hub(source.hub, source.revision, enabled=parts.settings.hub)
+    else:
+        yield from_job(source.job or "", parts.registry, parts.artifacts)
+
+
+def _sha256(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
 
 
 def public(record: EncoderRecord, parts: Parts) -> EncoderPublic:

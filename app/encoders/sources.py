@@ -1,22 +1,70 @@
-"""Where encoders may be read from: an allow-list of folders, resolved before anything is opened."""
+"""Where encoders may be read from: an allow-list of folders, archives, the hub if enabled, what jobs made."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from app.errors import SourceRefused
+from app.archives import unpack
+from app.encoders.artifacts import ArtifactStore
+from app.encoders.hub import download
+from app.errors import Conflict, SourceRefused
+from app.registry import Registry
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A folder to read an encoder from; `base` is what it lies over where it is a delta."""
+
+    folder: Path
+    base: Path | None = None
+    said: str
+
+
+def from_path(path: str, allowed: Sequence[Path]) -> Source:
+    """A folder below one of `allowed`. Raises `SourceRefused`."""
+    return Source(folder=check_source(path, allowed), said=path)
+
+
+def from_job(job_id: str, registry: Registry, artifacts: ArtifactStore) -> Source:
+    """What a tuning job made. Raises `JobNotFound`, and `Conflict` where there is nothing."""
+    job = registry.jobs.get(job_id)
+    if job.encoder_id is None:
+        raise Conflict(f"The job {job.id} is {job.status} and has made no encoder.")
+    files = artifacts.files(registry.encoders.by_id(job.encoder_id).key)
+    return Source(folder=files.own, base=files.base.own if files.base else None, said=f"job {job.id}")
+
+
+def from_hub(name: str, revision: str | None, *, enabled: bool) -> Source:
+    """A snapshot of the model hub. Raises `SourceRefused`, and `Unavailable` where the hub does not answer."""
+    if not enabled:
+        raise SourceRefused(
+            f"This service fetches nothing from the model hub, so not {name!r} either: set ADIABAT_HUB=1 and start it "
+            "again, or send an archive."
+        )
+    folder = download(name, revision)
+    return Source(folder=folder, said=f"hub {name}@{folder.name}")  # a snapshot's folder is named by its commit
+
+
+@contextmanager
+def from_archive(file: BinaryIO, artifacts: ArtifactStore, max_bytes: int) -> Iterator[Source]:
+    """An uploaded archive, unpacked until the block ends. Raises `SourceRefused`, `TooLarge`."""
+    with artifacts.staging() as folder:
+        unpack(file, folder, max_bytes=max_bytes, refused=SourceRefused)
+        yield Source(folder=folder, said="uploaded archive")
 
 
 def check_source(path: str, allowed: Sequence[Path]) -> Path:
-    """The resolved folder, if it lies in one of `allowed`. Raises `SourceRefused`.
+    """The resolved folder, if it lies in one of `allowed`; a relative path is looked for there. Raises `SourceRefused`.
 
     Links are followed first: what counts is where a path leads, not how it is written.
     """
     if "\0" in path or len(path) > 4096:
         raise SourceRefused("The path is not one that a file system has.")
-    given = Path(path)
-    if not given.is_absolute():
-        raise SourceRefused(f"{path!r} is relative; send the absolute path of a folder on the server.")
-    resolved = given.resolve()
+    # A relative path is one below an allowed folder: who registers need not know where the server keeps them.
+    places = [folder / path for folder in allowed] or [Path("/", path)]
+    resolved = next((place for place in places if place.is_dir()), places[0]).resolve()
     if not any(resolved.is_relative_to(folder.resolve()) for folder in allowed):
         named = ", ".join(str(folder) for folder in allowed) or "none"
         raise SourceRefused(

@@ -5,6 +5,7 @@ memory once. Nothing here knows encoders.
 """
 
 import json
+import math
 import mmap
 import os
 from collections.abc import Iterable
@@ -86,23 +87,26 @@ def _entries(path: Path) -> dict[str, TensorEntry]:
 
 def write_tensors(path: Path, tensors: Iterable[tuple[str, NDArray[np.float32]]]) -> int:
     """Write fp32 tensors in the order of their names and sync. Returns the file's size in bytes."""
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    end = 0
     listed = sorted(tensors, key=lambda pair: pair[0])
-    for name, array in listed:
-        span = [end, end + array.nbytes]
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": span}
-        end += array.nbytes
-    said = json.dumps(header, separators=(",", ":")).encode()
-    said += b" " * (-(len(said) + 8) % _ALIGNMENT)
     with path.open("wb") as file:
-        file.write(len(said).to_bytes(8, "little"))
-        file.write(said)
+        file.write(tensors_header((name, array.shape) for name, array in listed))
         for _, array in listed:
             file.write(raw_bytes(array))
         file.flush()
         os.fsync(file.fileno())
     return path.stat().st_size
+
+
+def tensors_header(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> bytes:
+    """How a file of fp32 tensors begins; their bytes follow in the same order, without gaps."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes:
+        begin, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+    said = json.dumps(header, separators=(",", ":")).encode()
+    said += b" " * (-(len(said) + 8) % _ALIGNMENT)
+    return len(said).to_bytes(8, "little") + said
 
 
 def raw_bytes(array: NDArray[np.float32]) -> memoryview:

@@ -1,0 +1,114 @@
+"""A whole encoder as one tar stream: the sentence-transformers folder, in full even where the artifact is a delta.
+
+Nothing is copied to disk and nothing large is in memory: weights go out of the memory map piece by piece. The
+length is known before the first byte.
+"""
+
+import json
+import math
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from app.encoders.artifacts import MANIFEST, ArtifactStore, Manifest
+from app.encoders.digest import digest_encoder
+from app.encoders.overlay import WEIGHTS, EncoderFiles, text_files
+from app.encoders.spec import read_spec
+from app.encoders.tensors import raw_bytes, tensors_header
+from app.errors import EncoderBroken, EncoderNotFound, SourceRefused
+from app.registry import EncoderRecord, EncoderState
+
+CHUNK = 2**20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    name: str
+    size: int
+    chunks: Callable[[], Iterable[bytes]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Packed:
+    """`size` bytes, of which `chunks` makes at most about a MiB at a time."""
+
+    size: int
+    chunks: Iterator[bytes]
+
+
+def pack(artifacts: ArtifactStore, record: EncoderRecord) -> Packed:
+    """The encoder in a folder `name@version`, with its manifest, so that it keeps its lineage wherever it goes.
+
+    Raises `EncoderNotFound` for a deleted one, `EncoderBroken` for one that is not what was registered any more.
+    """
+    if record.state is EncoderState.DELETED:
+        raise EncoderNotFound(f"{record.key} was deleted; its files are gone.")
+    files, manifest = _verified(artifacts, record)
+    members = [replace(member, name=f"{record.key}/{member.name}") for member in _members(files, manifest)]
+    heads = [_head(member, manifest.created_at) for member in members]
+    end = bytes(2 * tarfile.BLOCKSIZE)
+
+    def chunks() -> Iterator[bytes]:
+        for head, member in zip(heads, members, strict=True):
+            yield head
+            yield from member.chunks()
+            yield bytes(-member.size % tarfile.BLOCKSIZE)
+        yield end
+
+    padded = sum(member.size + -member.size % tarfile.BLOCKSIZE for member in members)
+    return Packed(size=sum(map(len, heads)) + padded + len(end), chunks=chunks())
+
+
+def _verified(artifacts: ArtifactStore, record: EncoderRecord) -> tuple[EncoderFiles, Manifest]:
+    try:
+        files, manifest = artifacts.files(record.key), artifacts.manifest(record.key)
+        digest = digest_encoder(files, read_spec(files))
+    except (OSError, SourceRefused) as error:
+        raise EncoderBroken(f"{record.key}: its artifact cannot be read ({error}).") from error
+    if digest != record.digest:
+        raise EncoderBroken(
+            f"{record.key}: its files were changed or damaged since it was registered, and are not handed out. "
+            "Restore the folder from a backup, or register the encoder again."
+        )
+    return files, manifest
+
+
+def _members(files: EncoderFiles, manifest: Manifest) -> Iterator[Member]:
+    """Every file that `write_full` would write, and the manifest."""
+    for name, path in sorted(text_files(files).items()):
+        yield Member(name=name, size=path.stat().st_size, chunks=partial(_of_file, path))
+    for place, module in enumerate(files.modules):
+        if module.kind in ("Transformer", "Dense"):
+            scope = "/" if module.kind == "Transformer" else f"{place}_{module.kind}/"
+            yield _weights(files, scope, str(PurePosixPath(module.path) / WEIGHTS))
+    said = json.dumps(asdict(replace(manifest, form="full")), indent=2, ensure_ascii=False).encode() + b"\n"
+    yield Member(name=MANIFEST, size=len(said), chunks=lambda: [said])
+
+
+def _weights(files: EncoderFiles, scope: str, name: str) -> Member:
+    names = [each for each in files.all_names() if each.startswith(scope)]
+    header = tensors_header((each.removeprefix(scope), files.shape(each)) for each in names)
+
+    def chunks() -> Iterator[bytes]:
+        yield header
+        for each in names:
+            raw = raw_bytes(files.tensor(each))
+            for begin in range(0, len(raw), CHUNK):
+                yield bytes(raw[begin : begin + CHUNK])
+
+    size = len(header) + sum(4 * math.prod(files.shape(each)) for each in names)
+    return Member(name=name, size=size, chunks=chunks)
+
+
+def _of_file(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def _head(member: Member, at: float) -> bytes:
+    said = tarfile.TarInfo(member.name)
+    said.size, said.mtime, said.mode = member.size, int(at), 0o644
+    return said.tobuf(tarfile.PAX_FORMAT)
