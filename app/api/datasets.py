@@ -15,7 +15,7 @@ NDJSON = "application/x-ndjson"
 BODY: dict[str, Any] = {
     "required": True,
     "content": {
-        NDJSON: {"schema": {"type": "string"}, "example": EXAMPLE_LINES},
+        NDJSON: {"schema": {"type": "string"}, "examples": {"judged questions": {"value": EXAMPLE_LINES}}},
         "application/zip": {"schema": {"type": "string", "format": "binary"}},
     },
 }
