@@ -97,6 +97,8 @@ def install(app: FastAPI) -> None:
             detail = (
                 f"There is no {request.method} {request.url.path}; names hold no slash, and GET /docs lists every call."
             )
+        elif error.status_code == 400:  # the framework found no text in the body
+            detail = "The body cannot be read; send JSON in UTF-8, with the Content-Type application/json."
         return problem(error.status_code, slug, detail, dict(error.headers or {}))
 
     @app.exception_handler(OSError)
