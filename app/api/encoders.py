@@ -16,7 +16,7 @@ from app.api.idempotency import IdempotencyKey, once
 from app.api.uploads import content_type, read_form, read_json
 from app.encoders.admission import Candidate
 from app.encoders.artifacts import BASE_KEY
-from app.encoders.packed import pack
+from app.encoders.packed import pack_registered
 from app.encoders.sources import Source, from_archive, from_hub, from_job, from_path
 from app.errors import EncoderInUse, InvalidField
 from app.registry import Answer, EncoderRecord, EncoderState
@@ -86,7 +86,7 @@ async def register_encoder(request: Request, parts: PartsDep, key: IdempotencyKe
 def download_encoder(key: str, parts: PartsDep) -> StreamingResponse:
     """The whole sentence-transformers folder as tar, full weights included: `SentenceTransformer(folder)` loads it."""
     record = parts.registry.encoders.find(key)
-    packed = pack(parts.artifacts, record)
+    packed = pack_registered(parts.artifacts, record)
     headers = {"Content-Length": str(packed.size), "Content-Disposition": f'attachment; filename="{record.key}.tar"'}
     return StreamingResponse(packed.chunks, media_type=TAR, headers=headers)
 

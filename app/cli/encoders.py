@@ -1,14 +1,17 @@
-"""`adiabat encoders …`: list, show, register, activate, rollback, history, delete."""
+"""`adiabat encoders …`: list, show, register, export, activate, rollback, history, delete."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from app.cli.common import ApiKey, AsJson, Url, connect, console, print_json, say
-from app.client import DEFAULT_URL
+from app.cli.common import ApiKey, AsJson, Url, connect, console, print_json, progress_bar, say
+from app.cli.packing import Watched, pack_folder, unpack_into
+from app.client import DEFAULT_URL, AdiabatClient
 from app.wire.active_encoder import SwitchedPublic
+from app.wire.encoders import EncoderPublic
 
 cli = typer.Typer(help="Query encoders: list, register, switch, go back.", no_args_is_help=True)
 
@@ -17,7 +20,10 @@ Key = Annotated[str, typer.Argument(help="name or name@version", metavar="NAME[@
 
 @cli.command("list")
 def list_encoders(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
-    """All encoders; the active one is marked with *."""
+    """All encoders; the active one is marked with *.
+
+    Example: adiabat encoders list
+    """
     with connect(url, api_key) as client:
         found = client.encoders()
     if as_json:
@@ -37,7 +43,10 @@ def list_encoders(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJso
 
 @cli.command()
 def show(key: Key, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
-    """Everything known of one encoder, as JSON."""
+    """Everything known of one encoder, as JSON.
+
+    Example: adiabat encoders show bees@2
+    """
     with connect(url, api_key) as client:
         print_json(client.encoder(key))
 
@@ -45,23 +54,30 @@ def show(key: Key, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
 @cli.command()
 def register(
     name: str,
-    path: Annotated[Path | None, typer.Option(help="Folder on the server (see ADIABAT_SOURCE_DIRS).")] = None,
+    source: Annotated[Path | None, typer.Argument(help="A folder or an archive here; it is uploaded.")] = None,
+    path: Annotated[Path | None, typer.Option(help="A folder on the server (see ADIABAT_SOURCE_DIRS).")] = None,
+    hub: Annotated[str | None, typer.Option(help="A name on the model hub (see ADIABAT_HUB).")] = None,
+    revision: Annotated[str | None, typer.Option(help="With --hub: branch, tag or commit.")] = None,
     job: Annotated[str | None, typer.Option(help="Id of a finished tuning job.")] = None,
-    description: Annotated[str, typer.Option()] = "",
+    description: Annotated[str, typer.Option(help="What a colleague should know of it.")] = "",
+    label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, any number of times.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Register although the probes disagree.")] = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Register an encoder from a folder or a tuning job.
+    """Register an encoder: a folder or archive from here, or what the server itself can reach.
 
-    Example: adiabat encoders register bees --path /srv/models/bees
+    Example: adiabat encoders register bees ./my-model
     """
-    if (path is None) == (job is None):
-        raise typer.BadParameter("give one of --path and --job, not both and not none")
+    if [source, path, hub, job].count(None) != 3:
+        raise typer.BadParameter("give one of SOURCE, --path, --hub and --job")
+    said: dict[str, Any] = {"description": description, "labels": _labels(label or []), "force": force}
     with connect(url, api_key) as client:
-        source: dict[str, Any] = {"path": str(path.resolve())} if path else {"job": job}
-        made = client.register_encoder(name, description=description, force=force, **source)
+        if source is not None:
+            made = _upload(client, name, source, said)
+        else:
+            made = client.register_encoder(name, path=_on_server(path), hub=hub, revision=revision, job=job, **said)
     if as_json:
         print_json(made)
         return
@@ -70,6 +86,56 @@ def register(
         say(
             f"  {'ok ' if check['passed'] else 'NO '} {check['check']}: {check['value']} (expected {check['expected']})"
         )
+
+
+def _on_server(path: Path | None) -> str | None:
+    """As the server sees it: what is there from here too is meant from here."""
+    return None if path is None else str(path.resolve() if path.exists() else path)
+
+
+def _labels(given: list[str]) -> dict[str, str]:
+    pairs = [each.partition("=") for each in given]
+    if wrong := [key for key, separator, _ in pairs if not (key and separator)]:
+        raise typer.BadParameter(f"--label {wrong[0]} is not KEY=VALUE")
+    return {key: value for key, _, value in pairs}
+
+
+def _upload(client: AdiabatClient, name: str, source: Path, said: dict[str, Any]) -> EncoderPublic:
+    if not source.exists():
+        raise typer.BadParameter(f"{source} does not exist here; for a folder on the server give --path")
+    with TemporaryDirectory() as scratch, progress_bar(f"sending {source.name}") as bar:
+        archive = pack_folder(source, Path(scratch) / "encoder.tar") if source.is_dir() else source
+        with Watched(archive, bar) as file:
+            return client.register_encoder(name, archive=file, **said)
+
+
+@cli.command()
+def export(
+    key: Key,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Must not exist, or be empty.")],
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch an encoder as a whole sentence-transformers folder.
+
+    Example: adiabat encoders export bees ./bees
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise typer.BadParameter(f"{folder} is not empty; give a folder that does not exist yet")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        TemporaryDirectory(dir=folder.parent, prefix=".export-") as scratch,  # beside it: a rename puts it in place
+        connect(url, api_key) as client,
+    ):
+        archive = Path(scratch) / "encoder.tar"
+        with progress_bar(f"fetching {key}") as bar:
+            client.download_encoder(key, archive, lambda done, total: bar.update(done, total=total))
+        unpack_into(archive, folder)
+    if as_json:
+        print_json({"folder": str(folder.resolve())})
+        return
+    say(f"{key} is in {folder}; in Python: SentenceTransformer({str(folder)!r})")
 
 
 @cli.command()
@@ -91,14 +157,20 @@ def activate(
 
 @cli.command()
 def rollback(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
-    """Go back to the encoder that was active before."""
+    """Go back to the encoder that was active before.
+
+    Example: adiabat encoders rollback
+    """
     with connect(url, api_key) as client:
         _print_switch(client.rollback(), as_json)
 
 
 @cli.command()
 def history(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
-    """Every generation, newest first."""
+    """Every generation, newest first.
+
+    Example: adiabat encoders history
+    """
     with connect(url, api_key) as client:
         found = client.history()
     if as_json:
@@ -114,7 +186,10 @@ def delete(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Delete one version; refused while anything needs it."""
+    """Delete one version; refused while anything needs it.
+
+    Example: adiabat encoders delete bees@1
+    """
     with connect(url, api_key) as client:
         client.delete_encoder(key)
     say(f"{key} deleted")

@@ -11,10 +11,10 @@ connection only where the call has the same effect twice.
 """
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import httpx
 
@@ -22,15 +22,24 @@ from app.client.common import (
     CONNECT_S,
     DEFAULT_URL,
     FINISHED,
+    LAST_EVENT,
+    NOTHING_MORE,
     RETRIES,
     ApiError,
     Json,
     Model,
+    OnBytes,
     OnProgress,
+    as_parameter,
     async_chunks,
     async_sleep,
+    dataset_kind,
+    event_in,
     file_chunks,
+    form_fields,
     if_match,
+    ndjson_chunks,
+    open_binary,
     parsed,
     quoted,
     refusal,
@@ -44,9 +53,9 @@ from app.wire.active_encoder import ActivationPublic, ActiveEncoder, History, Sw
 from app.wire.datasets import DatasetList, DatasetPublic
 from app.wire.encoders import EncoderList, EncoderPublic
 from app.wire.health import Ready, Version
-from app.wire.passages import Count, Deleted, PassagePage, PassagePublic, PassagesUpserted
+from app.wire.passages import Count, Deleted, PassagePage, PassagePublic, PassagesStreamed, PassagesUpserted
 from app.wire.search import SearchBatchResponse, SearchResponse
-from app.wire.tuning_jobs import TuningJobList, TuningJobPublic
+from app.wire.tuning_jobs import JobEventPublic, TuningJobList, TuningJobPublic
 
 
 class AsyncAdiabatClient:
@@ -119,15 +128,35 @@ class AsyncAdiabatClient:
         body = {"passages": list(passages), "durable": durable}
         return await self._call(PassagesUpserted, "POST", "/passages", json=body)
 
+    async def stream_passages(self, passages: Iterable[Json]) -> PassagesStreamed:
+        """Add or replace any number, sent while `passages` is read and stored while it arrives.
+
+        Bad ones are told in `bad_lines`, counted from 1, and stop nothing. Of a repeated id the last wins. Never
+        tried again, since `passages` may be read only once: an `ApiError` says in `problem["stored_through_line"]`
+        how many are stored, and sending all again does no harm.
+        """
+        return await self._call(
+            PassagesStreamed,
+            "POST",
+            "/passages",
+            stream=lambda: ndjson_chunks(passages),
+            headers={"Content-Type": "application/x-ndjson"},
+            retries=0,
+        )
+
     async def passage(self, passage_id: str) -> PassagePublic:
         return await self._call(PassagePublic, "GET", f"/passages/{quoted(passage_id)}")
 
-    async def passages(self, cursor: str | None = None, limit: int = 100) -> PassagePage:
-        """A page; its `next_cursor` is None on the last."""
-        return await self._call(PassagePage, "GET", "/passages", params=without_none(limit=limit, cursor=cursor))
+    async def passages(self, cursor: str | None = None, limit: int = 100, filter: Json | None = None) -> PassagePage:
+        """A page of all passages, or of those that `filter` lets through; its `next_cursor` is None on the last."""
+        params = without_none(limit=limit, cursor=cursor, filter=as_parameter(filter))
+        return await self._call(PassagePage, "GET", "/passages", params=params)
 
-    async def count_passages(self) -> int:
-        return (await self._call(Count, "GET", "/passages/count")).count
+    async def count_passages(self, filter: Json | None = None) -> int:
+        """How many there are, or how many `filter` lets through."""
+        return (
+            await self._call(Count, "GET", "/passages/count", params=without_none(filter=as_parameter(filter)))
+        ).count
 
     async def delete_passages(self, ids: list[str] | None = None, filter: Json | None = None) -> int:
         """Delete by ids or by filter; how many were deleted."""
@@ -147,14 +176,53 @@ class AsyncAdiabatClient:
         *,
         path: str | None = None,
         job: str | None = None,
+        hub: str | None = None,
+        revision: str | None = None,
+        archive: Path | BinaryIO | None = None,
         description: str = "",
         labels: dict[str, str] | None = None,
         force: bool = False,
     ) -> EncoderPublic:
-        """Register a sentence-transformers folder that the service can read, or what a tuning job made."""
-        source = without_none(path=path, job=job)
-        body = {"name": name, "source": source, "description": description, "labels": labels or {}, "force": force}
+        """Register an encoder from one of these sources; the checks that ran are in its `checks`.
+
+        `path`: a sentence-transformers folder on the server, in one of its ADIABAT_SOURCE_DIRS. `job`: what a tuning
+        job made. `hub`: a name on the model hub, with `revision` if not the newest. `archive`: a zip, tar or tar.gz of
+        such a folder here, which is uploaded.
+        """
+        body = {"name": name, "description": description, "labels": labels or {}, "force": force}
+        if archive is not None:
+            return await self._upload_encoder(archive, body)
+        body["source"] = without_none(path=path, job=job, hub=hub, revision=revision)
         return await self._call(EncoderPublic, "POST", "/encoders", json=body, headers=_once())
+
+    async def _upload_encoder(self, archive: Path | BinaryIO, fields: Json) -> EncoderPublic:
+        with open_binary(archive) as file:
+            return await self._call(
+                EncoderPublic,
+                "POST",
+                "/encoders",
+                data=form_fields(fields),
+                files={"archive": ("encoder", file)},
+                headers=_once(),
+            )
+
+    async def download_encoder(self, key: str, target: Path, on_received: OnBytes | None = None) -> None:
+        """Write the encoder's whole sentence-transformers folder to `target`, as tar.
+
+        `on_received` sees how many bytes are there and how many there will be.
+        """
+        path = f"/encoders/{quoted(key)}/archive"
+        try:
+            async with self._http.stream("GET", path) as response:
+                if not response.is_success:
+                    raise refusal(response.status_code, await response.aread(), response.headers)
+                with target.open("wb") as file:
+                    async for chunk in response.aiter_bytes():
+                        file.write(chunk)
+                        if on_received:
+                            on_received(file.tell(), int(response.headers["Content-Length"]))
+        except httpx.TransportError as broken:
+            raise unreachable(broken, self.url, "GET", path, self._http.timeout.read) from broken
 
     async def delete_encoder(self, key: str) -> None:
         await self._send("DELETE", f"/encoders/{quoted(key)}")
@@ -192,7 +260,36 @@ class AsyncAdiabatClient:
         return await self._call(TuningJobPublic, "GET", f"/tuning-jobs/{quoted(job_id)}")
 
     async def cancel_tuning_job(self, job_id: str) -> TuningJobPublic:
+        """Ask it to stop; an interrupted job is given up for good."""
         return await self._call(TuningJobPublic, "POST", f"/tuning-jobs/{quoted(job_id)}/cancel")
+
+    async def resume_tuning_job(self, job_id: str) -> TuningJobPublic:
+        """Let an interrupted job go on from its last checkpoint."""
+        path = f"/tuning-jobs/{quoted(job_id)}/resume"
+        return await self._call(TuningJobPublic, "POST", path, repeatable=False)
+
+    async def job_events(self, job_id: str, *, after: int = 0) -> AsyncIterator[JobEventPublic]:
+        """What happened to the job after event number `after`, then what happens, until it has ended.
+
+        A connection that breaks is taken up again after the last event that was heard.
+        """
+        path, ended, attempt = f"/tuning-jobs/{quoted(job_id)}/events", False, 0
+        while not ended:
+            try:
+                async with self._http.stream("GET", path, params={"after": after}) as response:
+                    if not response.is_success:
+                        raise refusal(response.status_code, await response.aread(), response.headers)
+                    ended = response.status_code == NOTHING_MORE
+                    async for line in response.aiter_lines():
+                        if event := event_in(line):
+                            after, ended, attempt = event.sequence, event.kind == LAST_EVENT, 0
+                            yield event
+            except httpx.TransportError as broken:
+                pause_s = wait_s(attempt, broken, repeatable=True)
+                if pause_s is None or attempt >= self._retries:
+                    raise unreachable(broken, self.url, "GET", path, self._http.timeout.read) from broken
+                attempt, ended = attempt + 1, False  # that end may have been a resumed job's first
+                await async_sleep(pause_s)
 
     async def wait_for_job(
         self, job_id: str, on_progress: OnProgress | None = None, *, poll_s: float = 0.5, progress: bool = False
@@ -208,22 +305,28 @@ class AsyncAdiabatClient:
                     return job
                 await async_sleep(poll_s)
 
-    async def put_dataset(self, name: str, archive: Path) -> DatasetPublic:
-        """Upload a zip in BEIR shape; the same name again replaces it."""
-        headers = {"Content-Type": "application/zip"}
+    async def put_dataset(self, name: str, file: Path) -> DatasetPublic:
+        """Upload judged queries; the same name again replaces them.
+
+        `file`: an archive (zip, tar, tar.gz) in BEIR shape, or NDJSON, known by its ending .jsonl or .ndjson.
+        """
         return await self._call(
             DatasetPublic,
             "PUT",
             f"/datasets/{quoted(name)}",
-            stream=lambda: file_chunks(archive),
-            headers=headers,
+            stream=lambda: file_chunks(file),
+            headers={"Content-Type": dataset_kind(file)},
         )
 
     async def datasets(self) -> list[DatasetPublic]:
         return (await self._call(DatasetList, "GET", "/datasets")).datasets
 
     async def dataset(self, name: str) -> DatasetPublic:
+        """Its counts, and the judged passages that are not stored now."""
         return await self._call(DatasetPublic, "GET", f"/datasets/{quoted(name)}")
+
+    async def delete_dataset(self, name: str) -> None:
+        await self._send("DELETE", f"/datasets/{quoted(name)}")
 
     async def ready(self) -> Ready:
         """The readiness report; raises `ApiError` with status 503 while the service is not ready."""

@@ -4,18 +4,21 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 import httpx
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from app.wire.tuning_jobs import TuningJobPublic
+from app.wire.tuning_jobs import JobEventPublic, TuningJobPublic
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 FINISHED = frozenset({"succeeded", "rejected", "failed", "cancelled", "interrupted"})
+LAST_EVENT = "end"
+NOTHING_MORE = 204  # of a stream of events: the job has ended and all was heard
 RETRIED = frozenset({429, 503})  # the service says: nothing was done, come again
 RETRIES = 2
 MAX_WAIT_S = 30.0
@@ -25,6 +28,7 @@ CONNECT_S = 5.0
 Json = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 OnProgress = Callable[[TuningJobPublic], None]
+OnBytes = Callable[[int, int], None]  # how many, of how many
 
 
 class ApiError(Exception):
@@ -101,12 +105,31 @@ def parsed(model: type[Model], content: bytes) -> Model:
         ) from error
 
 
+def event_in(line: str) -> JobEventPublic | None:
+    """The event in a line of a stream of events: its `data` says all that the other fields say."""
+    return parsed(JobEventPublic, line[6:].encode()) if line.startswith("data: ") else None
+
+
+def dataset_kind(file: Path) -> str:
+    return "application/x-ndjson" if file.suffix in (".jsonl", ".ndjson") else "application/zip"
+
+
 def if_match(generation: int | None) -> dict[str, str]:
     return {} if generation is None else {"If-Match": f'"{generation}"'}
 
 
 def quoted(part: str) -> str:
     return quote(part, safe="@")
+
+
+def form_fields(fields: Json) -> dict[str, str]:
+    """As a form carries them: strings as they are, everything else as JSON."""
+    return {name: value if isinstance(value, str) else orjson.dumps(value).decode() for name, value in fields.items()}
+
+
+def open_binary(file: Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    """A file that is given open stays open."""
+    return file.open("rb") if isinstance(file, Path) else nullcontext(file)
 
 
 def without_none(**fields: Any) -> Json:
@@ -131,6 +154,22 @@ def file_chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(2**20):
             yield chunk
+
+
+def ndjson_chunks(lines: Iterable[Json]) -> Iterator[bytes]:
+    """Lines of JSON, many to a chunk: a chunk for each would cost a system call for each."""
+    chunk = bytearray()
+    for line in lines:
+        chunk += orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+        if len(chunk) >= 2**16:
+            yield bytes(chunk)
+            chunk.clear()
+    yield bytes(chunk)
+
+
+def as_parameter(filter: Json | None) -> str | None:
+    """A filter as it stands in an address."""
+    return None if filter is None else orjson.dumps(filter).decode()
 
 
 async def async_chunks(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:

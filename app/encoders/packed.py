@@ -38,15 +38,19 @@ class Packed:
     chunks: Iterator[bytes]
 
 
-def pack(artifacts: ArtifactStore, record: EncoderRecord) -> Packed:
-    """The encoder in a folder `name@version`, with its manifest, so that it keeps its lineage wherever it goes.
+def pack_registered(artifacts: ArtifactStore, record: EncoderRecord) -> Packed:
+    """The encoder in a folder `name@version`.
 
     Raises `EncoderNotFound` for a deleted one, `EncoderBroken` for one that is not what was registered any more.
     """
     if record.state is EncoderState.DELETED:
         raise EncoderNotFound(f"{record.key} was deleted; its files are gone.")
-    files, manifest = _verified(artifacts, record)
-    members = [replace(member, name=f"{record.key}/{member.name}") for member in _members(files, manifest)]
+    return pack(*_verified(artifacts, record), record.key)
+
+
+def pack(files: EncoderFiles, manifest: Manifest, top: str) -> Packed:
+    """The encoder in a folder `top`, with its manifest, so that it keeps its lineage wherever it goes."""
+    members = [replace(member, name=f"{top}/{member.name}") for member in _members(files, manifest)]
     heads = [_head(member, manifest.created_at) for member in members]
     end = bytes(2 * tarfile.BLOCKSIZE)
 
