@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from app.cli import datasets, demo, encoders, passages, serving, tuning
+from app.cli import datasets, demo, doctor, encoders, ingesting, jobs, passages, serving, tuning
 from app.cli.common import fail
 from app.client import ApiError, Unreachable
 from app.errors import AdiabatError
@@ -24,12 +24,14 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 serving.install(cli)
+ingesting.install(cli)
 passages.install(cli)
 tuning.install(cli)
 demo.install(cli)
 doctor.install(cli)
 cli.add_typer(encoders.cli, name="encoders")
 cli.add_typer(datasets.cli, name="datasets")
+cli.add_typer(jobs.cli, name="jobs")
 
 
 def main() -> None:

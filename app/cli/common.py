@@ -20,6 +20,7 @@ from rich.progress import (
 )
 
 from app.client import DEFAULT_URL, AdiabatClient
+from app.errors import BadInput
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -27,6 +28,7 @@ errors = Console(stderr=True, highlight=False)
 Url = Annotated[str, typer.Option(envvar="ADIABAT_URL", help="Address of the service.")]
 ApiKey = Annotated[str | None, typer.Option(envvar="ADIABAT_API_KEY", help="Key, where the service asks for one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print what a program wants.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before deleting.")]
 
 PLAIN_LINE_S = 2.0
 
@@ -46,6 +48,11 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
+def print_json_line(value: Any) -> None:
+    sys.stdout.buffer.write(orjson.dumps(value, default=_as_json, option=orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.flush()
+
+
 def _as_json(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_none=True)
@@ -54,6 +61,13 @@ def _as_json(value: Any) -> Any:
 
 def say(line: str) -> None:
     console.print(line, markup=False, soft_wrap=True)
+
+
+def confirmed(question: str, yes: bool) -> bool:
+    """Whether it may be done. Raises `BadInput` where there is nobody to ask."""
+    if not yes and not sys.stdin.isatty():
+        raise BadInput(f"{question} Nothing was done; --yes says so where nobody can be asked.")
+    return yes or typer.confirm(question, err=True)
 
 
 class Bar:

@@ -1,12 +1,12 @@
-"""`adiabat tune` and `adiabat jobs`."""
+"""`adiabat tune`."""
 
 from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.table import Table
 
-from app.cli.common import ApiKey, AsJson, Url, connect, console, fail, print_json, progress_bar, say
+from app.cli.common import ApiKey, AsJson, Url, connect, fail, print_json, say
+from app.cli.jobs import print_result, watch
 from app.client import DEFAULT_URL, AdiabatClient
 from app.errors import BadInput
 from app.wire.tuning_jobs import TuningJobPublic
@@ -14,7 +14,6 @@ from app.wire.tuning_jobs import TuningJobPublic
 
 def install(cli: typer.Typer) -> None:
     cli.command()(tune)
-    cli.command()(jobs)
 
 
 def tune(
@@ -54,86 +53,17 @@ def tune(
     elif wait:
         print_result(job)
     else:
-        say(f"job {job.id} is {job.status}; 'adiabat jobs {job.id}' shows it")
+        say(f"job {job.id} is {job.status}; 'adiabat jobs follow {job.id}' shows how it goes on")
     if wait and job.status != "succeeded":
         raise typer.Exit(1)
-
-
-def jobs(
-    job_id: Annotated[str | None, typer.Argument(help="Show this job; without it, list all.")] = None,
-    cancel: Annotated[bool, typer.Option("--cancel", help="Ask the job to stop.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Show progress until it has ended.")] = False,
-    url: Url = DEFAULT_URL,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """List tuning jobs, show one, cancel it.
-
-    Example: adiabat jobs 3f0c… --cancel
-    """
-    with connect(url, api_key) as client:
-        if job_id is None:
-            _print_list(client.tuning_jobs(), as_json)
-            return
-        job = client.cancel_tuning_job(job_id) if cancel else client.tuning_job(job_id)
-        job = watch(client, job) if wait else job
-    if as_json:
-        print_json(job)
-    else:
-        print_result(job)
 
 
 def _watch_or_leave(client: AdiabatClient, job: TuningJobPublic) -> TuningJobPublic:
     try:
         return watch(client, job)
     except KeyboardInterrupt:
-        fail(f"no longer watching; job {job.id} goes on. 'adiabat jobs {job.id}' shows it, --cancel ends it.")
+        fail(f"no longer watching; job {job.id} goes on. 'adiabat jobs follow {job.id}' takes it up, 'cancel' ends it.")
         raise
-
-
-def watch(client: AdiabatClient, job: TuningJobPublic) -> TuningJobPublic:
-    """Show progress until the job has ended; the finished job."""
-    with progress_bar(f"tuning {job.name}") as bar:
-
-        def on_progress(seen: TuningJobPublic) -> None:
-            progress = seen.progress
-            phase = progress.get("phase", seen.status)
-            loss = f", loss {progress['loss']:.4f}" if "loss" in progress else ""
-            bar.update(progress.get("step", 0), f"({phase}{loss})", progress.get("steps"))
-
-        return client.wait_for_job(job.id, on_progress)
-
-
-def print_result(job: TuningJobPublic) -> None:
-    """Status, verdict, and a table of dev and guards before and after."""
-    encoder = job.encoder
-    made = f", made {encoder.name}@{encoder.version}" if encoder else ""
-    say(f"job {job.id}: {job.status}{made}")
-    if job.reason:
-        say(f"  {job.reason}")
-    result = job.result
-    if not result:
-        return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("MRR@10", "before", "after", "change", "relative"):
-        table.add_column(heading, justify="left" if heading == "MRR@10" else "right")
-    for name, figures in {"dev": result["dev"], **result["guards"]}.items():
-        before, after = figures["before"], figures["after"]
-        relative = f"{(after - before) / before:+.1%}" if before else ""
-        table.add_row(name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}", relative)
-    console.print(table)
-    if result["guards_relative"] is not None:
-        say(f"mean relative change of the guards: {result['guards_relative']:+.2%}")
-
-
-def _print_list(found: list[TuningJobPublic], as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-        return
-    for job in found:
-        progress = job.progress
-        steps = f" {progress['step']}/{progress['steps']}" if "steps" in progress else ""
-        say(f"{job.id}  {job.name:<24} {job.status}{steps}")
 
 
 def _parse_recipe(given: str) -> dict[str, Any]:

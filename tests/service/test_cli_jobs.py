@@ -1,0 +1,94 @@
+"""`adiabat jobs` and `adiabat datasets` against a real service; the test plays the trainer on its registry."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select
+
+from app.cli.jobs import find
+from app.errors import BadInput, JobNotFound
+from app.registry import EventKind, JobStatus, Registry
+from app.registry.tables import tuning_jobs
+from tests.conftest import Service, wait_until
+from tests.service.test_cli import adiabat
+
+LINES = (
+    '{"query": "why smoke a hive", "lang": "en", "split": "train", "relevant": ["p1", "p2"]}\n'
+    '{"query": "warum raucht der Imker", "lang": "de", "split": "dev", "relevant": {"p1": 2}}\n'
+)
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    path = tmp_path / "questions.ndjson"
+    path.write_text(LINES)
+    return path
+
+
+@pytest.fixture
+def new_job(service: Service, lines: Path) -> Callable[[], str]:
+    def make() -> str:
+        service.client.put_dataset("d", lines)
+        return service.client.create_tuning_job("bees", "d").id
+
+    return make
+
+
+def claimed(registry: Registry, job_id: str) -> None:
+    wait_until(lambda: registry.jobs.get(job_id).status is JobStatus.PREPARED)
+    assert registry.jobs.claim("test") is not None
+
+
+def test_a_job_is_followed_shown_resumed_and_given_up_by_the_beginning_of_its_id(
+    service: Service, new_job: Callable[[], str]
+) -> None:
+    registry, job_id = service.parts.registry, new_job()
+    short = job_id[:8]
+    assert "job-not-resumable" in adiabat(service, "jobs", "resume", short, code=1)
+    claimed(registry, job_id)
+    registry.jobs.report(job_id, {"phase": "tuning", "step": 2, "steps": 9, "loss": 0.5}, held_by="test")
+    registry.events.tell(job_id, EventKind.MEASURED, when="before", dev=0.25, guards={"d:dev": 0.5})
+    registry.jobs.interrupt(worker="test")
+    events = [json.loads(line) for line in adiabat(service, "jobs", "follow", short, "--json").splitlines()]
+    assert [event["sequence"] for event in events] == list(range(1, 8))
+    assert (events[-1]["kind"], events[-1]["data"]["status"]) == ("end", "interrupted")
+    shown = adiabat(service, "jobs", "follow", short)
+    assert f"job {job_id}: interrupted" in shown
+    assert "resume it" in shown
+    assert "2/9" in adiabat(service, "jobs", "list")
+    assert json.loads(adiabat(service, "jobs", "resume", short, "--json"))["status"] == "queued"
+    assert f"job {job_id}: cancel" in adiabat(service, "jobs", "cancel", short)
+
+
+def test_a_beginning_that_is_too_short_or_fits_several_jobs_is_told_so(
+    service: Service, new_job: Callable[[], str]
+) -> None:
+    job_id = new_job()
+    with service.parts.registry.database.write() as connection:
+        row = connection.execute(select(tuning_jobs)).one()._asdict()
+        for twin in ("abcd1" + "0" * 27, "abcd2" + "0" * 27):
+            connection.execute(insert(tuning_jobs).values(row | {"id": twin}))
+    assert find(service.client, job_id).id == job_id
+    assert find(service.client, "ABCD2").id.startswith("abcd2")
+    with pytest.raises(BadInput, match=r"'abc' is too short; give at least 4"):
+        find(service.client, "abc")
+    with pytest.raises(BadInput, match=r"2 jobs begin with .abcd. \(abcd.0000000, abcd.0000000\)"):
+        find(service.client, "abcd")
+    with pytest.raises(JobNotFound, match="begins with 'ffffffff'"):
+        find(service.client, "ffffffff")
+
+
+def test_datasets_are_put_as_lines_shown_by_split_and_language_and_deleted(service: Service, lines: Path) -> None:
+    service.client.upsert_passages([{"id": "p1", "text": "smoke calms bees"}])
+    put = adiabat(service, "datasets", "put", "questions", str(lines))
+    assert "2 queries (dev 1, train 1)" in put
+    assert "1 judged passages are not stored (p2 …)" in put
+    shown = adiabat(service, "datasets", "show", "questions")
+    assert "train  " in shown
+    assert "en 1" in shown
+    assert "(p2 …)" in shown
+    assert "questions: dev 1, train 1; over the stored passages" in adiabat(service, "datasets", "list")
+    assert "questions deleted" in adiabat(service, "datasets", "delete", "questions")
+    assert "dataset-not-found" in adiabat(service, "datasets", "show", "questions", code=1)
