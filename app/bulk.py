@@ -1,45 +1,20 @@
-"""Reads passages from files and sends them in batches that suit the engine, sorted by length."""
+"""Sends passages in batches that suit the engine, sorted by length."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TextIO
 
 from app.client import AdiabatClient, ApiError
-from app.errors import BadInput
+from app.corpus import BadLine, Line, OnBad
 from app.wire.passages import PassagesUpserted
 
 WINDOW = 4096  # passages sorted by length together
 BATCH_PASSAGES = 128
 BATCH_CHARS = 100_000
 IN_FLIGHT = 2
-FIELDS = frozenset({"_id", "id", "text", "title", "metadata"})
-Json = dict[str, Any]
-
-
 INDEX = re.compile(r"passages(?:\[|\.)(\d+)")
-
-
-class BadLine(BadInput):
-    """A line that is not a passage."""
-
-
-OnBad = Callable[[BadLine], None]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
-    """A passage and the place it was read from."""
-
-    where: str
-    passage: Json
-
-    @property
-    def chars(self) -> int:
-        return len(self.passage["text"]) + len(self.passage["title"])
 
 
 @dataclass(kw_only=True, slots=True)
@@ -53,48 +28,6 @@ class Totals:
     @property
     def done(self) -> int:
         return self.embedded + self.metadata_updated + self.unchanged
-
-
-def read_passages(name: str, lines: TextIO, on_bad: OnBad) -> Iterator[Line]:
-    """Passages of a BEIR corpus.jsonl or plain JSONL (`_id` or `id`, `text`, `title`, `metadata`)."""
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{name} line {number}"
-        try:
-            yield Line(where=where, passage=_passage(line))
-        except ValueError as error:
-            on_bad(BadLine(f"{where}: {error}"))
-
-
-def _passage(line: str) -> Json:
-    try:
-        found = json.loads(line, parse_constant=_refuse_constant)
-        line.encode()
-        json.dumps(found, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("is not valid UTF-8, or has half a surrogate pair") from error
-    except RecursionError as error:
-        raise ValueError("is nested too deep") from error
-    except ValueError as error:
-        raise ValueError(f"is not JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise ValueError("is not a JSON object")
-    if unknown := sorted(set(found) - FIELDS):
-        raise ValueError(f"has the unknown field {unknown[0]!r}; put your own fields under 'metadata'")
-    passage_id = found.get("_id", found.get("id"))
-    if not isinstance(passage_id, str | int) or isinstance(passage_id, bool) or passage_id == "":
-        raise ValueError("has no '_id' or 'id' (a string)")
-    text, title, metadata = found.get("text"), found.get("title") or "", found.get("metadata") or {}
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"the passage {passage_id!r} has no text")
-    if not isinstance(title, str) or not isinstance(metadata, dict):
-        raise ValueError(f"the passage {passage_id!r} needs a string as title and an object as metadata")
-    return {"id": str(passage_id), "text": text, "title": title, "metadata": metadata}
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"has {constant}, which JSON has no number for")
 
 
 def ingest(

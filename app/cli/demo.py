@@ -17,11 +17,11 @@ from rich.table import Table
 
 from app.beir import read_jsonl, read_qrels
 from app.bulk import Totals, ingest
-from app.bulk import read_passages as read_lines
 from app.cli.common import console, progress_bar, say
 from app.cli.datasets import zip_folder
 from app.cli.jobs import print_result, watch
 from app.client import AdiabatClient, ApiError, Unreachable
+from app.corpus import count, read_files
 from app.errors import BadInput, Unavailable
 from app.settings import LOOPBACK_HOSTS
 from app.wire.health import Ready
@@ -106,8 +106,8 @@ def _step(number: int, title: str) -> None:
 
 
 def _ingest(client: AdiabatClient, corpus: Path) -> None:
-    total = sum(1 for _ in corpus.open(encoding="utf-8"))
-    with corpus.open(encoding="utf-8") as lines, progress_bar("ingesting", total) as bar:
+    files = [str(corpus)]
+    with progress_bar("ingesting", count(files)) as bar:
 
         def on_bad(error: Exception) -> None:
             raise error
@@ -115,7 +115,7 @@ def _ingest(client: AdiabatClient, corpus: Path) -> None:
         def on_progress(totals: Totals) -> None:
             bar.update(totals.done)
 
-        totals = ingest(client, read_lines(corpus.name, lines, on_bad), on_progress, on_bad)
+        totals = ingest(client, read_files(files, on_bad), on_progress, on_bad)
     say(f"{totals.embedded} embedded, {totals.unchanged} were there already")
 
 

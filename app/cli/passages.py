@@ -1,98 +1,21 @@
-"""`adiabat ingest`, `adiabat search`, `adiabat passages`."""
+"""`adiabat search`, `adiabat passages`."""
 
-import io
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import typer
 from rich.table import Table
 
-from app.bulk import BadLine, Line, OnBad, Totals, ingest, read_passages
-from app.cli.common import ApiKey, AsJson, Url, connect, console, fail, print_json, progress_bar, say
-from app.client import DEFAULT_URL
+from app.cli.common import ApiKey, AsJson, Url, Yes, confirmed, connect, console, print_json, say
+from app.client import DEFAULT_URL, AdiabatClient
 from app.errors import BadInput
 
 SNIPPET_CHARS = 160
 
 
 def install(cli: typer.Typer) -> None:
-    cli.command("ingest")(ingest_files)
     cli.command()(search)
     cli.command()(passages)
-
-
-def ingest_files(
-    files: Annotated[
-        list[str], typer.Argument(help="BEIR corpus.jsonl or plain JSONL files; '-' reads standard input.")
-    ],
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Report bad lines and go on.")] = False,
-    url: Url = DEFAULT_URL,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Put passages into the store. Safe to interrupt and run again: what is there is not embedded again.
-
-    A line is an object with `_id` (or `id`), `text`, and optionally `title` and `metadata`.
-
-    Example: adiabat ingest samples/corpus.jsonl
-    """
-    bad: list[BadLine] = []
-
-    def on_bad(line: BadLine) -> None:
-        if not skip_bad:
-            raise line
-        bad.append(line)
-        fail(f"skipped: {line.detail}")
-
-    began = time.monotonic()
-    with connect(url, api_key) as client, progress_bar("ingesting", _count_lines(files)) as bar:
-
-        def on_progress(totals: Totals) -> None:
-            bar.update(totals.done, f"{totals.done / (time.monotonic() - began):.0f}/s")
-
-        try:
-            totals = ingest(client, _read(files, on_bad), on_progress, on_bad)
-        except KeyboardInterrupt:
-            fail("interrupted; what was acknowledged is stored. Run the same command again: it goes on from there.")
-            raise
-    totals.bad_lines = len(bad)
-    took_s = time.monotonic() - began
-    if as_json:
-        fields = ("embedded", "metadata_updated", "unchanged", "repeated", "bad_lines")
-        print_json({name: getattr(totals, name) for name in fields} | {"took_s": round(took_s, 3)})
-        return
-    say(
-        f"{totals.embedded} embedded, {totals.metadata_updated} with new metadata only, {totals.unchanged} unchanged, "
-        f"{totals.repeated} repeated ids, {totals.bad_lines} bad lines; {took_s:.1f} s, "
-        f"{totals.done / max(took_s, 1e-9):.0f} passages/s"
-    )
-
-
-def _read(files: list[str], on_bad: OnBad) -> Iterator[Line]:
-    for name in files:
-        if name == "-":
-            if isinstance(sys.stdin, io.TextIOWrapper):
-                sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
-            yield from read_passages("standard input", sys.stdin, on_bad)
-            continue
-        try:
-            # Bytes that are not UTF-8 come through as surrogates, and are told by their line.
-            with Path(name).open(encoding="utf-8", errors="surrogateescape") as lines:
-                yield from read_passages(name, lines, on_bad)
-        except OSError as error:
-            raise BadInput(f"{name} cannot be read ({error.strerror}); give a JSONL file, or '-' for input.") from error
-
-
-def _count_lines(files: list[str]) -> int | None:
-    """The bar's total; unknown where something is piped in."""
-    try:
-        return sum(sum(1 for line in Path(name).open("rb") if line.strip()) for name in files)
-    except OSError:
-        return None
 
 
 def search(
@@ -149,24 +72,68 @@ def _parse_filter(given: str | None) -> dict[str, Any] | None:
 
 
 def passages(
-    limit: Annotated[int, typer.Option(help="How many to show.")] = 20,
-    delete: Annotated[list[str] | None, typer.Option(help="Delete the passage with this id (repeatable).")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(help="Show these in full.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many to show.")] = 20,
+    cursor: Annotated[str | None, typer.Option(help="Go on where the last page ended: what it named.")] = None,
+    filter: Annotated[str | None, typer.Option(help="Qdrant filter as JSON, or KEY=VALUE.")] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete what the ids or the filter name.")] = False,
+    yes: Yes = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is stored, or delete by id.
+    """Browse what is stored, show passages by id, or delete by id or filter.
 
-    Example: adiabat passages --limit 5
+    Example: adiabat passages --filter lang=de --limit 5
+
+    Example: adiabat passages en-001 en-002 --delete
     """
+    conditions = _parse_filter(filter)
+    if ids and conditions:
+        raise BadInput("Give ids or --filter, not both.")
     with connect(url, api_key) as client:
         if delete:
-            say(f"{client.delete_passages(delete)} deleted")
+            _delete(client, ids, conditions, yes=yes, as_json=as_json)
+        elif ids:
+            _show(client, ids, as_json=as_json)
+        else:
+            _browse(client, cursor, limit, conditions, as_json=as_json)
+
+
+def _delete(
+    client: AdiabatClient, ids: list[str] | None, conditions: dict[str, Any] | None, *, yes: bool, as_json: bool
+) -> None:
+    if not ids and not conditions:
+        raise BadInput("--delete needs ids or --filter, to say which.")
+    if conditions:
+        found = client.count_passages(conditions)
+        if found and not confirmed(f"{found} passages match the filter. Delete them?", yes):
             return
-        page, count = client.passages(limit=limit), client.count_passages()
+    deleted = client.delete_passages(ids or None, conditions)
+    if as_json:
+        print_json({"deleted": deleted})
+    else:
+        say(f"{deleted} deleted")
+
+
+def _show(client: AdiabatClient, ids: list[str], *, as_json: bool) -> None:
+    found = [client.passage(passage_id) for passage_id in ids]
+    if as_json:
+        print_json({"passages": found})
+        return
+    for passage in found:
+        say(f"{passage.id}  {passage.title}".rstrip())
+        say(passage.text)
+        say(orjson.dumps(passage.metadata).decode())
+
+
+def _browse(
+    client: AdiabatClient, cursor: str | None, limit: int, conditions: dict[str, Any] | None, *, as_json: bool
+) -> None:
+    page, count = client.passages(cursor, limit, conditions), client.count_passages(conditions)
     if as_json:
         print_json({"count": count, **page.model_dump()})
         return
     for passage in page.passages:
         say(f"{passage.id}  {_snippet(passage.title or passage.text)}")
-    say(f"{count} passages")
+    say(f"{count} passages" + (f"; the next page: --cursor {page.next_cursor}" if page.next_cursor else ""))

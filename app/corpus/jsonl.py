@@ -1,0 +1,20 @@
+"""JSONL: an object to a line, as in a BEIR corpus or plain."""
+
+from collections.abc import Iterator
+from typing import TextIO
+
+from app.corpus.line import FIELDS, Json, Line, OnBad, parse, read_each, to_passage
+
+
+def read_jsonl(name: str, lines: TextIO, on_bad: OnBad) -> Iterator[Line]:
+    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    return read_each(f"{name} line", numbered, _of_json, on_bad)
+
+
+def _of_json(line: str) -> Json:
+    found = parse(line)
+    if not isinstance(found, dict):
+        raise ValueError("is not a JSON object")
+    if unknown := sorted(set(found) - FIELDS):
+        raise ValueError(f"has the unknown field {unknown[0]!r}; put your own fields under 'metadata'")
+    return to_passage(found)
