@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from app import retrieval
 from app.api.cursor import Page, page_of, to_cursor
 from app.api.deps import PartsDep
-from app.api.queries import check_query
+from app.api.queries import check_query, filter_parameter
 from app.errors import InvalidField
 from app.observe.logs import note
 from app.passages import Hit
@@ -60,7 +60,7 @@ async def search_by_address(
         limit=limit,
         offset=offset,
         cursor=cursor,
-        filter=_parse_filter(filter),
+        filter=filter_parameter(filter),
         score_threshold=score_threshold,
         encoder=encoder,
         compare_to=compare_to,
@@ -98,18 +98,6 @@ async def search_batch(body: SearchBatchRequest, parts: PartsDep) -> Response:
     return _json({"results": results} | _made_by(answer))
 
 
-def _parse_filter(given: str | None) -> Json | None:
-    if given is None:
-        return None
-    try:
-        found = orjson.loads(given)
-    except ValueError as error:
-        raise InvalidField("filter", f"is not JSON ({error}).") from error
-    if not isinstance(found, dict):
-        raise InvalidField("filter", 'is not an object such as {"must": [{"key": "lang", "match": {"value": "de"}}]}.')
-    return found
-
-
 def _query(body: SearchRequest, page: Page) -> retrieval.Query:
     return retrieval.Query(
         texts=(body.query,),
@@ -141,8 +129,6 @@ async def _compare(body: SearchRequest, other: str, parts: PartsDep) -> Response
 
 def _next(answer: Answer, body: SearchRequest, page: Page) -> Json:
     """A full page may have a next one; it begins where this one ends."""
-    """Who made the answer; the request's line in the log says it too."""
-    note(encoder=answer.encoder.record.key, generation=answer.generation)
     end = page.offset + body.limit
     if len(answer.hits[0]) < body.limit or end > MAX_OFFSET:
         return {}
@@ -155,6 +141,8 @@ def _answer(answer: Answer, body: SearchRequest) -> Json:
 
 
 def _made_by(answer: Answer) -> Json:
+    """Who made the answer; the request's line in the log says it too."""
+    note(encoder=answer.encoder.record.key, generation=answer.generation)
     took = {"encode": answer.encode_ms, "search": answer.search_ms, "total": answer.total_ms}
     return {"encoder": _encoder(answer), "took_ms": {name: round(ms, 3) for name, ms in took.items()}}
 
