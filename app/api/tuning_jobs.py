@@ -7,8 +7,9 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from app.api.deps import MAX_DIGITS, Parts, PartsDep
+from app.api.idempotency import IdempotencyKey, once
 from app.errors import BadDataset, Conflict, InvalidField
-from app.registry import EncoderRecord, EncoderState, JobRecord, NewJob
+from app.registry import Answer, EncoderRecord, EncoderState, JobRecord, NewJob
 from app.wire.tuning_jobs import JobEncoder, TuningJobCreate, TuningJobList, TuningJobPublic
 
 DEV = "dev"
@@ -26,35 +27,9 @@ router = APIRouter(prefix="/tuning-jobs", tags=["tuning"])
 
 
 @router.post("", response_model=TuningJobPublic, status_code=202, response_model_exclude_none=True)
-def create_tuning_job(body: TuningJobCreate, parts: PartsDep, response: Response) -> TuningJobPublic:
+async def create_tuning_job(body: TuningJobCreate, parts: PartsDep, key: IdempotencyKey = None) -> Response:
     """Queue a tuning. It runs in the trainer's process; this service goes on answering."""
-    if body.name == "base":
-        raise InvalidField("name", "'base' is the passage encoder's own name; choose another.")
-    if DEV in {guard.partition(":")[0] for guard in body.guards}:
-        raise InvalidField(
-            "guards", f"{DEV!r} is what a job's own dev split is called in its result; rename the dataset."
-        )
-    parent = _usable(parts.registry.encoders.find(body.parent))
-    if parent.base_digest != parts.registry.encoders.find("base@1").digest:
-        raise Conflict(
-            f"The parent {parent.key} is not in the base's lineage; start from the base, or from an encoder "
-            "that was tuned from it."
-        )
-    job = parts.registry.jobs.add(
-        NewJob(
-            name=body.name,
-            parent_id=parent.id,
-            dataset=body.dataset,
-            guards=body.guards,
-            dataset_digests=_digests(body, parts),
-            recipe=body.recipe.model_dump(mode="json"),
-            gate=body.gate.model_dump(mode="json"),
-            activate=body.activate,
-        )
-    )
-    parts.jobs.wake()
-    response.headers["Location"] = f"/tuning-jobs/{job.id}"
-    return _public(job, parts)
+    return await once(parts, "POST /tuning-jobs", key, body.model_dump_json().encode(), lambda: _create(body, parts))
 
 
 @router.get("", response_model=TuningJobList, response_model_exclude_none=True)
@@ -111,6 +86,36 @@ def _usable(parent: EncoderRecord) -> EncoderRecord:
     if parent.state in (EncoderState.DELETED, EncoderState.BROKEN):
         raise Conflict(f"The parent {parent.key} is {parent.state}.")
     return parent
+
+
+def _create(body: TuningJobCreate, parts: Parts) -> Answer:
+    if body.name == "base":
+        raise InvalidField("name", "'base' is the passage encoder's own name; choose another.")
+    if DEV in {guard.partition(":")[0] for guard in body.guards}:
+        raise InvalidField(
+            "guards", f"{DEV!r} is what a job's own dev split is called in its result; rename the dataset."
+        )
+    parent = _usable(parts.registry.encoders.find(body.parent))
+    if parent.base_digest != parts.registry.encoders.find("base@1").digest:
+        raise Conflict(
+            f"The parent {parent.key} is not in the base's lineage; start from the base, or from an encoder "
+            "that was tuned from it."
+        )
+    job = parts.registry.jobs.add(
+        NewJob(
+            name=body.name,
+            parent_id=parent.id,
+            dataset=body.dataset,
+            guards=body.guards,
+            dataset_digests=_digests(body, parts),
+            recipe=body.recipe.model_dump(mode="json"),
+            gate=body.gate.model_dump(mode="json"),
+            activate=body.activate,
+        )
+    )
+    parts.jobs.wake()
+    said = _public(job, parts).model_dump(mode="json", exclude_none=True)
+    return Answer(status=202, body=said, location=f"/tuning-jobs/{job.id}")
 
 
 def _digests(body: TuningJobCreate, parts: Parts) -> dict[str, str]:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
+from app.cli.datasets import zip_folder
 from app.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 from app.registry import Answer, Registry
 from app.registry.idempotency import KEPT_S
@@ -19,6 +20,7 @@ from tests.conftest import Service, running
 from tests.service import encoders
 from tests.service.archives import packed, upload
 
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 CALL = "POST /encoders"
 ANSWER = Answer(status=201, body={"a": 1}, location="/x")
 
@@ -77,6 +79,21 @@ def test_many_at_once_with_one_key_make_one_encoder_and_all_hear_of_it(bees: Ser
     assert {answer.status_code for answer in answers} == {201}  # a second registration would have answered 200
     assert len({answer.text for answer in answers}) == 1
     assert bees.client.encoder("bees").versions == [1]
+
+
+def test_a_tuning_job_is_queued_once_under_its_key(service: Service, tmp_path: Path) -> None:
+    archive = zip_folder(SAMPLES, tmp_path / "bees.zip", corpus=False)
+    service.client.put_dataset("bees", archive)
+
+    def post(**said: Any) -> httpx.Response:
+        body = {"name": "bees", "dataset": "bees"} | said
+        return httpx.post(f"{service.url}/tuning-jobs", json=body, headers={"Idempotency-Key": "k"}, trust_env=False)
+
+    first, again = post(), post()
+    assert (first.status_code, again.status_code, again.json()) == (202, 202, first.json())
+    assert first.headers["location"] == f"/tuning-jobs/{first.json()['id']}"
+    assert post(activate="if-gate-passes").status_code == 422
+    assert [job.id for job in service.client.tuning_jobs()] == [first.json()["id"]]
 
 
 def test_a_key_that_is_none_is_422(bees: Service) -> None:
