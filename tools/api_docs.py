@@ -66,7 +66,11 @@ class Document:
         kinds = ", ".join(f"`{kind}`" for kind in answer.get("content", {})) or "no body"
         self._lines.append(f"Answers {status}: {kinds}\n")
         for content in answer.get("content", {}).values():
-            self._table("field", self._fields(self._resolved(content.get("schema", {}))))
+            schema = self._resolved(content.get("schema", {}))
+            for each in map(self._resolved, schema.get("anyOf", [schema])):
+                if "anyOf" in schema and "description" in each:
+                    self._lines.append(f"{each['description']}\n")
+                self._table("field", self._fields(each))
 
     def _fields(self, schema: Json, depth: int = 0, prefix: str = "") -> list[tuple[str, str, str]]:
         rows = []

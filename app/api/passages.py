@@ -49,7 +49,7 @@ router.add_api_route("", stream_passages, methods=["POST"], route_class_override
 
 @router.post(
     "",
-    response_model=PassagesStreamed | PassagesUpserted,
+    response_model=PassagesUpserted | PassagesStreamed,
     openapi_extra={
         "requestBody": {
             "content": {
