@@ -335,6 +335,10 @@ class AsyncAdiabatClient:
     async def version(self) -> str:
         return (await self._call(Version, "GET", "/version")).version
 
+    async def metrics(self) -> str:
+        """The service's figures, in the text format of Prometheus."""
+        return (await self._send("GET", "/metrics")).decode()
+
     async def _call(self, model: type[Model], method: str, path: str, **arguments: Any) -> Model:
         return parsed(model, await self._send(method, path, **arguments))
 

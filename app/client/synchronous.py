@@ -331,6 +331,10 @@ class AdiabatClient:
     def version(self) -> str:
         return (self._call(Version, "GET", "/version")).version
 
+    def metrics(self) -> str:
+        """The service's figures, in the text format of Prometheus."""
+        return (self._send("GET", "/metrics")).decode()
+
     def _call(self, model: type[Model], method: str, path: str, **arguments: Any) -> Model:
         return parsed(model, self._send(method, path, **arguments))
 

@@ -68,7 +68,7 @@ def scrape(http: httpx.Client) -> dict[tuple[str, frozenset[tuple[str, str]]], f
     }
 
 
-def value(found: dict[Any, float], name: str, **labels: str) -> float:
+def value(found: dict[Any, float], name: str, /, **labels: str) -> float:
     """The sum over all samples of that name which have these labels."""
     wanted = set(labels.items())
     values = [figure for (sample, has), figure in found.items() if sample == name and wanted <= has]
