@@ -18,6 +18,7 @@ from app.client import AdiabatClient, ApiError
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.files import write_full
 from app.settings import Settings
+from app.wire.tuning_jobs import JobEventPublic
 from tests.conftest import process, trainer_of, wait_until
 
 pytestmark = pytest.mark.slow
@@ -96,8 +97,20 @@ def test_a_job_makes_registers_and_activates_an_encoder_while_searches_go_on(
         assert made.metrics["dev"] == result["dev"]
         assert client.register_encoder("pumps", job=job.id).version == 1
         assert client.register_encoder("second-name", job=job.id).digest == made.digest
-        assert not (settings.jobs_dir / job.id).exists()
+        wait_until(lambda: not (settings.jobs_dir / job.id).exists())
+        assert_told(list(client.job_events(job.id)), result)
         assert_same_as_plain_sentence_transformers(settings, client, tmp_path)
+
+
+def assert_told(events: list[JobEventPublic], result: dict[str, Any]) -> None:
+    statuses = [event.data["status"] for event in events if event.kind in ("status", "end")]
+    assert statuses == ["queued", "preparing", "queued", "running", "evaluating", "succeeded"]
+    measured = {event.data["when"]: event.data for event in events if event.kind == "measured"}
+    for when in ("before", "after"):
+        assert measured[when]["dev"] == result["dev"][when]
+        assert measured[when]["guards"] == {name: figures[when] for name, figures in result["guards"].items()}
+    assert events[-1].kind == "end"
+    assert events[-1].data == {"status": "succeeded", "encoder": "pumps@1"}
 
 
 def assert_same_as_plain_sentence_transformers(settings: Settings, client: AdiabatClient, tmp_path: Path) -> None:
@@ -139,7 +152,7 @@ def test_cancel_stops_a_running_job_and_leaves_no_encoder(settings: Settings, da
             client.cancel_tuning_job(job.id)
 
 
-def test_a_job_whose_trainer_is_killed_is_interrupted_and_the_next_one_runs(
+def test_a_job_whose_trainer_is_killed_is_interrupted_can_be_given_up_and_the_next_one_runs(
     settings: Settings, dataset: Path, tmp_path: Path
 ) -> None:
     with ready(settings, dataset, tmp_path) as (child, client):
@@ -148,9 +161,31 @@ def test_a_job_whose_trainer_is_killed_is_interrupted_and_the_next_one_runs(
         os.kill(trainer_of(child.pid), signal.SIGKILL)
         ended = client.wait_for_job(job.id)
         assert (ended.status, ended.encoder) == ("interrupted", None)
+        assert "resume" in (ended.reason or "")
         following = client.create_tuning_job("pumps", "pumps", recipe=GENTLE, gate={"min_gain": -1})
         assert client.wait_for_job(following.id).status == "succeeded"
+        wait_until(lambda: [folder.name for folder in settings.jobs_dir.iterdir()] == [job.id])
+        assert client.cancel_tuning_job(job.id).status == "cancelled"
         wait_until(lambda: not any(settings.jobs_dir.iterdir()))  # no training set is left behind
+
+
+def test_a_job_whose_trainer_was_stopped_goes_on_and_makes_the_encoder_of_an_unbroken_one(
+    settings: Settings, dataset: Path, tmp_path: Path
+) -> None:
+    recipe, gate = GENTLE | {"epochs": 40}, {"min_gain": -1}
+    with ready(settings, dataset, tmp_path) as (child, client):
+        unbroken = client.create_tuning_job("unbroken", "pumps", recipe=recipe, gate=gate)
+        assert client.wait_for_job(unbroken.id).status == "succeeded"
+        job = client.create_tuning_job("broken", "pumps", recipe=recipe, gate=gate)
+        wait_until(lambda: client.tuning_job(job.id).progress.get("step", 0) > 0)
+        os.kill(trainer_of(child.pid), signal.SIGTERM)
+        assert client.wait_for_job(job.id).status == "interrupted"
+        client.resume_tuning_job(job.id)
+        assert client.wait_for_job(job.id).status == "succeeded"
+        sentences = [event.data["message"] for event in client.job_events(job.id) if event.kind == "log"]
+        assert any(sentence.startswith("going on from the checkpoint after step") for sentence in sentences)
+        assert client.encoder("broken").digest == client.encoder("unbroken").digest
+        wait_until(lambda: not any(settings.jobs_dir.iterdir()))
 
 
 def test_a_job_that_cannot_be_done_fails_with_one_sentence(settings: Settings, dataset: Path, tmp_path: Path) -> None:

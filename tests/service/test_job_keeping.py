@@ -1,0 +1,65 @@
+"""What is kept of a job and for how long, and what a full disk makes of one."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.registry import JobStatus
+from app.registry.job_records import KEEP_INTERRUPTED_S
+from app.settings import Settings
+from tests.conftest import Service, running, wait_until
+from tests.service.test_job_events import new_job
+
+
+def test_files_of_an_interrupted_job_are_kept_for_a_week(service: Service) -> None:
+    registry = service.parts.registry
+    job_id, other = (new_job(service.url, service.client) for _ in range(2))
+    wait_until(lambda: registry.jobs.get(other).status is JobStatus.PREPARED)
+    for _ in range(2):
+        assert registry.jobs.claim("test") is not None
+    registry.jobs.interrupt(worker="test")
+    aged(service, job_id, KEEP_INTERRUPTED_S - 60)
+    aged(service, other, KEEP_INTERRUPTED_S + 60)
+    wait_until(lambda: not (service.settings.jobs_dir / other).exists())
+    assert (service.settings.training_set_dir(job_id) / "meta.json").is_file()
+    assert service.client.resume_tuning_job(other).status == "queued"  # it starts over
+    wait_until(lambda: (service.settings.training_set_dir(other) / "meta.json").is_file())
+
+
+def aged(service: Service, job_id: str, seconds: float) -> None:
+    with service.parts.registry.database.write() as connection:
+        connection.exec_driver_sql(
+            "UPDATE tuning_jobs SET finished_at = finished_at - ? WHERE id = ?", (seconds, job_id)
+        )
+
+
+@pytest.fixture
+def full_jobs_dir(settings: Settings) -> Iterator[Path]:
+    """The jobs' folder on a tmpfs without a free byte."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    folder = settings.jobs_dir
+    folder.mkdir(parents=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=False).returncode != 0:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    space = os.statvfs(folder)
+    (folder / "filler").write_bytes(b"\0" * (space.f_bavail * space.f_frsize))
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_interrupts_a_job_that_can_be_resumed_when_there_is_room(
+    settings: Settings, full_jobs_dir: Path
+) -> None:
+    with running(settings) as service:
+        job_id = new_job(service.url, service.client)
+        wait_until(lambda: service.client.tuning_job(job_id).status == "interrupted")
+        reason = service.client.tuning_job(job_id).reason or ""
+        assert "No space left" in reason
+        assert "cancelling one frees its part" in reason
+        (full_jobs_dir / "filler").unlink()
+        service.client.resume_tuning_job(job_id)
+        wait_until(lambda: service.parts.registry.jobs.get(job_id).status is JobStatus.PREPARED)
