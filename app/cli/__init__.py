@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from app.cli import datasets, demo, doctor, encoders, ingesting, jobs, passages, serving, tuning
+from app.cli import datasets, demo, doctor, encoders, ingesting, jobs, passages, searching, serving, tuning
 from app.cli.common import fail
 from app.client import ApiError, Unreachable
 from app.errors import AdiabatError
@@ -25,6 +25,7 @@ cli = typer.Typer(
 )
 serving.install(cli)
 ingesting.install(cli)
+searching.install(cli)
 passages.install(cli)
 tuning.install(cli)
 demo.install(cli)

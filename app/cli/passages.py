@@ -1,74 +1,18 @@
-"""`adiabat search`, `adiabat passages`."""
+"""`adiabat passages`."""
 
 from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.table import Table
 
-from app.cli.common import ApiKey, AsJson, Url, Yes, confirmed, connect, console, print_json, say
+from app.cli.common import ApiKey, AsJson, Url, Yes, confirmed, connect, print_json, say
+from app.cli.searching import parse_filter, snippet
 from app.client import DEFAULT_URL, AdiabatClient
 from app.errors import BadInput
 
-SNIPPET_CHARS = 160
-
 
 def install(cli: typer.Typer) -> None:
-    cli.command()(search)
     cli.command()(passages)
-
-
-def search(
-    query: str,
-    limit: Annotated[int, typer.Option(help="How many hits.")] = 10,
-    encoder: Annotated[str | None, typer.Option(help="Use this encoder instead of the active one.")] = None,
-    filter: Annotated[str | None, typer.Option(help="Qdrant filter as JSON, or KEY=VALUE.")] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare with every passage.")] = False,
-    url: Url = DEFAULT_URL,
-    api_key: ApiKey = None,
-    as_json: AsJson = False,
-) -> None:
-    """Search the passages.
-
-    Example: adiabat search "why do bees hang off the front of the hive" --filter lang=en
-    """
-    with connect(url, api_key) as client:
-        answer = client.search(query, limit=limit, encoder=encoder, filter=_parse_filter(filter), exact=exact)
-    if as_json:
-        print_json(answer)
-        return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("rank", "score", "id", "passage"):
-        table.add_column(heading, justify="right" if heading in ("rank", "score") else "left")
-    for rank, hit in enumerate(answer.hits, 1):
-        text = f"{hit.title}: {hit.text}" if hit.title else hit.text
-        table.add_row(str(rank), f"{hit.score:.4f}", hit.id, _snippet(text))
-    console.print(table)
-    if not answer.hits:
-        say("no hits")
-    used, took = answer.encoder, answer.took_ms
-    generation = f", generation {used.generation}" if used.generation is not None else ""
-    say(f"{used.name}@{used.version}{generation}; {took.total:.1f} ms")
-
-
-def _snippet(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= SNIPPET_CHARS else line[: SNIPPET_CHARS - 1] + "…"
-
-
-def _parse_filter(given: str | None) -> dict[str, Any] | None:
-    if given is None:
-        return None
-    key, separator, value = given.partition("=")
-    if separator and not given.lstrip().startswith("{"):
-        return {"must": [{"key": key, "match": {"value": value}}]}
-    try:
-        found = orjson.loads(given)
-    except ValueError as error:
-        raise BadInput(f"--filter {given!r} is neither KEY=VALUE nor JSON ({error}).") from error
-    if not isinstance(found, dict):
-        raise BadInput(f"--filter {given!r} is neither KEY=VALUE nor a JSON object.")
-    return found
 
 
 def passages(
@@ -88,7 +32,7 @@ def passages(
 
     Example: adiabat passages en-001 en-002 --delete
     """
-    conditions = _parse_filter(filter)
+    conditions = parse_filter(filter)
     if ids and conditions:
         raise BadInput("Give ids or --filter, not both.")
     with connect(url, api_key) as client:
@@ -135,5 +79,5 @@ def _browse(
         print_json({"count": count, **page.model_dump()})
         return
     for passage in page.passages:
-        say(f"{passage.id}  {_snippet(passage.title or passage.text)}")
+        say(f"{passage.id}  {snippet(passage.title or passage.text)}")
     say(f"{count} passages" + (f"; the next page: --cursor {page.next_cursor}" if page.next_cursor else ""))

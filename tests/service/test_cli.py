@@ -42,6 +42,16 @@ def adiabat(service: Service, *arguments: str, stdin: str = "", code: int = 0) -
     return ended.stdout if code == 0 else ended.stderr
 
 
+def test_search_shows_ranks_of_another_encoder(service: Service, corpus: Path, tiny: Path, sources: Path) -> None:
+    adiabat(service, "ingest", str(corpus))
+    service.client.register_encoder("tuned", path=str(encoders.near(tiny, sources / "tuned", scale=0.1)), force=True)
+    said = adiabat(service, "search", "water", "--encoder", "tuned", "--compare-to", "base", "--limit", "1")
+    assert "there" in said
+    assert "compared to base@1" in said
+    found = json.loads(adiabat(service, "search", "water", "--compare-to", "tuned", "--json"))
+    assert {hit["compared_rank"] for hit in found["hits"]} == set(range(1, len(found["hits"]) + 1))
+
+
 def test_ingest_twice_embeds_once_and_search_finds(service: Service, corpus: Path) -> None:
     first = json.loads(adiabat(service, "ingest", str(corpus), "--json"))
     assert (first["embedded"], first["unchanged"]) == (3, 0)

@@ -1,0 +1,92 @@
+"""`adiabat search`, and what other commands share with it."""
+
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.table import Table
+
+from app.cli.common import ApiKey, AsJson, Url, connect, console, print_json, say
+from app.client import DEFAULT_URL
+from app.errors import BadInput
+from app.wire.common import EncoderUsed
+from app.wire.search import SearchResponse
+
+SNIPPET_CHARS = 160
+
+
+def install(cli: typer.Typer) -> None:
+    cli.command()(search)
+
+
+def search(
+    query: str,
+    limit: Annotated[int, typer.Option(help="How many hits.")] = 10,
+    encoder: Annotated[str | None, typer.Option(help="Use this encoder instead of the active one.")] = None,
+    compare_to: Annotated[str | None, typer.Option(help="Show each hit's rank with this encoder, too.")] = None,
+    filter: Annotated[str | None, typer.Option(help="Qdrant filter as JSON, or KEY=VALUE.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with every passage.")] = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search the passages.
+
+    Example: adiabat search "why do bees hang off the front of the hive" --filter lang=en
+
+    Example: adiabat search "taking honey off" --encoder bees --compare-to base
+    """
+    with connect(url, api_key) as client:
+        answer = client.search(
+            query, limit=limit, encoder=encoder, compare_to=compare_to, filter=parse_filter(filter), exact=exact
+        )
+    if as_json:
+        print_json(answer)
+        return
+    _print_hits(answer)
+    compared = f"; compared to {_name(answer.compared_to.encoder)}" if answer.compared_to else ""
+    say(f"{_name(answer.encoder)}; {answer.took_ms.total:.1f} ms{compared}")
+
+
+def _print_hits(answer: SearchResponse) -> None:
+    compared = answer.compared_to
+    table = Table(box=None, pad_edge=False)
+    for heading in ("rank", *(["there"] if compared else []), "score", "id", "passage"):
+        table.add_column(heading, justify="left" if heading in ("id", "passage") else "right")
+    for rank, hit in enumerate(answer.hits, 1):
+        there = [f"{hit.compared_rank or f'>{compared.depth}'}{' new' if hit.new else ''}"] if compared else []
+        table.add_row(str(rank), *there, f"{hit.score:.4f}", hit.id, _line(hit.title, hit.text))
+    for lost in compared.lost if compared else []:
+        table.add_row("lost", str(lost.compared_rank), f"{lost.score:.4f}", lost.id, _line(lost.title, lost.text))
+    console.print(table)
+    if not answer.hits:
+        say("no hits")
+
+
+def _line(title: str, text: str) -> str:
+    return snippet(f"{title}: {text}" if title else text)
+
+
+def _name(used: EncoderUsed) -> str:
+    generation = f", generation {used.generation}" if used.generation is not None else ""
+    return f"{used.name}@{used.version}{generation}"
+
+
+def snippet(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SNIPPET_CHARS else line[: SNIPPET_CHARS - 1] + "…"
+
+
+def parse_filter(given: str | None) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    key, separator, value = given.partition("=")
+    if separator and not given.lstrip().startswith("{"):
+        return {"must": [{"key": key, "match": {"value": value}}]}
+    try:
+        found = orjson.loads(given)
+    except ValueError as error:
+        raise BadInput(f"--filter {given!r} is neither KEY=VALUE nor JSON ({error}).") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"--filter {given!r} is neither KEY=VALUE nor a JSON object.")
+    return found
