@@ -26,6 +26,7 @@ TAGS = [
     {"name": "datasets", "description": "Judged queries: what encoders are tuned on and measured with."},
     {"name": "openai", "description": "Query vectors in the shape of OpenAI's API."},
     {"name": "health", "description": "For orchestrators and people: alive, ready, which version. Open without a key."},
+    {"name": "operations", "description": "Figures for Prometheus; `ADIABAT_OPEN_METRICS` opens them without a key."},
 ]
 
 _CAUSES = {

@@ -7,7 +7,7 @@ from prometheus_client.exposition import choose_encoder
 
 from app.api.deps import PartsDep, require_key_unless_open
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["operations"])
 
 
 @router.get(
