@@ -33,6 +33,7 @@ def counts(answer: httpx.Response) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     fates = ("embedded", "metadata_updated", "unchanged", "repeated", "bad_line_count")
+    assert set(found) == {*fates, "lines", "bad_lines"}
     assert sum(found[name] for name in fates) == found["lines"]
     return found
 
@@ -81,7 +82,6 @@ def test_bad_lines_are_told_by_number_and_the_others_are_stored(http: httpx.Clie
     assert list(told) == list(expected)
     for number, word in expected.items():
         assert word in told[number], told[number]
-    assert [item.id for item in service.client.passages().passages] != []
     assert service.client.count_passages() == 2
 
 
@@ -116,9 +116,7 @@ def test_the_limit_on_bodies_is_one_on_each_line_and_stays_on_every_other_call(s
         body = line(1, "x" * 2_000) + b"".join(line(number) for number in range(2, 102))
         found = counts(http.post("/passages", content=body, headers=NDJSON))
         assert found["embedded"] == 100
-        assert found["bad_lines"] == [
-            {"line": 1, "problem": "line: is longer than 1000 bytes (ADIABAT_MAX_BODY_BYTES)."}
-        ]
+        assert found["bad_lines"] == [{"line": 1, "problem": "line: is longer than ADIABAT_MAX_BODY_BYTES allows."}]
         for path, kind in (("/passages", "application/json"), ("/search", NDJSON["content-type"])):
             assert http.post(path, content=body, headers={"content-type": kind}).status_code == 413
         assert (

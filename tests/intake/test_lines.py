@@ -1,6 +1,6 @@
 """Cutting a stream into lines: the same lines however the bytes arrive, and never more in memory than allowed."""
 
-from app.lines import Cutter, Line
+from app.intake.lines import Cutter, Line
 
 TEXT = "\ufeffeins\r\n\n  \nzwei ü\n" + "x" * 40 + "\ndrei"
 LINES = [

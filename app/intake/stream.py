@@ -1,0 +1,134 @@
+"""One stream of lines from its first byte to its answer. Knows no HTTP.
+
+Memory stays bounded: a few batches and one line per stream, and few streams at once.
+"""
+
+import asyncio
+import errno
+from collections import deque
+from collections.abc import AsyncIterable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from app.errors import AdiabatError, Overloaded, Unavailable
+from app.ingest import Ingest, Ingested
+from app.intake.batches import BadLine, Batch, in_batches, read_batch
+from app.intake.lines import Line
+from app.wire.passages import MAX_BAD_LINES
+
+IN_FLIGHT = 2  # batches at the lanes: the second has the cores that the end of the first leaves idle
+MAX_STREAMS = 8
+
+Result = TypeVar("Result")
+
+
+@dataclass(kw_only=True, slots=True)
+class Taken:
+    """`lines` is the sum of the other counts: every line that is not blank has one fate."""
+
+    lines: int = 0
+    embedded: int = 0
+    metadata_updated: int = 0
+    unchanged: int = 0
+    repeated: int = 0  # lines whose id came again later in the same batch; in a later batch it replaces, uncounted
+    bad_line_count: int = 0
+    bad_lines: list[BadLine] = field(default_factory=list)  # the first MAX_BAD_LINES
+
+
+class Intake:
+    """Takes streams of lines; at most `max_line_bytes` of each line."""
+
+    def __init__(self, ingest: Ingest, max_line_bytes: int) -> None:
+        self._ingest = ingest
+        self._max_line_bytes = max_line_bytes
+        self.streams = 0  # open now
+
+    async def take(self, chunks: AsyncIterable[bytes]) -> Taken:
+        """Everything that can be stored is, and on disk, when this returns; bad lines are told.
+
+        Raises `Overloaded` at once where too many streams are open. What fails half-way says in its detail, and
+        as `stored_through_line`, up to which line everything is stored.
+        """
+        if self.streams == MAX_STREAMS:
+            raise Overloaded(f"{MAX_STREAMS} streams of passages are open, and no more may be; try again in a moment.")
+        self.streams += 1
+        run = _Run(self._ingest)
+        try:
+            async with aclosing(in_batches(chunks, self._max_line_bytes)) as batches:
+                async for lines in batches:
+                    await run.add(lines)
+            return await run.end()
+        except AdiabatError as error:
+            _tell(error, run.through)
+            raise
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            full = Unavailable("The disk is full; free some space.")
+            _tell(full, run.through)
+            raise full from error
+        finally:
+            await run.close()
+            self.streams -= 1
+
+
+class _Run:
+    """A stream's batches at the lanes, oldest first, and what came of the earlier ones."""
+
+    def __init__(self, ingest: Ingest) -> None:
+        self.through = 0  # the number of the last line up to which everything is stored
+        self._taken = Taken()
+        self._ingest = ingest
+        self._pending: deque[tuple[Batch, asyncio.Future[Ingested]]] = deque()
+        # Threads of its own: in a pool that others share, streams of minutes would keep quick calls waiting.
+        self._threads = ThreadPoolExecutor(IN_FLIGHT + 1, thread_name_prefix="intake")
+
+    async def add(self, lines: list[Line]) -> None:
+        batch = await self._in_thread(lambda: read_batch(lines, self._ingest))
+        self._count(batch)
+        # Of two batches at the lanes either may be written first: one that names a passage again must wait.
+        while self._pending and (len(self._pending) == IN_FLIGHT or self._names_again(batch)):
+            await self._settle()
+        passages = list(batch.passages.values())
+        self._pending.append((batch, self._in_thread(lambda: self._ingest.write(passages))))
+
+    async def end(self) -> Taken:
+        while self._pending:
+            await self._settle()
+        await self._in_thread(self._ingest.flush)
+        return self._taken
+
+    async def close(self) -> None:
+        """Waits for what has begun: it is stored, or not, before the stream's end is told."""
+        await asyncio.gather(*(done for _, done in self._pending), return_exceptions=True)
+        self._threads.shutdown(wait=False)
+
+    async def _settle(self) -> None:
+        batch, done = self._pending[0]
+        ingested = await done
+        self._pending.popleft()
+        self._taken.embedded += ingested.embedded
+        self._taken.metadata_updated += ingested.metadata_updated
+        self._taken.unchanged += ingested.unchanged
+        self.through = batch.through
+
+    def _names_again(self, batch: Batch) -> bool:
+        return any(not batch.passages.keys().isdisjoint(earlier.passages) for earlier, _ in self._pending)
+
+    def _count(self, batch: Batch) -> None:
+        self._taken.lines += batch.lines
+        self._taken.repeated += batch.lines - len(batch.bad) - len(batch.passages)
+        self._taken.bad_line_count += len(batch.bad)
+        self._taken.bad_lines += batch.bad[: MAX_BAD_LINES - len(self._taken.bad_lines)]
+
+    def _in_thread(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _tell(error: AdiabatError, through: int) -> None:
+    """What a client needs to go on: up to which line everything is stored."""
+    stored = f"Everything up to line {through} is stored" if through else "No line is known to be stored"
+    error.detail += f" {stored}; send the lines from {through + 1} on again."
+    error.data["stored_through_line"] = through
