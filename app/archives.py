@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
@@ -98,18 +99,19 @@ def _zipped(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError]) -> It
         if kind not in (0, 0o100000, 0o040000):
             raise refused(f"The archive entry {info.filename!r} is a link or a device; pack the files themselves.")
         if not info.is_dir():
-            yield Entry(name=info.filename, size=info.file_size, open=lambda info=info: archive.open(info))  # type: ignore[misc]
+            yield Entry(name=info.filename, size=info.file_size, open=partial(archive.open, info))
 
 
 def _tarred(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError], gzipped: bool) -> Iterator[Entry]:
     source = stack.enter_context(gzip.GzipFile(fileobj=file, mode="rb")) if gzipped else file
     careful = _Careful(source)
     archive = stack.enter_context(tarfile.TarFile(fileobj=careful))
-    for member in archive:
+    for count, member in enumerate(archive, 1):
+        _check_limits(count, 0, 0, 0)  # folders count too
         if not (member.isreg() or member.isdir()) or member.issparse() or member.size < 0:
             raise refused(f"The archive entry {member.name!r} is no plain file; pack the files themselves.")
         if member.isreg():
-            yield Entry(name=member.name, size=member.size, open=lambda member=member: _member(archive, member))  # type: ignore[misc]
+            yield Entry(name=member.name, size=member.size, open=partial(_member, archive, member))
     careful.seek(archive.offset)
     if careful.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # the library takes a damaged header for the end
         raise tarfile.ReadError("it does not end where it should")

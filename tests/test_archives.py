@@ -144,6 +144,11 @@ def test_too_many_entries_are_refused(tmp_path: Path, packed: Packer) -> None:
         read(packed(many | {"one": b""}), tmp_path / "more")
 
 
+def test_folders_count_as_entries_too(tmp_path: Path) -> None:
+    with pytest.raises(TooLarge, match="entries"):
+        read(tarred({}, *(special(tarfile.DIRTYPE) for _ in range(MAX_ENTRIES + 1))), tmp_path / "out")
+
+
 def test_a_header_that_claims_gigabytes_is_not_read_into_memory(tmp_path: Path) -> None:
     head = bytearray(special(tarfile.XHDTYPE).tobuf())
     head[124:136] = b"77777777777\0"  # 8 GiB

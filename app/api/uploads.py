@@ -26,6 +26,8 @@ def content_type(request: Request) -> str:
 
 async def read_json(request: Request, model: type[Model]) -> Model:
     """The body as `model`. Raises what FastAPI raises for a body that does not fit."""
+    if (kind := content_type(request)) != "application/json":
+        raise InvalidField("Content-Type", f"is {kind!r}; send application/json, or a form with an archive.")
     body = await request.body()
     try:
         return model.model_validate_json(body)

@@ -10,7 +10,7 @@ from app.archives import unpack
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.hub import download
 from app.errors import Conflict, SourceRefused
-from app.registry import Registry
+from app.registry import EncoderState, Registry
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,10 @@ def from_job(job_id: str, registry: Registry, artifacts: ArtifactStore) -> Sourc
     job = registry.jobs.get(job_id)
     if job.encoder_id is None:
         raise Conflict(f"The job {job.id} is {job.status} and has made no encoder.")
-    files = artifacts.files(registry.encoders.by_id(job.encoder_id).key)
+    record = registry.encoders.by_id(job.encoder_id)
+    if record.state is EncoderState.DELETED:
+        raise Conflict(f"What the job {job.id} made, {record.key}, was deleted.")
+    files = artifacts.files(record.key)
     return Source(folder=files.own, base=files.base.own if files.base else None, said=f"job {job.id}")
 
 

@@ -127,7 +127,8 @@ def test_a_form_without_an_archive_and_other_bodies_are_refused_with_a_sentence(
     for content, kind, word in (
         (form, "multipart/form-data", "boundary"),
         (b"--b\r\nrubbish", "multipart/form-data; boundary=b", "form"),
-        (b"name=bees", "application/x-www-form-urlencoded", "JSON"),
+        (b"name=bees", "application/x-www-form-urlencoded", "application/json"),
+        (b'{"name": "bees", "source": {"job": "x"}}', "text/plain", "application/json"),
         (b'{"name": "bees"', "application/json", "JSON"),
         (b'{"name": "bees", "source": {}}', "application/json", "one of 'path'"),
         (
