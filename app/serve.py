@@ -52,6 +52,7 @@ def serve(settings: Settings) -> None:
             settings.port,
         )
         app = create_app(settings, parts)
+        app.openapi()  # parameters are checked against it: the first search with one would wait for it to be made
         # What was imported stays: without this every full collection walks it and stops all threads for 75 ms.
         gc.collect()
         gc.freeze()
