@@ -34,7 +34,9 @@ def _asked(client: AdiabatClient) -> Iterator[Finding]:
         yield warn("service", f"It is release {release}, these commands are {__version__}.", "Use the same release.")
     if not ready.trainer.startswith("alive"):
         yield warn(
-            "trainer", f"Of trainers the service says: {ready.trainer}.", "Tuning jobs wait: start one with 'python -m trainer'."
+            "trainer",
+            f"Of trainers the service says: {ready.trainer}.",
+            "Tuning jobs wait: start one with 'python -m trainer'.",
         )
     for note in ready.notes:
         yield warn("service", note, "See the service's log.")
