@@ -86,4 +86,5 @@ class PassageLanes:
 def _lower_priority() -> None:
     """Of this thread alone, so that a search that comes meanwhile gets the core."""
     if sys.platform == "linux":  # elsewhere it would be the whole process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        own = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, own, max(os.getpriority(os.PRIO_PROCESS, own), _NICE))

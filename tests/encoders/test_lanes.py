@@ -77,6 +77,7 @@ def test_vectors_come_back_in_the_order_of_the_texts_with_the_prompt(
 
 
 def test_all_lanes_run_at_once_at_low_priority(lanes: PassageLanes, watched: WatchedEngine) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     with ThreadPoolExecutor(1) as caller:
         answer = caller.submit(lanes.embed, TEXTS)
         for _ in range(2):  # the second starts while the first is held
@@ -84,8 +85,8 @@ def test_all_lanes_run_at_once_at_low_priority(lanes: PassageLanes, watched: Wat
         watched.go.set()
         assert answer.result(LIMIT_S).shape == (40, 32)
     assert len(watched.threads) == 2
-    assert watched.priorities == {10}
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == 0
+    assert watched.priorities == {max(own, 10)}
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
 def test_the_engine_is_loaded_once_and_only_when_needed(watched: WatchedEngine) -> None:
