@@ -21,6 +21,7 @@ LINES = [
     {"query": "why", "split": "train", "relevant": ["p1"]},
     {"query": "how", "split": "dev", "relevant": ["p1"]},
 ]
+PATIENCE_S = 30
 MANY = 60  # more than the threads that answer blocking calls
 
 
@@ -150,7 +151,7 @@ def test_many_followers_hold_no_thread_and_those_who_leave_leave_nothing(service
             async for _ in response.aiter_lines():
                 pass
 
-    asyncio.run(follow_and_ask())
+    asyncio.run(asyncio.wait_for(follow_and_ask(), PATIENCE_S))
     wait_until(lambda: streams.followers == 0)
 
 
@@ -175,7 +176,7 @@ def test_a_silent_job_is_told_to_be_still_there_and_a_closing_server_ends_the_st
     streams = EventStreams(lambda *_: [], heartbeat_s=0)
 
     async def listen() -> None:
-        async with aclosing(streams.follow("j", 0)) as stream:
+        async with asyncio.timeout(PATIENCE_S), aclosing(streams.follow("j", 0)) as stream:
             assert await anext(stream) == RETRY
             assert await anext(stream) == HEARTBEAT
             assert await anext(stream) == HEARTBEAT
@@ -197,7 +198,8 @@ def test_a_long_history_is_replayed_whole_even_if_a_page_ends_with_the_end() -> 
 
 
 async def everything(stream: AsyncIterator[bytes]) -> list[bytes]:
-    return [chunk async for chunk in stream]
+    async with asyncio.timeout(PATIENCE_S):
+        return [chunk async for chunk in stream]
 
 
 def test_a_service_that_is_stopped_does_not_wait_for_its_followers(settings: Settings) -> None:
