@@ -31,9 +31,11 @@ check: $(STAMP) ## Lint, format, types, imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/unasync.py --check
+	$(BIN)/python tools/api_docs.py --check
 
 format: $(STAMP) ## Put the code into the house format
 	$(BIN)/python tools/unasync.py
+	$(BIN)/python tools/api_docs.py
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
