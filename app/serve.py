@@ -3,12 +3,13 @@
 import gc
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 
 import uvicorn
@@ -61,7 +62,7 @@ def serve(settings: Settings) -> None:
         web = uvicorn.Config(
             app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False
         )
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt), _terminated_in_order():
             _Server(web, on_exit=parts.events.close).run()
 
 
@@ -76,6 +77,17 @@ def _check_port(settings: Settings) -> None:
                 f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}); choose another port with "
                 "--port or ADIABAT_PORT, or stop what listens there."
             ) from error
+
+
+@contextmanager
+def _terminated_in_order() -> Iterator[None]:
+    """The web server raises the signal that ended it once more when it is done: the default would end the process
+    there, with the store and the trainer not yet closed."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Server(uvicorn.Server):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.registry import Registry
 from app.settings import Settings
 from tests.conftest import environment, process, trainer_of, wait_until
 from tests.service import encoders
@@ -38,6 +39,17 @@ def test_everything_acknowledged_is_there_after_kill_9(settings: Settings, tiny:
         active = client.active_encoder()
         assert (active.encoder.name, active.encoder.generation) == ("bees", 2)
         assert client.search("pump 7").encoder.name == "bees"
+
+
+def test_sigterm_closes_everything_in_order_and_ends_with_0(settings: Settings) -> None:
+    with process(settings) as (child, client):
+        wait_until(lambda: "alive" in client.ready().trainer)
+        client.upsert_passages([{"id": "p", "text": "water pump"}])
+        child.terminate()
+        assert child.wait(60) == 0
+    registry = Registry(settings.registry_path)
+    assert registry.workers.ages_s() == {}  # the trainer took its leave, it was not left behind
+    registry.close()
 
 
 def test_what_a_crash_in_the_middle_of_a_publish_left_is_swept_at_the_next_start(settings: Settings) -> None:
