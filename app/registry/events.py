@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select
 
 from app.registry.database import Database
-from app.registry.tables import job_events
+from app.registry.job_records import FINISHED
+from app.registry.tables import job_events, tuning_jobs
 
 
 class EventKind(StrEnum):
@@ -36,8 +37,11 @@ class JobEvents:
         self._database = database
 
     def tell(self, job_id: str, kind: EventKind, **data: Any) -> None:
+        """Nothing is told of a job that has ended: followers stop at its end."""
         with self._database.write() as connection:
-            append(connection, job_id, kind, data)
+            status = connection.scalar(select(tuning_jobs.c.status).where(tuning_jobs.c.id == job_id))
+            if status not in FINISHED:
+                append(connection, job_id, kind, data)
 
     def after(self, job_id: str, sequence: int, limit: int) -> list[JobEvent]:
         """Up to `limit` events that follow number `sequence`, oldest first."""

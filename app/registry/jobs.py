@@ -107,13 +107,16 @@ class Jobs:
     def report(self, job_id: str, progress: dict[str, Any], *, held_by: str) -> JobStatus | None:
         """Store progress, refresh the heartbeat, and tell the caller the status (a cancel shows here).
 
-        None when the job is not this worker's any more: it was silent too long and another one has it.
+        None when the job is not this worker's any more: it was silent too long and another one has it. Of a job that
+        is not at a trainer nothing is written: its end stays its last event.
         """
         mine = (tuning_jobs.c.id == job_id, tuning_jobs.c.worker == held_by)
         with self._database.write() as connection:
             before = connection.execute(select(tuning_jobs.c.status, tuning_jobs.c.progress).where(*mine)).one_or_none()
             if before is None:
                 return None
+            if before.status not in AT_TRAINER:
+                return JobStatus(before.status)
             connection.execute(update(tuning_jobs).where(*mine).values(progress=progress, heartbeat_at=time.time()))
             if progress and progress != before.progress:
                 append(connection, job_id, EventKind.PROGRESS, progress)

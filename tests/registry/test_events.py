@@ -73,6 +73,16 @@ def test_progress_is_told_when_it_changed(registry: Registry) -> None:
     assert [e.data for e in events(registry, job_id) if e.kind is EventKind.PROGRESS] == [{"step": 1}, {"step": 2}]
 
 
+def test_a_worker_that_was_taken_for_dead_tells_nothing_after_the_end(registry: Registry) -> None:
+    job_id = prepared_job(registry)
+    registry.jobs.claim("slow")
+    registry.jobs.interrupt(worker="slow")
+    assert registry.jobs.report(job_id, {"step": 9}, held_by="slow") is JobStatus.INTERRUPTED
+    registry.events.tell(job_id, EventKind.LOG, message="still here")
+    assert events(registry, job_id)[-1].kind is EventKind.END
+    assert registry.jobs.get(job_id).progress == {}
+
+
 def test_an_interrupted_job_is_resumed_and_told_after_its_end(registry: Registry) -> None:
     job_id = prepared_job(registry)
     registry.jobs.claim("w")
