@@ -1,7 +1,6 @@
 """From settings to running parts, in the order in which they need each other; undone in reverse."""
 
 import logging
-import os
 import threading
 from contextlib import ExitStack
 
@@ -11,6 +10,7 @@ from app.datasets import DatasetStore
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import BASE_KEY, ArtifactStore
 from app.encoders.base import ensure_base
+from app.encoders.cores import whole_cores
 from app.encoders.engine import Engine, load_engine
 from app.encoders.lanes import PassageLanes
 from app.encoders.loaded import EngineSettings, LoadedEncoder, load_encoder
@@ -93,7 +93,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
 
 def _passage_lanes(artifacts: ArtifactStore, base: LoadedEncoder, settings: Settings) -> PassageLanes:
     """One lane to a core, each of one thread; on torch one lane, since torch sets its threads for the process."""
-    cores = settings.threads or os.cpu_count() or 1
+    cores = settings.threads or whole_cores()
     onnx = base.dispatcher.engine_name == "onnx"
     spec = base.spec
 

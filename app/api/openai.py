@@ -19,7 +19,6 @@ from app.wire.openai import MAX_INPUTS, EmbeddingsRequest, EmbeddingsResponse, M
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 ACTIVE = "active"
-AT_ONCE = 32  # inputs per turn at the encoder: what searches ask meanwhile goes in between
 
 
 @router.post("/embeddings", response_model=EmbeddingsResponse)
@@ -28,9 +27,7 @@ async def create_embeddings(body: EmbeddingsRequest, parts: PartsDep) -> Respons
     texts = _texts(body, parts.settings)
     encoder, generation = await parts.retrieval.encoder(None if body.model == ACTIVE else body.model)
     _check_dimensions(body.dimensions, encoder.spec.dimension)
-    vectors = np.concatenate(
-        [await encoder.embed_queries(texts[at : at + AT_ONCE]) for at in range(0, len(texts), AT_ONCE)]
-    )
+    vectors = await encoder.embed_queries(texts)
     tokens = sum(await asyncio.to_thread(encoder.count_tokens, texts))
     record = encoder.record
     note(encoder=record.key, generation=generation)

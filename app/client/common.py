@@ -19,11 +19,14 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 FINISHED = frozenset({"succeeded", "rejected", "failed", "cancelled", "interrupted"})
 LAST_EVENT = "end"
 NOTHING_MORE = 204  # of a stream of events: the job has ended and all was heard
+STILL_AT_IT = frozenset({"idempotency-key-in-use"})  # the first request under this key is being worked on
 RETRIED = frozenset({429, 503})  # the service says: nothing was done, come again
 RETRIES = 2
 MAX_WAIT_S = 30.0
 FIRST_WAIT_S = 0.5
 CONNECT_S = 5.0
+FOLLOW_RETRIES = 8
+MAX_FOLLOW_WAIT_S = 8.0
 
 Json = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
@@ -79,7 +82,7 @@ def wait_s(attempt: int, error: ApiError | httpx.TransportError, *, repeatable: 
     """
     backoff = FIRST_WAIT_S * 2**attempt * random.uniform(0.5, 1.0)
     if isinstance(error, ApiError):
-        if error.status not in RETRIED:
+        if error.status not in RETRIED and error.slug not in STILL_AT_IT:
             return None
         asked = error.retry_after_s
         return backoff if asked is None else asked if asked <= MAX_WAIT_S else None
@@ -87,6 +90,15 @@ def wait_s(attempt: int, error: ApiError | httpx.TransportError, *, repeatable: 
     timed_out = isinstance(error, httpx.TimeoutException) and not never_sent
     # A service that is not there is said at once; one that restarts under a client breaks the connection first.
     return backoff if repeatable and not never_sent and not timed_out else None
+
+
+def follow_wait_s(attempt: int, error: ApiError | httpx.TransportError, *, heard: bool) -> float | None:
+    """The same for whoever follows events: once some were heard, a service may take half a minute to come back."""
+    if attempt >= FOLLOW_RETRIES or (isinstance(error, ApiError) and error.status not in RETRIED):
+        return None
+    if not heard and isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return None
+    return float(min(FIRST_WAIT_S * 2**attempt, MAX_FOLLOW_WAIT_S))
 
 
 def _retry_after_s(headers: httpx.Headers) -> float | None:

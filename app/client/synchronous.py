@@ -34,6 +34,7 @@ from app.client.common import (
     dataset_kind,
     event_in,
     file_chunks,
+    follow_wait_s,
     form_fields,
     if_match,
     ndjson_chunks,
@@ -267,9 +268,9 @@ class AdiabatClient:
     def job_events(self, job_id: str, *, after: int = 0) -> Iterator[JobEventPublic]:
         """What happened to the job after event number `after`, then what happens, until it has ended.
 
-        A connection that breaks is taken up again after the last event that was heard.
+        A connection that breaks, or a service that restarts, is taken up again after the last event that was heard.
         """
-        path, ended, attempt = f"/tuning-jobs/{quoted(job_id)}/events", False, 0
+        path, ended, heard, attempt = f"/tuning-jobs/{quoted(job_id)}/events", False, False, 0
         while not ended:
             try:
                 with self._http.stream("GET", path, params={"after": after}) as response:
@@ -278,12 +279,16 @@ class AdiabatClient:
                     ended = response.status_code == NOTHING_MORE
                     for line in response.iter_lines():
                         if event := event_in(line):
-                            after, ended, attempt = event.sequence, event.kind == LAST_EVENT, 0
+                            after, ended, heard, attempt = event.sequence, event.kind == LAST_EVENT, True, 0
                             yield event
-            except httpx.TransportError as broken:
-                pause_s = wait_s(attempt, broken, repeatable=True)
-                if pause_s is None or attempt >= self._retries:
+                if not ended:  # a service that stops ends its streams
+                    raise httpx.RemoteProtocolError("the stream ended before the job did")
+            except (ApiError, httpx.TransportError) as broken:
+                pause_s = follow_wait_s(attempt, broken, heard=heard) if self._retries else None
+                if pause_s is None and isinstance(broken, httpx.TransportError):
                     raise unreachable(broken, self.url, "GET", path, self._http.timeout.read) from broken
+                if pause_s is None:
+                    raise
                 attempt, ended = attempt + 1, False  # that end may have been a resumed job's first
                 sync_sleep(pause_s)
 

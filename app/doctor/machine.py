@@ -1,6 +1,5 @@
 """The machine: Python, torch, the engine that would run, the processor."""
 
-import math
 import os
 import platform
 from collections.abc import Iterator
@@ -8,11 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from app.doctor.finding import Finding, fail, ok, warn
+from app.encoders.cores import allowed_cores, whole_cores
 from app.encoders.engine import GPU, has_gpu
 from app.settings import Settings
 
 CPUINFO = Path("/proc/cpuinfo")
-CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 FEATURES = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "AVX-512 VNNI", "amx_tile": "AMX", "asimd": "NEON"}
 
 
@@ -65,12 +64,12 @@ def processor(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield ok("cpu", f"{said}.")
-    allowed = _allowed_cores(cores)
+    allowed = allowed_cores()
     if (settings.threads or cores) > allowed:
         yield warn(
             "threads",
             f"{settings.threads or cores} threads would share {allowed:g} cores that this process may use.",
-            f"Set ADIABAT_THREADS={max(1, math.floor(allowed))}.",
+            f"Set ADIABAT_THREADS={whole_cores()}.",
         )
 
 
@@ -83,13 +82,3 @@ def _flags() -> set[str]:
         if name.strip() in ("flags", "Features"):
             return set(value.split())
     return set()
-
-
-def _allowed_cores(cores: int) -> float:
-    """By the process's affinity and the container's quota."""
-    allowed = float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else float(cores)
-    if CGROUP_LIMIT.exists():
-        quota, period = CGROUP_LIMIT.read_text().split()
-        if quota != "max":
-            allowed = min(allowed, int(quota) / int(period))
-    return allowed

@@ -133,6 +133,14 @@ def test_a_registration_is_repeated_under_one_key(peer: Peer, call: Call) -> Non
     assert (len(peer.asked), len(keys)) == (2, 1)
 
 
+def test_a_request_that_is_still_worked_on_is_waited_for(peer: Peer, call: Call) -> None:
+    busy = (409, {"type": "urn:adiabat:problem:idempotency-key-in-use", "detail": "wait"}, {"Retry-After": "0"})
+    peer.script += [BREAKS, busy, CONFLICT]
+    with pytest.raises(ApiError, match="no"):
+        call(peer.url, "register_encoder", "bees", path="/x")
+    assert len(peer.asked) == 3
+
+
 def test_fields_of_a_newer_service_are_kept_and_missing_ones_named(peer: Peer, call: Call) -> None:
     peer.script += [(200, SEARCHED, {}), (200, {"hits": []}, {})]
     assert call(peer.url, "search", "x").a_field_of_tomorrow == {"kept": True}

@@ -82,6 +82,14 @@ def test_a_broken_connection_is_taken_up_after_the_last_event(
     assert [line.split()[1].partition("?")[2] for line in peer.asked] == ["after=0", "after=2"]
 
 
+def test_a_service_that_stops_and_comes_back_is_followed_on(
+    peer: Peer, follow: Callable[[str, int], list[int]]
+) -> None:
+    away = b"HTTP/1.1 503 x\r\nContent-Length: 2\r\n\r\n{}"
+    peer.answers = [HEAD + event(1) + WHOLE, away, HEAD + event(2, "end") + WHOLE]
+    assert follow(peer.url, 1) == [1, 2]
+
+
 def test_an_end_that_a_resumed_job_left_behind_is_not_taken_for_the_last(
     peer: Peer, follow: Callable[[str, int], list[int]]
 ) -> None:

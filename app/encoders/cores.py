@@ -1,0 +1,22 @@
+"""How many cores this process may really use."""
+
+import math
+import os
+from pathlib import Path
+
+CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+
+
+def allowed_cores() -> float:
+    """By the process's affinity and the container's quota; may be a fraction."""
+    allowed = float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else float(os.cpu_count() or 1)
+    if CGROUP_LIMIT.exists():
+        quota, period = CGROUP_LIMIT.read_text().split()
+        if quota != "max":
+            allowed = min(allowed, int(quota) / int(period))
+    return allowed
+
+
+def whole_cores() -> int:
+    """At least one."""
+    return max(1, math.floor(allowed_cores()))
