@@ -26,6 +26,7 @@ MAX_ENTRIES = 1_000
 MAX_NAME_CHARS = 512
 MAX_PART_BYTES = 255  # what a file system takes
 MAX_DEPTH = 8
+MAX_HEADER_BYTES = 8 * 2**20  # of all members of a tar together
 CHUNK = 2**20
 
 _BROKEN = (
@@ -108,6 +109,7 @@ def _tarred(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError], gzipp
     archive = stack.enter_context(tarfile.TarFile(fileobj=careful))
     for count, member in enumerate(archive, 1):
         _check_limits(count, 0, 0, 0)  # folders count too
+        member.pax_headers = {}  # read by now; each holds the global ones again
         if not (member.isreg() or member.isdir()) or member.issparse() or member.size < 0:
             raise refused(f"The archive entry {member.name!r} is no plain file; pack the files themselves.")
         if member.isreg():
@@ -115,6 +117,7 @@ def _tarred(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError], gzipp
     careful.seek(archive.offset)
     if careful.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # the library takes a damaged header for the end
         raise tarfile.ReadError("it does not end where it should")
+    careful.left = None  # what is read from here on is the files
 
 
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
@@ -125,15 +128,21 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 class _Careful(io.RawIOBase):
-    """What tarfile reads from: a header that claims gigabytes is not read into memory."""
+    """What tarfile reads from: neither one header that claims gigabytes nor many large ones are read into memory."""
 
     def __init__(self, source: BinaryIO | gzip.GzipFile) -> None:
         self._source = source
+        self.left: int | None = MAX_HEADER_BYTES
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= 2 * CHUNK:
             raise tarfile.ReadError("a header is larger than any header is")
-        return self._source.read(size)
+        content = self._source.read(size)
+        if self.left is not None:
+            self.left -= len(content)
+            if self.left < 0:
+                raise tarfile.ReadError(f"its headers are over {MAX_HEADER_BYTES} bytes together")
+        return content
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         return self._source.seek(offset, whence)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.archives import MAX_ENTRIES, unpack
+from app.archives import MAX_ENTRIES, MAX_HEADER_BYTES, unpack
 from app.errors import SourceRefused, TooLarge
 
 Packer = Callable[[dict[str, bytes]], bytes]
@@ -156,6 +156,23 @@ def test_a_header_that_claims_gigabytes_is_not_read_into_memory(tmp_path: Path) 
     head[148:156] = f"{sum(head):06o}\0 ".encode()
     with pytest.raises(SourceRefused, match="larger than any header"):
         read(bytes(head) + bytes(10_240), tmp_path / "out")
+
+
+def test_many_large_headers_are_not_kept_in_memory(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for number in range(200):
+            info = tarfile.TarInfo(f"f{number}")
+            info.pax_headers = {"comment": "x" * 2**20}
+            archive.addfile(info)
+    with pytest.raises(SourceRefused, match="headers are over"):
+        read(gzip.compress(buffer.getvalue(), 1), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_limit_on_headers_is_none_on_files(tmp_path: Path) -> None:
+    content = {"large": bytes(MAX_HEADER_BYTES + 1)}
+    assert read(tarred(content), tmp_path / "out", max_bytes=2 * MAX_HEADER_BYTES) == content
 
 
 @pytest.mark.parametrize(
