@@ -73,7 +73,9 @@ def unpack(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with entry.open() as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink, CHUNK)
-        except _BROKEN as error:
+        except (*_BROKEN, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the disk's: bzip2 tells damage without one
+                raise
             raise refused(
                 f"The archive cannot be read ({str(error) or type(error).__name__}): it is damaged, encrypted, or "
                 "neither zip, tar nor tar.gz. Pack it again."

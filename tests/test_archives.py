@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import random
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -192,6 +193,17 @@ def test_the_limit_on_headers_is_none_on_files(tmp_path: Path) -> None:
 def test_what_is_damaged_or_no_archive_is_refused_with_a_sentence(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(SourceRefused, match="cannot be read"):
         read(content, tmp_path / "out")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_file_in_a_zip_is_refused_however_it_was_packed(tmp_path: Path, method: int) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("a", random.Random(1).randbytes(1_000))
+    content = bytearray(buffer.getvalue())
+    content[45:65] = bytes(20)
+    with pytest.raises(SourceRefused, match="cannot be read"):
+        read(bytes(content), tmp_path / "out")
 
 
 def test_a_size_that_lies_is_not_believed(tmp_path: Path) -> None:
