@@ -12,11 +12,12 @@ AT_WORK = (JobStatus.RUNNING, JobStatus.EVALUATING)
 
 
 class Heartbeat:
-    """Beats for `worker` while the block lasts; for a job too between `follow` and `unfollow`."""
+    """Beats for `worker` while the block lasts; between `follow` and `unfollow` for a job too, as its `holder`."""
 
-    def __init__(self, registry: Registry, worker: str, stop: threading.Event) -> None:
+    def __init__(self, registry: Registry, worker: str, holder: str, stop: threading.Event) -> None:
         self._registry = registry
         self._worker = worker
+        self._holder = holder
         self._stop = stop
         self._cancelled = threading.Event()
         self._ended = threading.Event()
@@ -62,5 +63,5 @@ class Heartbeat:
     def _beat(self) -> None:
         self._registry.workers.beat(self._worker)
         job_id = self._job_id
-        if job_id and self._registry.jobs.report(job_id, self._progress, held_by=self._worker) not in AT_WORK:
+        if job_id and self._registry.jobs.report(job_id, self._progress, held_by=self._holder) not in AT_WORK:
             self._cancelled.set()  # somebody asked, or took this trainer for dead: the job is not ours any more

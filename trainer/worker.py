@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from typing import Any
 
 from safetensors import SafetensorError
@@ -14,7 +15,7 @@ from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import ArtifactStore
 from app.errors import AdiabatError, Unavailable
 from app.observe import logs
-from app.registry import EncoderState, JobRecord, JobStatus, Registry
+from app.registry import JobRecord, JobStatus, Registry
 from app.registry.job_records import AT_TRAINER
 from app.registry.jobs import RESUME
 from app.settings import Settings
@@ -32,6 +33,7 @@ class Worker:
 
     def __init__(self, settings: Settings, name: str | None = None) -> None:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}"
+        self._holder = f"{self.name}/{uuid.uuid4().hex}"  # the next trainer may have the same name
         self._settings = settings
         self._stop = threading.Event()
         self._registry = Registry(settings.registry_path)
@@ -48,10 +50,10 @@ class Worker:
         self._stop.set()
 
     def run(self) -> None:
-        with Heartbeat(self._registry, self.name, self._stop) as heartbeat:
+        with Heartbeat(self._registry, self.name, self._holder, self._stop) as heartbeat:
             while not self._stop.is_set():
                 try:
-                    job = self._registry.jobs.claim(self.name)
+                    job = self._registry.jobs.claim(self._holder)
                     if job is not None:
                         with logs.bound(job=job.id):
                             self._run(job, heartbeat)
@@ -94,15 +96,16 @@ class Worker:
         reason = f"the gate said no: {'; '.join(result['gate']['reasons'])}" if rejected else None
         values = {"encoder_id": record.id, "result": result, "reason": reason}
         if not self._end(job, outcome.status, only_from=AT_WORK, told={"encoder": record.key}, **values):
-            if outcome.new:  # weights that were there before belong to whoever registered them
-                self._registry.encoders.set_state(record.id, EncoderState.DELETED)
+            # Weights that were there before belong to whoever registered them, and these to whoever has the job now.
+            mine = outcome.new and self._registry.jobs.get(job.id).worker == self._holder
+            if mine and self._registry.encoders.take_back(record.id):
                 self._artifacts.remove(record.key)
             self._end(job, JobStatus.CANCELLED, reason="cancelled")
 
     def _end(
         self, job: JobRecord, status: JobStatus, *, only_from: tuple[JobStatus, ...] = AT_TRAINER, **values: Any
     ) -> bool:
-        return self._registry.jobs.move(job.id, status, only_from=only_from, held_by=self.name, **values)
+        return self._registry.jobs.move(job.id, status, only_from=only_from, held_by=self._holder, **values)
 
 
 def _ending(error: Exception, *, cancelled: bool) -> tuple[JobStatus, str]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from app.errors import EncoderNotFound
 from app.registry.database import Database
-from app.registry.tables import encoders
+from app.registry.tables import activations, encoders, tuning_jobs
 
 
 class Admission(StrEnum):
@@ -125,6 +125,17 @@ class Encoders:
     def set_state(self, encoder_id: int, state: EncoderState) -> None:
         with self._database.write() as connection:
             connection.execute(update(encoders).where(encoders.c.id == encoder_id).values(state=state))
+
+    def take_back(self, encoder_id: int) -> bool:
+        """Delete it where no job and no activation names it; False where one does."""
+        of_job = or_(tuning_jobs.c.encoder_id == encoder_id, tuning_jobs.c.parent_id == encoder_id)
+        named = (select(tuning_jobs.c.id).where(of_job), select(activations).filter_by(encoder_id=encoder_id))
+        with self._database.write() as connection:
+            if any(connection.execute(query.limit(1)).first() for query in named):
+                return False
+            deleted = {"state": EncoderState.DELETED}
+            connection.execute(update(encoders).where(encoders.c.id == encoder_id).values(deleted))
+            return True
 
     def sweep(self, keys_on_disk: Iterable[str], set_aside: Callable[[str], None]) -> list[str]:
         """Set aside artifacts that no living row names. In a write transaction nobody can be placing one."""

@@ -4,7 +4,7 @@ import time
 import uuid
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select, update
 
 from app.errors import Conflict, JobFinished, JobNotFound, JobNotResumable
 from app.registry.database import Database
@@ -57,7 +57,11 @@ class Jobs:
             return {row[0]: row[1] for row in connection.execute(query)}
 
     def claim(self, worker: str) -> JobRecord | None:
-        """Take the oldest prepared job for `worker`, or None. Two workers can never take the same."""
+        """Take the oldest prepared job for `worker`, or None. Two workers can never take the same.
+
+        A worker that may come back under the same name calls itself "name/token", so that its word and the word of
+        the one before it are told apart.
+        """
         with self._database.write() as connection:
             query = select(tuning_jobs.c.id).where(tuning_jobs.c.status == JobStatus.PREPARED)
             job_id = connection.scalar(query.order_by(tuning_jobs.c.created_at).limit(1))
@@ -152,10 +156,11 @@ class Jobs:
                 self.move(job.id, JobStatus.CANCELLED, only_from=(JobStatus.CANCELLING,), reason=reason)
 
     def interrupt(self, *, worker: str | None = None, silent_for_s: float | None = None) -> list[str]:
-        """Mark jobs at a dead trainer: those of `worker`, or those silent for `silent_for_s` seconds."""
+        """Mark jobs at a dead trainer: those of `worker`, whatever its token, or those silent for that many seconds."""
         conditions: list[ColumnElement[bool]] = [tuning_jobs.c.status.in_(AT_TRAINER)]
         if worker is not None:
-            conditions.append(tuning_jobs.c.worker == worker)
+            of_it = tuning_jobs.c.worker.startswith(f"{worker}/", autoescape=True)
+            conditions.append(or_(tuning_jobs.c.worker == worker, of_it))
         if silent_for_s is not None:
             conditions.append(tuning_jobs.c.heartbeat_at < time.time() - silent_for_s)
         if not self.with_status(*AT_TRAINER):  # a look is cheaper than a write lock, twice a second

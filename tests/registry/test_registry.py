@@ -123,6 +123,14 @@ def test_a_dead_workers_job_is_interrupted_and_its_late_word_does_not_count(regi
     assert registry.jobs.get(job_id).status is JobStatus.INTERRUPTED
 
 
+def test_a_worker_is_buried_whatever_its_token(registry: Registry) -> None:
+    mine, other = prepared_job(registry), prepared_job(registry)
+    registry.jobs.claim("w_1/a")
+    registry.jobs.claim("wx1/a")
+    assert registry.jobs.interrupt(worker="w_1") == [mine]
+    assert registry.jobs.get(other).status is JobStatus.RUNNING
+
+
 def test_sweep_removes_what_no_living_row_names(registry: Registry) -> None:
     add(registry)
     removed: list[str] = []
