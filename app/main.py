@@ -9,8 +9,9 @@ from fastapi_offline import FastAPIOffline
 
 from app import __version__
 from app.api import active_encoder, datasets, encoders, health, metrics, openai, passages, problems, search, tuning_jobs
-from app.api.deps import Parts, known_parameters, require_key
+from app.api.deps import Parts, known_parameters
 from app.api.description import ABOUT, REFUSALS, TAGS, describe, operation_id
+from app.api.key import KeyCheck, described
 from app.api.limits import BodyLimit, is_ndjson
 from app.api.observed import Observed
 from app.settings import Settings
@@ -39,11 +40,12 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(BodyLimit, limit_for=lambda path, kind: _limit(path, kind, settings))
+    app.add_middleware(KeyCheck, key=settings.api_key, open_metrics=settings.open_metrics)
     app.add_middleware(Observed, metrics=parts.metrics)  # the last one added is the outermost
     for open_resource in (health, metrics):
         app.include_router(open_resource.router, dependencies=[Depends(known_parameters)])
     for resource in (search, passages, encoders, active_encoder, tuning_jobs, datasets, openai):
-        app.include_router(resource.router, dependencies=[Depends(require_key), Depends(known_parameters)])
+        app.include_router(resource.router, dependencies=[Depends(described), Depends(known_parameters)])
     describe(app)
     return app
 

@@ -1,12 +1,10 @@
-"""What routes ask for: the assembled parts, and the key check."""
+"""What routes ask for: the assembled parts, and parameters that are checked."""
 
-import hmac
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.api.event_stream import EventStreams
 from app.datasets import DatasetStore
@@ -15,7 +13,7 @@ from app.encoders.artifacts import ArtifactStore
 from app.encoders.pool import EncoderPool
 from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
-from app.errors import InvalidField, Unauthorized
+from app.errors import InvalidField
 from app.ingest import Ingest
 from app.intake import Intake
 from app.observe.metrics import Metrics
@@ -57,25 +55,6 @@ async def get_parts(request: Request) -> Parts:
 # Coroutines, though they wait for nothing: plain functions would queue every search behind the thread pool of
 # the routes that embed, register and load.
 PartsDep = Annotated[Parts, Depends(get_parts)]
-
-_bearer = HTTPBearer(auto_error=False, description="The key in ADIABAT_API_KEY.")
-
-
-async def require_key(parts: PartsDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-    key = parts.settings.api_key
-    if key is None:
-        return
-    if given is None or not hmac.compare_digest(given.credentials.encode(), key.encode()):
-        raise Unauthorized
-
-
-async def require_key_unless_open(
-    parts: PartsDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> None:
-    """For `/metrics`, which ADIABAT_OPEN_METRICS opens to scrapers that send no key."""
-    if not parts.settings.open_metrics:
-        await require_key(parts, given)
-
 
 async def known_parameters(request: Request) -> None:
     """A misspelt query parameter must not pass in silence. Raises `InvalidField`."""

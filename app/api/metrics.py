@@ -5,16 +5,17 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Response
 from prometheus_client.exposition import choose_encoder
 
-from app.api.deps import PartsDep, require_key_unless_open
+from app.api.deps import PartsDep
+from app.api.key import METRICS, described
 
 router = APIRouter(tags=["operations"])
 
 
 @router.get(
-    "/metrics",
+    METRICS,
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-    dependencies=[Depends(require_key_unless_open)],
+    dependencies=[Depends(described)],
 )
 def read_metrics(parts: PartsDep, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
     """Requests, encoders, store, trainer, jobs and process, for Prometheus; docs/operations.md explains each figure."""

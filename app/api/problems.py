@@ -58,8 +58,9 @@ def of_error(error: AdiabatError, *, openai: bool = False) -> Response:
     return problem(status, error.slug, error.detail, headers, **error.data, **more)
 
 
-def _is_openai(request: Request) -> bool:
-    return request.url.path.startswith("/v1/")
+def is_openai(path: str) -> bool:
+    """Whether what answers there is read by OpenAI's clients."""
+    return path.startswith("/v1/")
 
 
 def _openai_error(slug: str, detail: str) -> dict[str, Any]:
@@ -80,13 +81,13 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(AdiabatError)
     async def _ours(request: Request, error: AdiabatError) -> Response:
-        return of_error(error, openai=_is_openai(request))
+        return of_error(error, openai=is_openai(request.url.path))
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
         found = [{"field": _field(item["loc"]), "problem": said(item)} for item in error.errors()]
         first = "; ".join(f"{item['field']}: {item['problem']}" for item in found[:3])
-        more = _openai_error("invalid-field", first) if _is_openai(request) else {}
+        more = _openai_error("invalid-field", first) if is_openai(request.url.path) else {}
         return problem(422, "invalid-field", first, errors=found, **more)
 
     @app.exception_handler(HTTPException)

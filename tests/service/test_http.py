@@ -1,6 +1,8 @@
 """What every call shares: problems, the key, limits; then search and passages with good and bad input."""
 
 import json
+import re
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -217,7 +219,26 @@ def test_with_a_key_every_call_but_health_needs_it(settings: Settings) -> None:
             assert http.get("/health/live").json() == {"status": "live"}
             assert http.get("/health/ready").status_code == 200
             assert http.get("/version").status_code == 200
+            described = http.get("/openapi.json").json()
+            assert described["paths"]["/search"]["post"]["security"] == [{"HTTPBearer": []}]
+            assert "security" not in described["paths"]["/version"]["get"]
+            page = http.get("/docs")
+            for needed in (page.url.path, *re.findall(r'"(/static-offline-docs/[^"]+)"', page.text)):
+                assert http.get(needed).status_code == 200, needed
         assert service.client.encoders()[0].name == "base"
+
+
+@pytest.mark.parametrize("credentials", ["", "Authorization: Bearer\r\n", "Authorization: Basic x\r\n"])
+def test_without_the_key_not_a_byte_of_the_body_is_read(settings: Settings, credentials: str) -> None:
+    with running(settings.model_copy(update={"api_key": KEY})) as service:
+        kind = {"content-type": "application/json"}
+        bad = httpx.post(f"{service.url}/search", content=b"{", headers=kind, trust_env=False)
+        problem(bad, 401, "unauthorized")
+        address = httpx.URL(service.url)
+        with socket.create_connection((address.host, address.port or 0), timeout=30) as line:
+            head = f"POST /search HTTP/1.1\r\nHost: x\r\n{credentials}Content-Length: 1000\r\n\r\n"
+            line.sendall(head.encode())  # and no body
+            assert line.recv(12) == b"HTTP/1.1 401"
 
 
 def test_a_client_with_the_wrong_address_is_told_so() -> None:

@@ -1,0 +1,40 @@
+"""The key as plain ASGI: who has none is refused before a byte of the body is read."""
+
+import hmac
+
+from fastapi.security import HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api.problems import is_openai, of_error
+from app.errors import Unauthorized
+
+OPEN = frozenset({"/health/live", "/health/ready", "/version", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+OPEN_FOLDER = "/static-offline-docs/"  # what /docs loads
+METRICS = "/metrics"
+
+# For the service's description alone; it refuses nothing.
+described = HTTPBearer(auto_error=False, description="The key in ADIABAT_API_KEY.")
+
+
+class KeyCheck:
+    """`key` is None where the service has none; `open_metrics` lets in scrapers that send no key."""
+
+    def __init__(self, app: ASGIApp, key: str | None, open_metrics: bool) -> None:
+        self._app = app
+        self._key = key
+        self._open = OPEN | {METRICS} if open_metrics else OPEN
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._lets_in(scope):
+            await self._app(scope, receive, send)
+            return
+        await of_error(Unauthorized(), openai=is_openai(scope["path"]))(scope, receive, send)
+
+    def _lets_in(self, scope: Scope) -> bool:
+        path: str = scope["path"]
+        if self._key is None or path in self._open or path.startswith(OPEN_FOLDER):
+            return True
+        scheme, given = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
+        return scheme.lower() == "bearer" and given != "" and hmac.compare_digest(given.encode(), self._key.encode())
