@@ -54,8 +54,10 @@ class JobKeeper:
         self._wake.set()
 
     def stop(self) -> None:
+        """The store is to be closed next: an export under way is not waited for."""
         self._stop.set()
         self._wake.set()
+        self._store.interrupt()
         self._thread.join()
 
     def _run(self) -> None:
@@ -87,6 +89,8 @@ class JobKeeper:
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._store.export(folder)
         except (AdiabatError, OSError) as error:
+            if self._stop.is_set():
+                return  # prepared anew at the next start
             log.warning("Job %s could not be prepared: %s", job.id, error)
             self._give_up(job, error)
         self._registry.jobs.move(job.id, JobStatus.PREPARED, only_from=(JobStatus.PREPARING,))

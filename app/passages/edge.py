@@ -243,14 +243,17 @@ class EdgeStore:
             finally:
                 remove_tree(build)
 
+    def interrupt(self) -> None:
+        # The children first: the rebuilder may be waiting for one.
+        self._children.close()
+        self._rebuilder.close()
+
     def close(self) -> None:
         with self._closing:
             if self._closed:
                 return
             self._closed = True
-        # The children first: the rebuilder may be waiting for one.
-        self._children.close()
-        self._rebuilder.close()
+        self.interrupt()
         self._flusher.close()
         self._slot.close()
         self._folder.close()

@@ -199,6 +199,9 @@ class QdrantStore:
         if not is_complete(folder):
             write_export(folder, self._pages(), self._space, self._writes)
 
+    def interrupt(self) -> None:
+        self._closed = True
+
     def close(self) -> None:
         self._closed = True
         self._client.close()

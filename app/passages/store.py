@@ -151,5 +151,8 @@ class PassageStore(Protocol):
     def export(self, folder: Path) -> None:
         """Writes all vectors, ids and groups to `folder` (see `export.py`); a complete one is kept."""
 
+    def interrupt(self) -> None:
+        """Ends background work for good: an export under way raises Unavailable. To be followed by `close`."""
+
     def close(self) -> None:
         """Ends background work and releases the store; later calls raise Unavailable."""

@@ -2,11 +2,13 @@
 
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from app.errors import Unavailable
 from app.registry import JobStatus
 from app.registry.job_records import KEEP_INTERRUPTED_S
 from app.settings import Settings
@@ -63,4 +65,23 @@ def test_a_full_disk_interrupts_a_job_that_can_be_resumed_when_there_is_room(
         assert "cancelling one frees its part" in reason
         (full_jobs_dir / "filler").unlink()
         service.client.resume_tuning_job(job_id)
+        wait_until(lambda: service.parts.registry.jobs.get(job_id).status is JobStatus.PREPARED)
+
+
+def test_a_stop_does_not_wait_for_an_export_and_the_job_is_prepared_at_the_next_start(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(settings) as service:
+        begun, interrupted = threading.Event(), threading.Event()
+
+        def export(_folder: Path) -> None:
+            begun.set()
+            assert interrupted.wait(30)
+            raise Unavailable("The passage store is closed.")
+
+        monkeypatch.setattr(service.parts.store, "export", export)
+        monkeypatch.setattr(service.parts.store, "interrupt", interrupted.set)
+        job_id = new_job(service.url, service.client)
+        assert begun.wait(30)
+    with running(settings) as service:
         wait_until(lambda: service.parts.registry.jobs.get(job_id).status is JobStatus.PREPARED)
