@@ -45,6 +45,9 @@ def main() -> None:
     except AdiabatError as error:
         fail(error.detail)
         sys.exit(EXIT_REFUSED)
+    except OSError as error:
+        fail(f"{error.filename or 'A file'}: {(error.strerror or str(error)).lower()}.")
+        sys.exit(EXIT_REFUSED)
     except Unreachable as error:
         fail(str(error))
         sys.exit(EXIT_UNREACHABLE)

@@ -156,13 +156,18 @@ def activate(
 
 
 @cli.command()
-def rollback(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
+def rollback(
+    if_generation: Annotated[int | None, typer.Option(help="Only if this generation is still active.")] = None,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
     """Go back to the encoder that was active before.
 
     Example: adiabat encoders rollback
     """
     with connect(url, api_key) as client:
-        _print_switch(client.rollback(), as_json)
+        _print_switch(client.rollback(if_generation=if_generation), as_json)
 
 
 @cli.command()

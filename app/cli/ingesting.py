@@ -103,7 +103,10 @@ def _prune(client: AdiabatClient, kept: set[str], totals: Totals, yes: bool) -> 
         raise BadInput("Nothing was deleted: the files hold no passage, and --prune would delete all that is stored.")
     with progress_bar("comparing", client.count_passages()) as bar:
         beside = pruning.stored_beside(client, kept, bar.update)
-    if not beside or not confirmed(f"{len(beside)} stored passages are not in the files. Delete them?", yes):
+    found = f"{len(beside)} stored passages are not in the files."
+    if yes:
+        fail(f"{found} They are deleted now.")
+    if not beside or not confirmed(f"{found} Delete them?", yes):
         return 0
     with progress_bar("deleting", len(beside)) as bar:
         return pruning.delete(client, beside, bar.update)

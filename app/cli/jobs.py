@@ -86,7 +86,10 @@ def resume(
     """
     with connect(url, api_key) as client:
         job = client.resume_tuning_job(find(client, job_id).id)
-        _print(watch(client, job) if wait else job, as_json)
+        job = watch(client, job) if wait else job
+    _print(job, as_json)
+    if wait:
+        _exit(job)
 
 
 @cli.command()
@@ -98,10 +101,18 @@ def follow(job_id: JobId, url: Url = DEFAULT_URL, api_key: ApiKey = None, as_jso
     with connect(url, api_key) as client:
         job = find(client, job_id)
         if not as_json:
-            print_result(watch(client, job))
+            print_result(ended := watch(client, job))
+            _exit(ended)
             return
         for event in client.job_events(job.id):
             print_json_line(event)
+        _exit(client.tuning_job(job.id))
+
+
+def _exit(job: TuningJobPublic) -> None:
+    """As `adiabat tune` ends: 1 where the job made no encoder that may be activated."""
+    if job.status != "succeeded":
+        raise typer.Exit(1)
 
 
 def find(client: AdiabatClient, beginning: str) -> TuningJobPublic:

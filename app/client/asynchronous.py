@@ -146,6 +146,7 @@ class AsyncAdiabatClient:
         )
 
     async def passage(self, passage_id: str) -> PassagePublic:
+        """One passage as it is stored; `passage-not-found` where there is none."""
         return await self._call(PassagePublic, "GET", f"/passages/{quoted(passage_id)}")
 
     async def passages(self, cursor: str | None = None, limit: int = 100, filter: Json | None = None) -> PassagePage:
@@ -165,6 +166,7 @@ class AsyncAdiabatClient:
         return (await self._call(Deleted, "POST", "/passages/delete", json=body)).deleted
 
     async def encoders(self) -> list[EncoderPublic]:
+        """Every version of every encoder, deleted ones too; `state` tells."""
         return (await self._call(EncoderList, "GET", "/encoders")).encoders
 
     async def encoder(self, key: str) -> EncoderPublic:
@@ -226,9 +228,11 @@ class AsyncAdiabatClient:
             raise unreachable(broken, self.url, "GET", path, self._http.timeout.read) from broken
 
     async def delete_encoder(self, key: str) -> None:
+        """Delete one `name@version`; `encoder-in-use` while it is active, previous, the base, or a job's parent."""
         await self._send("DELETE", f"/encoders/{quoted(key)}")
 
     async def active_encoder(self) -> ActiveEncoder:
+        """What `/search` uses, what was active before, and why it fell back to the base if it did."""
         return await self._call(ActiveEncoder, "GET", "/active-encoder")
 
     async def activate(
@@ -258,6 +262,7 @@ class AsyncAdiabatClient:
         return (await self._call(TuningJobList, "GET", "/tuning-jobs")).tuning_jobs
 
     async def tuning_job(self, job_id: str) -> TuningJobPublic:
+        """Status, progress, and the result once it has ended."""
         return await self._call(TuningJobPublic, "GET", f"/tuning-jobs/{quoted(job_id)}")
 
     async def cancel_tuning_job(self, job_id: str) -> TuningJobPublic:
@@ -324,6 +329,7 @@ class AsyncAdiabatClient:
         )
 
     async def datasets(self) -> list[DatasetPublic]:
+        """Name, digest and counts of each."""
         return (await self._call(DatasetList, "GET", "/datasets")).datasets
 
     async def dataset(self, name: str) -> DatasetPublic:
@@ -331,6 +337,7 @@ class AsyncAdiabatClient:
         return await self._call(DatasetPublic, "GET", f"/datasets/{quoted(name)}")
 
     async def delete_dataset(self, name: str) -> None:
+        """`dataset-in-use` while an unfinished job reads it."""
         await self._send("DELETE", f"/datasets/{quoted(name)}")
 
     async def ready(self) -> Ready:
@@ -338,6 +345,7 @@ class AsyncAdiabatClient:
         return await self._call(Ready, "GET", "/health/ready", retries=0)
 
     async def version(self) -> str:
+        """Of the service."""
         return (await self._call(Version, "GET", "/version")).version
 
     async def metrics(self) -> str:

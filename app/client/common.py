@@ -56,8 +56,10 @@ class Unreachable(Exception):
 def refusal(status: int, content: bytes, headers: httpx.Headers) -> ApiError:
     try:
         problem = orjson.loads(content)
+        if problem.get("status") == "not-ready":  # the report of /health/ready, which is no problem+json
+            return ApiError(status, "not-ready", f"The service is not ready: {' '.join(problem['notes'])}", problem)
         slug, detail = str(problem["type"]).rpartition(":")[2], str(problem["detail"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         problem, slug, detail = {}, "http-error", content.decode(errors="replace")[:200] or f"status {status}"
     return ApiError(status, slug, detail, problem, _retry_after_s(headers))
 

@@ -144,6 +144,7 @@ class AdiabatClient:
         )
 
     def passage(self, passage_id: str) -> PassagePublic:
+        """One passage as it is stored; `passage-not-found` where there is none."""
         return self._call(PassagePublic, "GET", f"/passages/{quoted(passage_id)}")
 
     def passages(self, cursor: str | None = None, limit: int = 100, filter: Json | None = None) -> PassagePage:
@@ -161,6 +162,7 @@ class AdiabatClient:
         return (self._call(Deleted, "POST", "/passages/delete", json=body)).deleted
 
     def encoders(self) -> list[EncoderPublic]:
+        """Every version of every encoder, deleted ones too; `state` tells."""
         return (self._call(EncoderList, "GET", "/encoders")).encoders
 
     def encoder(self, key: str) -> EncoderPublic:
@@ -222,9 +224,11 @@ class AdiabatClient:
             raise unreachable(broken, self.url, "GET", path, self._http.timeout.read) from broken
 
     def delete_encoder(self, key: str) -> None:
+        """Delete one `name@version`; `encoder-in-use` while it is active, previous, the base, or a job's parent."""
         self._send("DELETE", f"/encoders/{quoted(key)}")
 
     def active_encoder(self) -> ActiveEncoder:
+        """What `/search` uses, what was active before, and why it fell back to the base if it did."""
         return self._call(ActiveEncoder, "GET", "/active-encoder")
 
     def activate(
@@ -254,6 +258,7 @@ class AdiabatClient:
         return (self._call(TuningJobList, "GET", "/tuning-jobs")).tuning_jobs
 
     def tuning_job(self, job_id: str) -> TuningJobPublic:
+        """Status, progress, and the result once it has ended."""
         return self._call(TuningJobPublic, "GET", f"/tuning-jobs/{quoted(job_id)}")
 
     def cancel_tuning_job(self, job_id: str) -> TuningJobPublic:
@@ -320,6 +325,7 @@ class AdiabatClient:
         )
 
     def datasets(self) -> list[DatasetPublic]:
+        """Name, digest and counts of each."""
         return (self._call(DatasetList, "GET", "/datasets")).datasets
 
     def dataset(self, name: str) -> DatasetPublic:
@@ -327,6 +333,7 @@ class AdiabatClient:
         return self._call(DatasetPublic, "GET", f"/datasets/{quoted(name)}")
 
     def delete_dataset(self, name: str) -> None:
+        """`dataset-in-use` while an unfinished job reads it."""
         self._send("DELETE", f"/datasets/{quoted(name)}")
 
     def ready(self) -> Ready:
@@ -334,6 +341,7 @@ class AdiabatClient:
         return self._call(Ready, "GET", "/health/ready", retries=0)
 
     def version(self) -> str:
+        """Of the service."""
         return (self._call(Version, "GET", "/version")).version
 
     def metrics(self) -> str:

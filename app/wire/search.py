@@ -94,7 +94,9 @@ class SearchResponse(PublicModel):
     hits: list[RankedHit]
     encoder: EncoderUsed
     took_ms: Took
-    next_cursor: Annotated[str | None, Field(description="Leads to the next page; absent on the last.")] = None
+    next_cursor: Annotated[
+        str | None, Field(description="Leads to the next page; absent on the last and past offset 100,000.")
+    ] = None
     compared_to: Comparison | None = None
     query_vector: list[float] | None = None
 

@@ -26,8 +26,8 @@ def corpus(tmp_path: Path) -> Path:
     return path
 
 
-def adiabat(service: Service, *arguments: str, stdin: str = "", code: int = 0) -> str:
-    """Standard output of the command; standard error is part of it where it failed as expected."""
+def adiabat(service: Service, *arguments: str, stdin: str = "", code: int = 0, error: bool = True) -> str:
+    """Standard output of the command; where it failed as expected, standard error unless not `error`."""
     ended = subprocess.run(
         [sys.executable, "-m", "app.cli", *arguments],
         env=os.environ | {"ADIABAT_URL": service.url},
@@ -39,7 +39,7 @@ def adiabat(service: Service, *arguments: str, stdin: str = "", code: int = 0) -
     )
     assert ended.returncode == code, ended.stderr
     assert "Traceback" not in ended.stderr
-    return ended.stdout if code == 0 else ended.stderr
+    return ended.stderr if code and error else ended.stdout
 
 
 def test_search_shows_ranks_of_another_encoder(service: Service, corpus: Path, tiny: Path, sources: Path) -> None:

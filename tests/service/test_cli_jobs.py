@@ -51,10 +51,11 @@ def test_a_job_is_followed_shown_resumed_and_given_up_by_the_beginning_of_its_id
     registry.jobs.report(job_id, {"phase": "tuning", "step": 2, "steps": 9, "loss": 0.5}, held_by="test")
     registry.events.tell(job_id, EventKind.MEASURED, when="before", dev=0.25, guards={"d:dev": 0.5})
     registry.jobs.interrupt(worker="test")
-    events = [json.loads(line) for line in adiabat(service, "jobs", "follow", short, "--json").splitlines()]
+    said = adiabat(service, "jobs", "follow", short, "--json", code=1, error=False)
+    events = [json.loads(line) for line in said.splitlines()]
     assert [event["sequence"] for event in events] == list(range(1, 8))
     assert (events[-1]["kind"], events[-1]["data"]["status"]) == ("end", "interrupted")
-    shown = adiabat(service, "jobs", "follow", short)
+    shown = adiabat(service, "jobs", "follow", short, code=1, error=False)
     assert f"job {job_id}: interrupted" in shown
     assert "resume it" in shown
     assert "2/9" in adiabat(service, "jobs", "list")

@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app import errors
 from app.api import idempotency
 from app.api.problems import STATUS
 from app.assembly import assemble
@@ -45,7 +44,7 @@ STATUS_OF = NO_ERROR_CLASS | {
 def test_the_document_lists_every_slug_with_its_status() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", DOCUMENT.read_text(), re.MULTILINE)
     assert {slug: int(status) for slug, status in rows} == STATUS_OF
-    assert all(f"| `{slug}` |" in DOCUMENT.read_text() for slug in NEVER_OVER_HTTP - {"tuning-failed"})
+    assert all(f"`{slug}`" in DOCUMENT.read_text() for slug in NEVER_OVER_HTTP)
 
 
 class World:
@@ -210,7 +209,3 @@ def test_another_passage_encoder_names_what_differs(settings: Settings, tiny: Pa
     with ExitStack() as stack, pytest.raises(IndexSpaceMismatch, match="passage encoder") as refused:
         assemble(changed, stack)
     assert refused.value.slug == "index-space-mismatch"
-
-
-def test_a_failed_tuning_has_a_slug_of_its_own() -> None:
-    assert errors.TuningFailed.slug in NEVER_OVER_HTTP
