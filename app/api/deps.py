@@ -56,6 +56,7 @@ async def get_parts(request: Request) -> Parts:
 # the routes that embed, register and load.
 PartsDep = Annotated[Parts, Depends(get_parts)]
 
+
 async def known_parameters(request: Request) -> None:
     """A misspelt query parameter must not pass in silence. Raises `InvalidField`."""
     if not request.query_params:

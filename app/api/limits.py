@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import of_error
+from app.api.problems import is_openai, of_error
 from app.errors import TooLarge
 
 NDJSON = "application/x-ndjson"
@@ -38,9 +38,8 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        refusal = of_error(
-            TooLarge(f"The body is over the limit of {limit} bytes for this call; send it in smaller parts.")
-        )
+        error = TooLarge(f"The body is over the limit of {limit} bytes for this call; send it in smaller parts.")
+        refusal = of_error(error, openai=is_openai(scope["path"]))
         if length.isdigit() and int(length) > limit:
             await refusal(scope, receive, send)
             return

@@ -100,7 +100,8 @@ def install(app: FastAPI) -> None:
             )
         elif error.status_code == 400:  # the framework found no text in the body
             detail = "The body cannot be read; send JSON in UTF-8, with the Content-Type application/json."
-        return problem(error.status_code, slug, detail, dict(error.headers or {}))
+        more = _openai_error(slug, detail) if is_openai(request.url.path) else {}
+        return problem(error.status_code, slug, detail, dict(error.headers or {}), **more)
 
     @app.exception_handler(OSError)
     async def _disk(_: Request, error: OSError) -> Response:

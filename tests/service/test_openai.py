@@ -85,5 +85,13 @@ def test_refusals_have_the_shape_that_the_client_reads(ours: openai.OpenAI, serv
     stranger = ours.with_options(api_key="wrong")
     with pytest.raises(openai.AuthenticationError, match="API key"):
         stranger.models.list()
-    body = httpx.post(f"{served.url}/v1/embeddings", json={}, headers={"Authorization": f"Bearer {KEY}"}).json()
-    assert body["error"]["message"] == body["detail"]
+    with httpx.Client(base_url=served.url, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False) as http:
+        for status, answer in (
+            (401, http.get("/v1/models", headers={"Authorization": "Bearer wrong"})),
+            (404, http.get("/v1/nothing")),
+            (405, http.get("/v1/embeddings")),
+            (413, http.post("/v1/embeddings", content=bytes(served.settings.max_body_bytes + 1))),
+            (422, http.post("/v1/embeddings", json={})),
+        ):
+            body = answer.json()
+            assert (answer.status_code, body["error"]["message"]) == (status, body["detail"])
