@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 
@@ -26,6 +26,7 @@ log = logging.getLogger("adiabat.serve")
 TRAINER_NAME = "embedded"
 RESTART_S = (1, 2, 5, 15, 30)
 STOP_TRAINER_S = 15
+STOP_ANSWERS_S = 20  # what is still being answered after that is cut off
 
 
 def serve(settings: Settings) -> None:
@@ -60,10 +61,16 @@ def serve(settings: Settings) -> None:
         # The access log is ours (app.api.observed), and so is the form of every record.
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         web = uvicorn.Config(
-            app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=STOP_ANSWERS_S,
         )
         with suppress(KeyboardInterrupt), _terminated_in_order():
-            _Server(web, on_exit=parts.events.close).run()
+            _Server(web, on_exit=(parts.events.close, parts.intake.close)).run()
 
 
 def _check_port(settings: Settings) -> None:
@@ -91,14 +98,15 @@ def _terminated_in_order() -> Iterator[None]:
 
 
 class _Server(uvicorn.Server):
-    """A server that stops waits for its answers to end; `on_exit` ends those that have no end of their own."""
+    """A server that stops waits for its answers to end; `on_exit` ends those that may have no end of their own."""
 
-    def __init__(self, config: uvicorn.Config, *, on_exit: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, *, on_exit: Iterable[Callable[[], None]]) -> None:
         super().__init__(config)
         self._on_exit = on_exit
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._on_exit()
+        for end in self._on_exit:
+            end()
         super().handle_exit(sig, frame)
 
 

@@ -6,7 +6,7 @@ Memory stays bounded: a few batches and one line per stream, and few streams at 
 import asyncio
 import errno
 from collections import deque
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from app.wire.passages import MAX_BAD_LINES
 
 IN_FLIGHT = 2  # batches at the lanes: the second has the cores that the end of the first leaves idle
 MAX_STREAMS = 8
+LOOK_S = 0.5  # a stream whose bytes do not come looks this often whether the service stops
 
 Result = TypeVar("Result")
 
@@ -43,7 +44,12 @@ class Intake:
     def __init__(self, ingest: Ingest, max_line_bytes: int) -> None:
         self._ingest = ingest
         self._max_line_bytes = max_line_bytes
+        self._closed = False
         self.streams = 0  # open now
+
+    def close(self) -> None:
+        """End every stream at its next look, with what is certain: a server that stops waits for its answers."""
+        self._closed = True
 
     async def take(self, chunks: AsyncIterable[bytes]) -> Taken:
         """Everything that can be stored is, and on disk, when this returns; bad lines are told.
@@ -56,7 +62,10 @@ class Intake:
         self.streams += 1
         run = _Run(self._ingest)
         try:
-            async with aclosing(in_batches(chunks, self._max_line_bytes)) as batches:
+            async with (
+                aclosing(self._until_closed(chunks, run)) as arriving,
+                aclosing(in_batches(arriving, self._max_line_bytes)) as batches,
+            ):
                 async for lines in batches:
                     await run.add(lines)
             return await run.end()
@@ -72,6 +81,23 @@ class Intake:
         finally:
             await run.close()
             self.streams -= 1
+
+    async def _until_closed(self, chunks: AsyncIterable[bytes], run: "_Run") -> AsyncGenerator[bytes, None]:
+        iterator = aiter(chunks)
+        while True:
+            coming = asyncio.ensure_future(_next(iterator))
+            try:
+                while not self._closed and not coming.done():
+                    await asyncio.wait({coming}, timeout=LOOK_S)
+                if self._closed:
+                    await run.end()  # what has begun is certain then
+                    raise Unavailable("The service is stopping.")
+                chunk = await coming
+            finally:
+                coming.cancel()
+            if chunk is None:
+                return
+            yield chunk
 
 
 class _Run:
@@ -125,6 +151,10 @@ class _Run:
 
     def _in_thread(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
         return asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(chunks, None)
 
 
 def _tell(error: AdiabatError, through: int) -> None:

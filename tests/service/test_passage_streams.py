@@ -4,6 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +212,16 @@ def test_memory_stays_bounded_however_long_the_stream_is(settings: Settings) -> 
             found = counts(http.post("/passages", content=(long for _ in range(80)), headers=NDJSON))
         assert found["bad_line_count"] == 80
         assert most_kib(child.pid) - before < 32 * 1024
+
+
+def test_a_stop_ends_a_stream_whose_bytes_do_not_come_and_says_what_is_stored(service: Service) -> None:
+    connection = HTTPConnection(service.url.removeprefix("http://"), timeout=30)
+    connection.putrequest("POST", "/passages")
+    connection.putheader("content-type", NDJSON["content-type"])
+    connection.putheader("content-length", "1000000")
+    connection.endheaders(b"".join(line(number) for number in range(BATCH_LINES)))
+    wait_until(lambda: service.parts.store.count() == BATCH_LINES)
+    service.parts.intake.close()
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["stored_through_line"]) == (503, BATCH_LINES)
+    connection.close()
