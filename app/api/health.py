@@ -3,7 +3,8 @@
 from fastapi import APIRouter, Response
 
 from app import __version__
-from app.api.deps import PartsDep
+from app.api.deps import Parts, PartsDep
+from app.api.watching import watching
 from app.errors import AdiabatError
 from app.observe.state import TRAINER_SILENT_S
 from app.wire.common import EncoderUsed
@@ -19,8 +20,17 @@ async def live() -> Live:
 
 
 @router.get("/health/ready", response_model=Ready)
-def ready(parts: PartsDep, response: Response) -> Ready:
+async def ready(parts: PartsDep, response: Response) -> Ready:
     """Whether searches can be answered. A dead trainer or a fallback is named and leaves it at 200."""
+    return await watching(lambda: _ready(parts, response))
+
+
+@router.get("/version", response_model=Version)
+async def version() -> Version:
+    return Version(version=__version__)
+
+
+def _ready(parts: Parts, response: Response) -> Ready:
     trainer = _trainer(parts.registry.workers.ages_s())
     notes = [note for note in (parts.switcher.fallback_reason,) if note]
     try:
@@ -40,11 +50,6 @@ def ready(parts: PartsDep, response: Response) -> Ready:
         trainer=trainer,
         notes=notes,
     )
-
-
-@router.get("/version", response_model=Version)
-async def version() -> Version:
-    return Version(version=__version__)
 
 
 def _trainer(ages_s: dict[str, float]) -> str:

@@ -7,6 +7,7 @@ from prometheus_client.exposition import choose_encoder
 
 from app.api.deps import PartsDep
 from app.api.key import METRICS, described
+from app.api.watching import watching
 
 router = APIRouter(tags=["operations"])
 
@@ -17,7 +18,7 @@ router = APIRouter(tags=["operations"])
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     dependencies=[Depends(described)],
 )
-def read_metrics(parts: PartsDep, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+async def read_metrics(parts: PartsDep, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
     """Requests, encoders, store, trainer, jobs and process, for Prometheus; docs/operations.md explains each figure."""
     written, content_type = choose_encoder(accept)
-    return Response(written(parts.metrics.registry), media_type=content_type)
+    return Response(await watching(lambda: written(parts.metrics.registry)), media_type=content_type)
