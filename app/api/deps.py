@@ -1,12 +1,13 @@
 """What routes ask for: the assembled parts, and parameters that are checked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, Request
 
 from app.api.event_stream import EventStreams
+from app.api.permits import AllPermits
 from app.datasets import DatasetStore
 from app.encoders.admission import Registrar
 from app.encoders.artifacts import ArtifactStore
@@ -45,6 +46,7 @@ class Parts:
     jobs: JobKeeper
     events: EventStreams
     metrics: Metrics
+    permits: AllPermits = field(default_factory=AllPermits)
 
 
 async def get_parts(request: Request) -> Parts:

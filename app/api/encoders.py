@@ -125,7 +125,7 @@ def _roles(count: int) -> list[str]:
 def _register(fields: EncoderFields, opened: Callable[[], AbstractContextManager[Source]], parts: Parts) -> Answer:
     if fields.name == "base":
         raise InvalidField("name", "'base' is the passage encoder's own name; choose another.")
-    with opened() as source:
+    with parts.permits.admissions.one(), opened() as source:
         candidate = Candidate(
             name=fields.name,
             source=source.folder,

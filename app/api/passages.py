@@ -71,7 +71,8 @@ def upsert_passages(body: PassagesUpsert, parts: PartsDep) -> PassagesUpserted:
     says up to which line everything is stored (`stored_through_line`), and sending all lines again does no harm.
     """
     passages = [Passage(id=p.id, text=p.text, title=p.title, metadata=p.metadata) for p in body.passages]
-    done = parts.ingest.upsert(passages, durable=body.durable)
+    with parts.permits.upserts.one():
+        done = parts.ingest.upsert(passages, durable=body.durable)
     return PassagesUpserted(embedded=done.embedded, metadata_updated=done.metadata_updated, unchanged=done.unchanged)
 
 
