@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated
 
 import orjson
@@ -11,8 +13,10 @@ from fastapi import Header, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.api.deps import Parts
-from app.errors import IdempotencyKeyInUse
+from app.errors import AdiabatError, IdempotencyKeyInUse
 from app.registry import Answer
+
+log = logging.getLogger("adiabat.api")
 
 WAIT_S = 60.0  # how long a repeated request waits for the first one before it is told to come again
 POLL_S = 0.25
@@ -55,9 +59,15 @@ def _once(parts: Parts, call: str, key: str, fingerprint: str, work: Callable[[]
     try:
         answer = work()
     except BaseException:
-        keys.forget(call, key)
+        with suppress(AdiabatError):  # what refused the call is what the caller must hear of
+            keys.forget(call, key)
         raise
-    keys.finish(call, key, answer)
+    try:
+        keys.finish(call, key, answer)
+    except Exception:  # the work is done, whatever became of its note
+        log.exception("The answer of %s under the Idempotency-Key %r was not kept", call, key)
+        with suppress(AdiabatError):
+            keys.forget(call, key)
     return answer
 
 

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import update
 
 from app.cli.datasets import zip_folder
-from app.errors import IdempotencyKeyInUse, IdempotencyKeyReused
+from app.errors import IdempotencyKeyInUse, IdempotencyKeyReused, Unavailable
 from app.registry import Answer, Registry
-from app.registry.idempotency import KEPT_S
+from app.registry.idempotency import KEPT_S, IdempotencyKeys
 from app.registry.tables import idempotency_keys
 from app.settings import Settings
 from tests.conftest import Service, running
@@ -94,6 +94,26 @@ def test_a_tuning_job_is_queued_once_under_its_key(service: Service, tmp_path: P
     assert first.headers["location"] == f"/tuning-jobs/{first.json()['id']}"
     assert post(activate="if-gate-passes").status_code == 422
     assert [job.id for job in service.client.tuning_jobs()] == [first.json()["id"]]
+
+
+def broken(*_: object) -> None:
+    raise Unavailable("The registry is away.")
+
+
+def test_what_was_done_is_answered_though_its_note_fails_and_the_key_is_free(
+    bees: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(IdempotencyKeys, "finish", broken)
+        assert post(bees, "k1").status_code == 201
+    assert post(bees, "k1").status_code == 200  # done anew, and found registered
+
+
+def test_a_key_that_cannot_be_freed_does_not_hide_why_the_call_was_refused(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(IdempotencyKeys, "forget", broken)
+    assert post(service, "k1").json()["type"] == "urn:adiabat:problem:source-refused"
 
 
 def test_a_key_that_is_none_is_422(bees: Service) -> None:
