@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from app.encoders.switching import Switcher
-from app.errors import AdiabatError, JobNotFound, Unavailable
+from app.errors import AdiabatError, JobNotFound, Overloaded, Unavailable
 from app.passages import PassageStore
 from app.registry import JobRecord, JobStatus, Registry
 from app.registry.job_records import keeps_files
@@ -62,15 +62,13 @@ class JobKeeper:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            try:
-                self._prepare_next()
-                self._activate_finished()
-                self._sweep()
-                self._registry.jobs.interrupt(silent_for_s=TRAINER_SILENT_S)
-            except AdiabatError as error:  # the registry is away: searches go on, jobs wait
-                log.warning("Tuning jobs wait: %s", error.detail)
-            except Exception:  # a bug must not end the only thread that keeps jobs going
-                log.exception("A tuning job could not be looked after")
+            for step in (self._prepare_next, self._activate_finished, self._sweep, self._interrupt_silent):
+                try:
+                    step()
+                except AdiabatError as error:  # the registry is away: searches go on, jobs wait
+                    log.warning("Tuning jobs wait: %s", error.detail)
+                except Exception:  # a bug must end neither the only thread that keeps jobs going nor the other steps
+                    log.exception("A tuning job could not be looked after")
             self._wake.wait(POLL_S)
             self._wake.clear()
 
@@ -88,10 +86,11 @@ class JobKeeper:
             folder = self._settings.training_set_dir(job.id)
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._store.export(folder)
-        except (AdiabatError, OSError) as error:
+        except Exception as error:  # whatever it was, the jobs behind this one must come to their turn
             if self._stop.is_set():
                 return  # prepared anew at the next start
-            log.warning("Job %s could not be prepared: %s", job.id, error)
+            bug = None if isinstance(error, AdiabatError | OSError) else error
+            log.warning("Job %s could not be prepared: %s", job.id, error, exc_info=bug)
             self._give_up(job, error)
         self._registry.jobs.move(job.id, JobStatus.PREPARED, only_from=(JobStatus.PREPARING,))
 
@@ -118,6 +117,9 @@ class JobKeeper:
                     self._release_datasets(job.dataset_digests.values())
                     shutil.rmtree(folder, ignore_errors=True)
 
+    def _interrupt_silent(self) -> None:
+        self._registry.jobs.interrupt(silent_for_s=TRAINER_SILENT_S)
+
     def _activate_finished(self) -> None:
         for job in self._registry.jobs.with_status(JobStatus.SUCCEEDED):
             if job.activate != ACTIVATE_IF_GATE or job.activation is not None or job.encoder_id is None:
@@ -126,7 +128,11 @@ class JobKeeper:
             outcome = "activated"
             try:
                 self._switcher.activate(record.name, record.version, reason="job")
-            except AdiabatError as error:
-                outcome = f"failed: {error.detail}"
-                log.error("Job %s made %s, which could not be activated: %s", job.id, record.key, error.detail)
+            except (Unavailable, Overloaded) as error:  # what may be over soon: tried again
+                log.warning("Job %s made %s, which waits for its activation: %s", job.id, record.key, error.detail)
+                continue
+            except Exception as error:
+                outcome = f"failed: {error}"
+                bug = None if isinstance(error, AdiabatError) else error
+                log.error("Job %s made %s, which could not be activated: %s", job.id, record.key, error, exc_info=bug)
             self._registry.jobs.settle_activation(job.id, outcome)

@@ -85,3 +85,41 @@ def test_a_stop_does_not_wait_for_an_export_and_the_job_is_prepared_at_the_next_
         assert begun.wait(30)
     with running(settings) as service:
         wait_until(lambda: service.parts.registry.jobs.get(job_id).status is JobStatus.PREPARED)
+
+
+def test_a_job_that_meets_a_bug_fails_and_holds_up_no_other(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    export, folders = service.parts.store.export, list[Path]()
+
+    def broken_once(folder: Path) -> None:
+        folders.append(folder)
+        if folder == folders[0]:
+            raise ValueError("no such thing")
+        export(folder)
+
+    monkeypatch.setattr(service.parts.store, "export", broken_once)
+    first, second = (new_job(service.url, service.client) for _ in range(2))
+    wait_until(lambda: service.parts.registry.jobs.get(second).status is JobStatus.PREPARED)
+    failed = service.client.tuning_job(first)
+    assert (failed.status, "no such thing" in (failed.reason or "")) == ("failed", True)
+    assert "Traceback" in caplog.text
+
+
+def test_an_activation_waits_for_what_is_away_for_a_moment(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs, calls, away = service.parts.registry.jobs, list[str](), [Unavailable(), None]
+
+    def activate(name: str, *_: object, **__: object) -> None:
+        calls.append(name)
+        if error := away.pop(0):
+            raise error
+
+    monkeypatch.setattr(service.parts.switcher, "activate", activate)
+    job_id = new_job(service.url, service.client)
+    wait_until(lambda: jobs.get(job_id).status is JobStatus.PREPARED)
+    with service.parts.registry.database.write() as connection:
+        connection.exec_driver_sql("UPDATE tuning_jobs SET activate = 'if-gate-passes' WHERE id = ?", (job_id,))
+    made = service.parts.registry.encoders.find("base@1").id
+    jobs.move(job_id, JobStatus.SUCCEEDED, only_from=(JobStatus.PREPARED,), encoder_id=made)
+    wait_until(lambda: jobs.get(job_id).activation is not None)
+    assert (jobs.get(job_id).activation, len(calls)) == ("activated", 2)
