@@ -13,7 +13,7 @@ from pathlib import Path
 from app.archives import Entry, unpack
 from app.beir import CORPUS, QRELS, QUERIES, check, digest, read_qrels, splits
 from app.dataset_lines import write_beir
-from app.encoders.artifacts import ArtifactStore
+from app.encoders.artifacts import ArtifactStore, fsync_folder
 from app.encoders.files import fsync_tree
 from app.errors import BadDataset, Conflict
 from app.passages import PassageStore
@@ -93,6 +93,7 @@ class DatasetStore:
             if not self.folder(content).exists():
                 fsync_tree(staging)
                 shutil.move(staging, self.folder(content))
+            fsync_folder(self.root)  # a record must not outlive its content
             before = [record.digest for record in self._registry.datasets.all() if record.name == name]
             made = self._registry.datasets.put(name, content, counts)
             self._release(before)

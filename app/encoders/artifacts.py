@@ -110,7 +110,7 @@ class ArtifactStore:
         if target.exists():  # left by a crash between rename and commit: no row names it
             shutil.rmtree(target)
         staged.rename(target)
-        _fsync_folder(self.root)
+        fsync_folder(self.root)
 
     def remove(self, key: str) -> None:
         """Unlink in one rename first, so that a crash never leaves half an artifact under its name.
@@ -168,7 +168,8 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable, not what they lead to."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

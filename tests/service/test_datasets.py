@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -50,6 +51,23 @@ def delete(service: Service, name: str = "d") -> httpx.Response:
 
 def contents(service: Service) -> set[str]:
     return {folder.name for folder in (service.settings.artifacts_dir / "datasets").iterdir()}
+
+
+def test_the_name_of_a_content_is_durable_before_its_record_is(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = service.parts.datasets.root
+    seen: list[tuple[int, int]] = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").resolve() == root.resolve():
+            seen.append((len(contents(service)), len(service.parts.registry.datasets.all())))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    assert put(service, packed({"queries.jsonl": QUERIES, "qrels/train.tsv": QRELS})).status_code == 200
+    assert seen == [(1, 0)]
 
 
 def test_a_dataset_is_kept_with_counts_per_split_and_language(client: AdiabatClient, tmp_path: Path) -> None:
