@@ -8,9 +8,10 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select
 
 from app.errors import Conflict, JobFinished, JobNotFound, JobNotResumable
 from app.registry.database import Database
+from app.registry.encoders import EncoderState
 from app.registry.events import EventKind, append
 from app.registry.job_records import AT_TRAINER, ENDED_FOR_GOOD, FINISHED, JobRecord, JobStatus, NewJob
-from app.registry.tables import datasets, tuning_jobs
+from app.registry.tables import datasets, encoders, tuning_jobs
 
 IDLE = (JobStatus.QUEUED, JobStatus.PREPARED, JobStatus.INTERRUPTED)  # nobody works on it
 STOPPABLE = (JobStatus.PREPARING, *AT_TRAINER)  # somebody does, and looks for a cancel
@@ -22,11 +23,12 @@ class Jobs:
         self._database = database
 
     def add(self, new: NewJob) -> JobRecord:
-        """Raises `Conflict` when a dataset changed since its digest was read: its content may be gone."""
+        """Raises `Conflict` when a dataset changed since its digest was read, or the parent went: both may be gone."""
         values = {field: getattr(new, field) for field in NewJob.__slots__}
         values |= {"id": uuid.uuid4().hex, "status": JobStatus.QUEUED, "progress": {}, "created_at": time.time()}
         with self._database.write() as connection:
             _require_datasets(connection, new.dataset_digests)
+            _require_parent(connection, new.parent_id)
             row = connection.execute(insert(tuning_jobs).values(values).returning(*tuning_jobs.c)).one()
             _tell(connection, row.id, JobStatus.QUEUED)
             return _record(row)
@@ -195,6 +197,13 @@ def _require_datasets(connection: Connection, digests: dict[str, str]) -> None:
     for name, digest in digests.items():
         if recorded.get(name) != digest:
             raise Conflict(f"The dataset {name!r} was replaced or deleted while the job was made; repeat the call.")
+
+
+def _require_parent(connection: Connection, encoder_id: int) -> None:
+    """Asked within the job's own transaction: from its commit on, the job keeps the parent from being deleted."""
+    state = connection.scalar(select(encoders.c.state).where(encoders.c.id == encoder_id))
+    if state in (EncoderState.DELETED, EncoderState.BROKEN):
+        raise Conflict(f"The parent became {state} while the job was made; name another.")
 
 
 def _record(row: Row[Any]) -> JobRecord:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import Conflict, DatasetInUse, JobFinished, JobNotResumable
-from app.registry import EventKind, JobEvent, JobStatus, Registry
+from app.registry import EncoderState, EventKind, JobEvent, JobStatus, Registry
 from app.registry.job_records import KEEP_INTERRUPTED_S
 from tests.registry.jobs import new_job, prepared_job
 
@@ -132,6 +132,15 @@ def test_a_dataset_is_kept_while_an_unfinished_job_was_started_with_it(registry:
         registry.datasets.delete("d")
     registry.jobs.cancel(job.id)
     assert registry.datasets.delete("d") == "sha256:1"
+
+
+@pytest.mark.parametrize("state", [EncoderState.DELETED, EncoderState.BROKEN])
+def test_a_job_is_not_made_from_a_parent_that_went_meanwhile(registry: Registry, state: EncoderState) -> None:
+    new = new_job(registry)
+    registry.encoders.set_state(new.parent_id, state)
+    with pytest.raises(Conflict, match=f"parent became {state}"):
+        registry.jobs.add(new)
+    assert registry.jobs.all() == []
 
 
 def test_a_job_is_not_made_with_content_that_has_no_record_any_more(registry: Registry) -> None:
