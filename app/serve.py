@@ -15,7 +15,7 @@ from types import FrameType
 import uvicorn
 
 from app.assembly import assemble
-from app.errors import BadInput, Unavailable
+from app.errors import AdiabatError, BadInput, Unavailable
 from app.main import create_app
 from app.observe import logs
 from app.registry import Registry
@@ -139,22 +139,29 @@ class Supervisor:
     def _run(self) -> None:
         deaths = 0
         while not self._stop.is_set():
-            self._bury()
-            with self._spawning:
-                if self._stop.is_set():
-                    break
-                self._child = self._spawn()
-            status = self._child.wait()
-            if self._stop.is_set():
-                break
             pause_s = RESTART_S[min(deaths, len(RESTART_S) - 1)]
             deaths += 1
-            log.error("the trainer ended with status %d; another starts in %d s", status, pause_s)
+            try:
+                self._bury()
+                with self._spawning:
+                    if self._stop.is_set():
+                        break
+                    self._child = self._spawn()
+                status = self._child.wait()
+            except Exception:  # the registry or the machine's memory: what may be back in a while
+                log.exception("no trainer could be started; it is tried again in %d s", pause_s)
+            else:
+                if self._stop.is_set():
+                    break
+                log.error("the trainer ended with status %d; another starts in %d s", status, pause_s)
             self._stop.wait(pause_s)
-        self._bury()
+        try:
+            self._bury()
+        except AdiabatError as error:  # the next start does it again
+            log.warning("the trainer's job could not be marked interrupted: %s", error.detail)
 
     def _bury(self) -> None:
-        """Jobs of the trainer that went: nobody works on them any more."""
+        """Jobs of the trainer that went: nobody works on them any more. Raises `Unavailable`."""
         for job_id in self._registry.jobs.interrupt(worker=TRAINER_NAME):
             log.error("tuning job %s was interrupted: its trainer died", job_id)
         self._registry.workers.leave(TRAINER_NAME)

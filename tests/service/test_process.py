@@ -5,11 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from app.errors import Unavailable
 from app.registry import Registry
+from app.serve import Supervisor
 from app.settings import Settings
 from tests.conftest import environment, process, trainer_of, wait_until
 from tests.service import encoders
@@ -124,3 +127,26 @@ def state_of(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "Z"
+
+
+def test_a_supervisor_outlives_a_registry_that_is_away(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, away = Registry(tmp_path / "registry.db"), [Unavailable(), None]
+    spawned = threading.Event()
+
+    def leave(_name: str) -> None:
+        if away and (error := away.pop(0)):
+            raise error
+
+    def spawn(_self: Supervisor) -> "subprocess.Popen[bytes]":
+        spawned.set()
+        return subprocess.Popen(["sleep", "60"])
+
+    monkeypatch.setattr(registry.workers, "leave", leave)
+    monkeypatch.setattr(Supervisor, "_spawn", spawn)
+    supervisor = Supervisor(settings, registry)
+    supervisor.start()
+    assert spawned.wait(30)
+    supervisor.stop()
+    registry.close()
