@@ -16,7 +16,7 @@ from app.encoders.switching import Switcher
 from app.errors import AdiabatError, JobNotFound, Overloaded, Unavailable
 from app.passages import PassageStore
 from app.registry import JobRecord, JobStatus, Registry
-from app.registry.job_records import keeps_files
+from app.registry.job_records import AT_TRAINER, keeps_files
 from app.registry.jobs import RESUME
 from app.settings import Settings
 
@@ -42,6 +42,7 @@ class JobKeeper:
         self._switcher = switcher
         self._settings = settings
         self._release_datasets = release_datasets
+        self._heartbeats: dict[str, tuple[float, tuple[str, float | None]]] = {}  # by job, since when it is the same
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="job-keeper", daemon=True)
@@ -118,7 +119,18 @@ class JobKeeper:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def _interrupt_silent(self) -> None:
-        self._registry.jobs.interrupt(silent_for_s=TRAINER_SILENT_S)
+        """Silence is what this thread has itself seen: wall clocks are set, and machines sleep."""
+        now, seen = time.monotonic(), self._heartbeats
+        self._heartbeats = {}
+        for job in self._registry.jobs.with_status(*AT_TRAINER):
+            if job.worker is None:
+                continue  # cancelled while it was prepared: no trainer has it
+            since, beat = seen.get(job.id, (now, None))
+            if beat != (job.worker, job.heartbeat_at):
+                since = now
+            self._heartbeats[job.id] = since, (job.worker, job.heartbeat_at)
+            if now - since >= TRAINER_SILENT_S:
+                self._registry.jobs.interrupt(silent=job)
 
     def _activate_finished(self) -> None:
         for job in self._registry.jobs.with_status(JobStatus.SUCCEEDED):

@@ -157,14 +157,15 @@ class Jobs:
                 reason = "cancelled before it started"
                 self.move(job.id, JobStatus.CANCELLED, only_from=(JobStatus.CANCELLING,), reason=reason)
 
-    def interrupt(self, *, worker: str | None = None, silent_for_s: float | None = None) -> list[str]:
-        """Mark jobs at a dead trainer: those of `worker`, whatever its token, or those silent for that many seconds."""
+    def interrupt(self, *, worker: str | None = None, silent: JobRecord | None = None) -> list[str]:
+        """Mark jobs at a dead trainer: those of `worker`, whatever its token, or the one that still is as `silent`."""
         conditions: list[ColumnElement[bool]] = [tuning_jobs.c.status.in_(AT_TRAINER)]
         if worker is not None:
             of_it = tuning_jobs.c.worker.startswith(f"{worker}/", autoescape=True)
             conditions.append(or_(tuning_jobs.c.worker == worker, of_it))
-        if silent_for_s is not None:
-            conditions.append(tuning_jobs.c.heartbeat_at < time.time() - silent_for_s)
+        if silent is not None:
+            still = {"id": silent.id, "worker": silent.worker, "heartbeat_at": silent.heartbeat_at}
+            conditions += [tuning_jobs.c[name] == value for name, value in still.items()]
         if not self.with_status(*AT_TRAINER):  # a look is cheaper than a write lock, twice a second
             return []
         reason = f"the trainer stopped before the job ended; {RESUME}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app import preparing
 from app.errors import Unavailable
 from app.registry import JobStatus
 from app.registry.job_records import KEEP_INTERRUPTED_S
@@ -30,6 +31,12 @@ def test_files_of_an_interrupted_job_are_kept_for_a_week(service: Service) -> No
     wait_until(lambda: (service.settings.training_set_dir(other) / "meta.json").is_file())
     # Now the round that removed the other's is over, so the one of this job was passed over.
     assert (service.settings.training_set_dir(job_id) / "meta.json").is_file()
+
+
+def prepared(service: Service) -> str:
+    job_id = new_job(service.url, service.client)
+    wait_until(lambda: service.parts.registry.jobs.get(job_id).status is JobStatus.PREPARED)
+    return job_id
 
 
 def aged(service: Service, job_id: str, seconds: float) -> None:
@@ -123,3 +130,18 @@ def test_an_activation_waits_for_what_is_away_for_a_moment(service: Service, mon
     jobs.move(job_id, JobStatus.SUCCEEDED, only_from=(JobStatus.PREPARED,), encoder_id=made)
     wait_until(lambda: jobs.get(job_id).activation is not None)
     assert (jobs.get(job_id).activation, len(calls)) == ("activated", 2)
+
+
+def test_a_trainer_is_dead_when_it_was_seen_silent_and_not_when_the_clock_was_set(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = service.parts.registry
+    job_id = prepared(service)
+    assert registry.jobs.claim("test") is not None
+    with registry.database.write() as connection:
+        connection.exec_driver_sql("UPDATE tuning_jobs SET heartbeat_at = heartbeat_at - 3600")
+    for _ in range(2):  # a second job is prepared only after a whole round of the keeper
+        prepared(service)
+    assert registry.jobs.get(job_id).status is JobStatus.RUNNING
+    monkeypatch.setattr(preparing, "TRAINER_SILENT_S", 0.2)
+    wait_until(lambda: registry.jobs.get(job_id).status is JobStatus.INTERRUPTED)
