@@ -23,6 +23,7 @@ class Heartbeat:
         self._ended = threading.Event()
         self._job_id: str | None = None
         self._progress: dict[str, Any] = {}
+        self._turn = threading.Lock()  # of who changes what is followed, or judges it
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def __enter__(self) -> "Heartbeat":
@@ -35,9 +36,10 @@ class Heartbeat:
         self._registry.workers.leave(self._worker)
 
     def follow(self, job_id: str) -> None:
-        self._cancelled.clear()
-        self._progress = {}
-        self._job_id = job_id
+        with self._turn:
+            self._cancelled.clear()
+            self._progress = {}
+            self._job_id = job_id
 
     def unfollow(self) -> None:
         """From here on no beat touches the job: its last status must stay the last."""
@@ -62,6 +64,9 @@ class Heartbeat:
 
     def _beat(self) -> None:
         self._registry.workers.beat(self._worker)
-        job_id = self._job_id
-        if job_id and self._registry.jobs.report(job_id, self._progress, held_by=self._holder) not in AT_WORK:
-            self._cancelled.set()  # somebody asked, or took this trainer for dead: the job is not ours any more
+        with self._turn:
+            job_id, progress = self._job_id, self._progress
+        if job_id and self._registry.jobs.report(job_id, progress, held_by=self._holder) not in AT_WORK:
+            with self._turn:
+                if job_id == self._job_id:  # the word about a job that was followed before must not end this one
+                    self._cancelled.set()  # somebody asked, or took this trainer for dead: the job is not ours any more
