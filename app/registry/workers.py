@@ -2,10 +2,12 @@
 
 import time
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, or_, select
 
 from app.registry.database import Database
 from app.registry.tables import workers
+
+FORGET_S = 24 * 3600.0  # a killed trainer never takes its leave
 
 
 class Workers:
@@ -14,8 +16,10 @@ class Workers:
 
     def beat(self, name: str) -> None:
         with self._database.write() as connection:
-            connection.execute(delete(workers).where(workers.c.name == name))
-            connection.execute(insert(workers).values(name=name, seen_at=time.time()))
+            now = time.time()
+            gone = workers.c.seen_at < now - FORGET_S
+            connection.execute(delete(workers).where(or_(workers.c.name == name, gone)))
+            connection.execute(insert(workers).values(name=name, seen_at=now))
 
     def leave(self, name: str) -> None:
         with self._database.write() as connection:

@@ -131,6 +131,16 @@ def test_a_worker_is_buried_whatever_its_token(registry: Registry) -> None:
     assert registry.jobs.get(other).status is JobStatus.RUNNING
 
 
+def test_a_worker_that_was_silent_for_a_day_is_forgotten(registry: Registry) -> None:
+    for name in ("gone", "late"):
+        registry.workers.beat(name)
+    with registry.database.write() as connection:
+        connection.exec_driver_sql("UPDATE workers SET seen_at = seen_at - 86500 WHERE name = 'gone'")
+        connection.exec_driver_sql("UPDATE workers SET seen_at = seen_at - 86000 WHERE name = 'late'")
+    registry.workers.beat("w")
+    assert set(registry.workers.ages_s()) == {"late", "w"}
+
+
 def test_sweep_removes_what_no_living_row_names(registry: Registry) -> None:
     add(registry)
     removed: list[str] = []
