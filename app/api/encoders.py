@@ -145,7 +145,8 @@ def _named(source: EncoderSource, parts: Parts) -> Iterator[Source]:
     if source.path is not None:
         yield from_path(source.path, parts.settings.source_dirs)
     elif source.hub is not None:
-        yield from_hub(source.hub, source.revision, enabled=parts.settings.hub)
+        settings = parts.settings
+        yield from_hub(source.hub, source.revision, enabled=settings.hub, max_bytes=settings.max_archive_bytes)
     else:
         yield from_job(source.job or "", parts.registry, parts.artifacts)
 

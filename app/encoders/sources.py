@@ -39,14 +39,14 @@ def from_job(job_id: str, registry: Registry, artifacts: ArtifactStore) -> Sourc
     return Source(folder=files.own, base=files.base.own if files.base else None, said=f"job {job.id}")
 
 
-def from_hub(name: str, revision: str | None, *, enabled: bool) -> Source:
-    """A snapshot of the model hub. Raises `SourceRefused`, and `Unavailable` where the hub does not answer."""
+def from_hub(name: str, revision: str | None, *, enabled: bool, max_bytes: int) -> Source:
+    """A snapshot of the model hub. Raises `SourceRefused`, `TooLarge`, `Unavailable` where the hub does not answer."""
     if not enabled:
         raise SourceRefused(
             f"This service fetches nothing from the model hub, so not {name!r} either: set ADIABAT_HUB=1 and start it "
             "again, or send an archive."
         )
-    folder = download(name, revision)
+    folder = download(name, revision, max_bytes)
     return Source(folder=folder, said=f"hub {name}@{folder.name}")  # a snapshot's folder is named by its commit
 
 

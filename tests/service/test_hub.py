@@ -44,7 +44,8 @@ class Hub(BaseHTTPRequestHandler):
             f"/{REPOSITORY}/resolve/{COMMIT}/",
         )
         if path.startswith(about) and path.removeprefix(about) in ("main", COMMIT):
-            self._send(json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": []}).encode(), body)
+            siblings = [{"rfilename": name, "size": len(content)} for name, content in self._files()]
+            self._send(json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": siblings}).encode(), body)
         elif path == tree:
             listed = [
                 {"type": "file", "path": name, "oid": _oid(content), "size": len(content)}
@@ -123,6 +124,17 @@ def test_a_name_is_fetched_without_code_what_is_not_there_is_422_and_a_hub_that_
         assert (caught.value.status, caught.value.slug) == (503, "unavailable")
         assert client.register_encoder("bees", hub=REPOSITORY).version == 1  # it was fetched before
         assert [item.name for item in client.encoders()] == ["base", "bees"]
+
+
+def test_what_is_over_the_limit_on_archives_is_refused_before_a_file_is_fetched(
+    settings: Settings, hub: tuple[ThreadingHTTPServer, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADIABAT_MAX_ARCHIVE_BYTES", "10000")
+    with process(settings, "--no-trainer") as (_, client):
+        with pytest.raises(ApiError, match="ADIABAT_MAX_ARCHIVE_BYTES") as caught:
+            client.register_encoder("bees", hub=REPOSITORY)
+        assert (caught.value.status, caught.value.slug) == (413, "too-large")
+    assert hub[1] == []
 
 
 def test_where_the_hub_is_off_the_setting_is_named(service: Service) -> None:
