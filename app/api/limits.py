@@ -23,9 +23,12 @@ def is_ndjson(kind: str) -> bool:
 
 
 class BodyLimit:
-    """`limit_for(path, content_type)` gives the bytes that such a request may carry; None: any number."""
+    """`limit_for(path, content_type)` gives the bytes that such a request may carry, and the setting that says so.
 
-    def __init__(self, app: ASGIApp, limit_for: Callable[[str, str], int | None]) -> None:
+    None: any number.
+    """
+
+    def __init__(self, app: ASGIApp, limit_for: Callable[[str, str], tuple[int, str] | None]) -> None:
         self._app = app
         self._limit_for = limit_for
 
@@ -33,12 +36,15 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._limit_for(scope["path"], content_type(scope))
-        if limit is None:
+        found = self._limit_for(scope["path"], content_type(scope))
+        if found is None:
             await self._app(scope, receive, send)
             return
+        limit, setting = found
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        error = TooLarge(f"The body is over the limit of {limit} bytes for this call; send it in smaller parts.")
+        error = TooLarge(
+            f"The body is over the limit of {limit} bytes for this call; send it in smaller parts, or raise {setting}."
+        )
         refusal = of_error(error, openai=is_openai(scope["path"]))
         if length.isdigit() and int(length) > limit:
             await refusal(scope, receive, send)

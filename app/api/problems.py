@@ -106,9 +106,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(OSError)
     async def _disk(_: Request, error: OSError) -> Response:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return of_error(
-                errors.Unavailable("The disk is full; nothing was changed. Free some space and repeat the call.")
-            )
+            said = "The disk is full: what was acknowledged is stored; free some space and repeat the call."
+            return of_error(errors.Unavailable(said))
         raise error
 
 

@@ -1,5 +1,6 @@
 """What every call shares: problems, the key, limits; then search and passages with good and bad input."""
 
+import errno
 import json
 import re
 import socket
@@ -192,16 +193,28 @@ def test_unknown_routes_and_methods_are_problems_too(http: httpx.Client) -> None
 
 
 def test_bodies_over_the_limit_are_413_whether_or_not_they_say_their_length(settings: Settings) -> None:
-    small = settings.model_copy(update={"max_body_bytes": 1000})
+    small = settings.model_copy(update={"max_body_bytes": 1000, "max_archive_bytes": 3000})
     with running(small) as service, httpx.Client(base_url=service.url, trust_env=False) as http:
         body = json.dumps({"query": "x" * 2000}).encode()
         headers = {"content-type": "application/json"}
-        problem(http.post("/search", content=body, headers=headers), 413, "too-large")
+        refused = problem(http.post("/search", content=body, headers=headers), 413, "too-large")
+        assert "ADIABAT_MAX_BODY_BYTES" in refused["detail"]
 
         def chunks() -> Iterator[bytes]:
             yield from (body[i : i + 100] for i in range(0, len(body), 100))
 
         problem(http.post("/search", content=chunks(), headers=headers), 413, "too-large")
+        refused = problem(http.put("/datasets/d", content=body + body), 413, "too-large")
+        assert "ADIABAT_MAX_ARCHIVE_BYTES" in refused["detail"]
+
+
+def test_a_full_disk_says_what_is_stored(service: Service, http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(service.parts.store), "upsert", full)
+    refused = problem(http.post("/passages", json={"passages": [{"id": "n", "text": "new"}]}), 503, "unavailable")
+    assert "what was acknowledged is stored" in refused["detail"]
 
 
 def test_with_a_key_every_call_but_health_needs_it(settings: Settings) -> None:
