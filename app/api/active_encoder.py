@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
-from app.api.deps import ExpectedGeneration, PartsDep
+from app.api.deps import ExpectedGeneration, PartsDep, no_body
 from app.api.description import STALE
 from app.encoders.switching import Switched
 from app.registry import EncoderRecord
@@ -44,7 +44,7 @@ def activate_encoder(
     return _public(switched, response)
 
 
-@router.post("/rollback", response_model=SwitchedPublic, responses=STALE)
+@router.post("/rollback", response_model=SwitchedPublic, responses=STALE, dependencies=[Depends(no_body)])
 def roll_back(parts: PartsDep, expected: ExpectedGeneration, response: Response) -> SwitchedPublic:
     """Activate the encoder before this one, as a new generation. A second rollback comes back."""
     return _public(parts.switcher.rollback(expected=expected), response)

@@ -77,6 +77,13 @@ def _parameters(app: FastAPI, path: str, method: str) -> frozenset[str]:
     return frozenset(each["name"] for each in described if each["in"] == "query")
 
 
+async def no_body(request: Request) -> None:
+    """For calls that take none: whoever sends one expects something of it. Raises `InvalidField`."""
+    sent = (await request.body()).strip()
+    if sent not in (b"", b"{}", b"null"):
+        raise InvalidField("body", "is not read by this call, and nothing was done; leave it out.")
+
+
 async def expected_generation(if_match: Annotated[str | None, Header()] = None) -> int | None:
     """The generation in If-Match, or None. ETags are the generation in quotes."""
     if if_match is None or if_match.strip() == "*":

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from app.api.deps import Parts, PartsDep
 from app.api.description import one_of_bodies
 from app.api.idempotency import IdempotencyKey, once
+from app.api.queries import check_new_name
 from app.api.uploads import content_type, read_form, read_json
 from app.encoders.admission import Candidate
 from app.encoders.artifacts import BASE_KEY
@@ -123,8 +124,7 @@ def _roles(count: int) -> list[str]:
 
 
 def _register(fields: EncoderFields, opened: Callable[[], AbstractContextManager[Source]], parts: Parts) -> Answer:
-    if fields.name == "base":
-        raise InvalidField("name", "'base' is the passage encoder's own name; choose another.")
+    check_new_name(fields.name)
     with parts.permits.admissions.one(), opened() as source:
         candidate = Candidate(
             name=fields.name,

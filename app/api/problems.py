@@ -2,6 +2,7 @@
 
 import errno
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -85,7 +86,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        found = [{"field": _field(item["loc"]), "problem": said(item)} for item in error.errors()]
+        found = [{"field": _field(item), "problem": said(item)} for item in error.errors()]
         first = "; ".join(f"{item['field']}: {item['problem']}" for item in found[:3])
         more = _openai_error("invalid-field", first) if is_openai(request.url.path) else {}
         return problem(422, "invalid-field", first, errors=found, **more)
@@ -111,6 +112,9 @@ def install(app: FastAPI) -> None:
         raise error
 
 
-def _field(location: tuple[int | str, ...]) -> str:
-    """`body.passages.0.text` without the place it came from; the place alone where that is all there is."""
-    return ".".join(str(part) for part in location[1:]) or str(location[0])
+def _field(item: Mapping[str, Any]) -> str:
+    """`passages.0.text` without the place it came from; the place alone where that is all there is."""
+    where: tuple[int | str, ...] = item["loc"]
+    if item["type"] == "json_invalid":  # the second part is a place in the text
+        return str(where[0])
+    return ".".join(str(part) for part in where[1:]) or str(where[0])

@@ -8,6 +8,8 @@ from app.errors import InvalidField
 from app.ingest import check_unicode
 from app.settings import Settings
 
+RESERVED = {"base": "the passage encoder", "active": "whatever encoder is active, in /v1"}
+
 
 def check_query(field: str, text: str, settings: Settings) -> None:
     """Raises `InvalidField` naming `field`."""
@@ -30,3 +32,9 @@ def filter_parameter(given: str | None) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise InvalidField("filter", 'is not an object such as {"must": [{"key": "lang", "match": {"value": "de"}}]}.')
     return found
+
+
+def check_new_name(name: str) -> None:
+    """Raises `InvalidField` for names that mean something already."""
+    if name in RESERVED:
+        raise InvalidField("name", f"{name!r} means {RESERVED[name]}; choose another.")

@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.deps import MAX_DIGITS, Parts, PartsDep
 from app.api.idempotency import IdempotencyKey, once
+from app.api.queries import check_new_name
 from app.errors import BadDataset, Conflict, InvalidField
 from app.registry import Answer, EncoderRecord, EncoderState, JobRecord, NewJob
 from app.wire.tuning_jobs import JobEncoder, TuningJobCreate, TuningJobList, TuningJobPublic
@@ -92,8 +93,7 @@ def _usable(parent: EncoderRecord) -> EncoderRecord:
 
 
 def _create(body: TuningJobCreate, parts: Parts) -> Answer:
-    if body.name == "base":
-        raise InvalidField("name", "'base' is the passage encoder's own name; choose another.")
+    check_new_name(body.name)
     if DEV in {guard.partition(":")[0] for guard in body.guards}:
         raise InvalidField(
             "guards", f"{DEV!r} is what a job's own dev split is called in its result; rename the dataset."

@@ -60,7 +60,7 @@ def put_dataset(
     name: Name,
     source: Annotated[
         Path,
-        typer.Argument(help="Folder or archive with queries.jsonl and qrels/<split>.tsv, or NDJSON (.jsonl, .ndjson)."),
+        typer.Argument(help="Folder or archive with queries.jsonl and qrels/SPLIT.tsv, or NDJSON (.jsonl, .ndjson)."),
     ],
     corpus: Annotated[
         bool, typer.Option("--corpus/--no-corpus", help="Whether a folder's corpus.jsonl is sent too.")

@@ -43,7 +43,9 @@ def install(cli: typer.Typer) -> None:
 def demo(
     samples: Annotated[Path, typer.Option(help="The sample knowledge base.")] = Path("samples"),
     data_dir: Annotated[Path, typer.Option(help="Where the demo's service keeps its data.")] = Path("demo-data"),
-    port: Annotated[int, typer.Option(help="Port; another is taken where this one is in use.")] = 8000,
+    port: Annotated[
+        int, typer.Option(envvar="ADIABAT_PORT", help="Port; another is taken where this one is in use.")
+    ] = 8000,
     exit: Annotated[bool, typer.Option("--exit", help="End instead of going on serving.")] = False,
 ) -> None:
     """Ingest the samples, search, tune a query encoder in the background, switch to it, search again.
@@ -59,10 +61,12 @@ def demo(
         with AdiabatClient(url, os.environ.get("ADIABAT_API_KEY")) as client:
             _wait_ready(client, service)
             _walk(client, samples)
+        if exit:
+            say("\nThat was the whole road. Without --exit the demo goes on serving.")
+            return
         say(f"\nServing on {url}  (try {url}/docs, or: adiabat search 'bees hanging off the front' --url {url})")
-        if not exit:
-            say("Ctrl-C ends it.")
-            service.wait()
+        say("Ctrl-C ends it.")
+        service.wait()
     except KeyboardInterrupt:
         say("\nstopping")
     finally:

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from app.cli.common import ApiKey, AsJson, Url, connect, console, print_json, progress_bar, say
+from app.cli.jobs import find
 from app.cli.packing import Watched, pack_folder, unpack_into
 from app.client import DEFAULT_URL, AdiabatClient
 from app.wire.active_encoder import SwitchedPublic
@@ -77,7 +78,9 @@ def register(
         if source is not None:
             made = _upload(client, name, source, said)
         else:
-            made = client.register_encoder(name, path=_on_server(path), hub=hub, revision=revision, job=job, **said)
+            made = client.register_encoder(
+                name, path=_on_server(path), hub=hub, revision=revision, job=job and find(client, job).id, **said
+            )
     if as_json:
         print_json(made)
         return

