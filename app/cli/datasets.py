@@ -86,14 +86,17 @@ def put_dataset(
 
 
 @cli.command()
-def delete(name: Name, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
+def delete(name: Name, url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Delete a dataset; refused while an unfinished job was started with it.
 
     Example: adiabat datasets delete beekeeping
     """
     with connect(url, api_key) as client:
         client.delete_dataset(name)
-    say(f"{name} deleted")
+    if as_json:
+        print_json({"deleted": name})
+    else:
+        say(f"{name} deleted")
 
 
 def _splits(item: DatasetPublic) -> str:

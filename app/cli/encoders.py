@@ -193,6 +193,7 @@ def delete(
     key: Annotated[str, typer.Argument(metavar="NAME@VERSION")],
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
+    as_json: AsJson = False,
 ) -> None:
     """Delete one version; refused while anything needs it.
 
@@ -200,7 +201,10 @@ def delete(
     """
     with connect(url, api_key) as client:
         client.delete_encoder(key)
-    say(f"{key} deleted")
+    if as_json:
+        print_json({"deleted": key})
+    else:
+        say(f"{key} deleted")
 
 
 def _print_switch(switched: SwitchedPublic, as_json: bool) -> None:

@@ -50,7 +50,10 @@ def read_settings(given: dict[str, Any]) -> Settings:
 
 
 def health(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:
-    """Say whether the service is ready, what it serves with, and whether a trainer is alive."""
+    """Say whether the service is ready, what it serves with, and whether a trainer is alive.
+
+    Example: adiabat health --url http://127.0.0.1:8000
+    """
     with connect(url, api_key) as client:
         ready = client.ready()
     if as_json:

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,3 +116,21 @@ def test_refusals_and_a_missing_service_are_one_sentence_with_their_own_exit_cod
 def test_every_command_explains_itself_with_an_example(service: Service) -> None:
     for command in ("serve", "ingest", "search", "passages", "tune", "jobs", "demo"):
         assert "Example: adiabat" in adiabat(service, command, "--help")
+
+
+def test_every_command_shows_an_example() -> None:
+    from typer.main import get_command
+
+    from app.cli import cli
+
+    def commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                yield from commands(command, f"{path} {name}")
+            else:
+                yield f"{path} {name}", command
+
+    found = dict(commands(get_command(cli), "adiabat"))
+    assert len(found) > 20
+    for name, command in found.items():
+        assert f"Example: {name}" in " ".join(command.help.split()), name
