@@ -59,7 +59,13 @@ def test_without_the_key_or_with_a_service_that_is_not_ready_commands_end_by_kin
 def test_ctrl_c_ends_a_command_with_130(service: Service) -> None:
     command = [sys.executable, "-m", "app.cli", "ingest", "-", "--url", service.url]
     child = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ.copy()
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ.copy(),
+        # Where the tests themselves run in the background, what they start would not hear of Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert child.stdin is not None
     until = time.monotonic() + 30
