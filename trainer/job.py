@@ -1,50 +1,27 @@
 """One tuning job from claim to verdict. Reads the training set, datasets and artifacts; never the store."""
 
-import logging
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sentence_transformers import SentenceTransformer
-
-from app.encoders.admission import Registrar
-from app.encoders.artifacts import BASE_KEY, ArtifactStore
-from app.encoders.files import write_full
-from app.encoders.spec import read_spec
-from app.errors import AdiabatError, BadDataset
+from app.encoders.artifacts import BASE_KEY
 from app.recipe import Gate, Recipe
-from app.registry import EncoderRecord, EventKind, JobRecord, JobStatus, Registry
+from app.registry import EncoderRecord, EventKind, JobRecord, JobStatus
 from trainer.checkpoints import Checkpoints
 from trainer.evaluate import DEV, EvaluationSet, compare, measure
 from trainer.gate import judge
-from trainer.heartbeat import Heartbeat
-from trainer.matrix import corpus_matrix
 from trainer.metrics import Scores
 from trainer.publish import publish
 from trainer.soften import load_softened
 from trainer.stopping import Stopped
 from trainer.training_set import Judged, Matrix, TrainingSet, read_measured, read_training_set
 from trainer.tune import TuneResult, tune
-
-log = logging.getLogger("adiabat.trainer")
+from trainer.workplace import Encoder, Workplace
 
 Sets = Mapping[str, EvaluationSet]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Workplace:
-    """What a job finds at its trainer. `training_set` and `checkpoints` are this job's own folders."""
-
-    registry: Registry
-    artifacts: ArtifactStore
-    registrar: Registrar
-    heartbeat: Heartbeat
-    training_set: Path
-    checkpoints: Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,14 +30,6 @@ class Outcome:
     new: bool  # False: the same weights were registered under this name before
     status: JobStatus
     result: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Encoder:
-    record: EncoderRecord
-    model: SentenceTransformer
-    query_prompt: str
-    passage_prompt: str
 
 
 def run_job(job: JobRecord, place: Workplace) -> Outcome:
@@ -72,8 +41,8 @@ def run_job(job: JobRecord, place: Workplace) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="adiabat-job-") as scratch:
         folder = Path(scratch)
         heartbeat.say(phase="loading")
-        base = _load(place, registry.encoders.find(BASE_KEY), folder / "base")
-        training = read_training_set(place.training_set, _dataset(place, job, job.dataset))
+        base = place.load(registry.encoders.find(BASE_KEY), folder / "base")
+        training = read_training_set(place.training_set, place.dataset(job.dataset_digests, job.dataset))
         sets = _evaluation_sets(job, place, training.matrix, base)
         _say_missing(job, place, {"train": training.queries} | {name: each.queries for name, each in sets.items()})
 
@@ -81,7 +50,7 @@ def run_job(job: JobRecord, place: Workplace) -> Outcome:
         before = _measure(job, place, base, sets, when="before")
         parent = base
         if job.parent_id != base.record.id:
-            parent = _load(place, registry.encoders.by_id(job.parent_id), folder / "parent")
+            parent = place.load(registry.encoders.by_id(job.parent_id), folder / "parent")
         tuned = _tune(job, place, parent, training)
 
         registry.jobs.move(job.id, JobStatus.EVALUATING, only_from=(JobStatus.RUNNING,), held_by=job.worker)
@@ -109,50 +78,19 @@ def run_job(job: JobRecord, place: Workplace) -> Outcome:
         return Outcome(record=record, new=new, status=status, result=result)
 
 
-def _load(place: Workplace, record: EncoderRecord, folder: Path) -> _Encoder:
-    files = place.artifacts.files(record.key)
-    write_full(files, folder)
-    spec = read_spec(files)
-    return _Encoder(
-        record=record,
-        model=SentenceTransformer(str(folder), local_files_only=True),
-        query_prompt=spec.query_prompt,
-        passage_prompt=spec.passage_prompt,
-    )
-
-
-def _dataset(place: Workplace, job: JobRecord, name: str) -> Path:
-    folder = place.artifacts.root / "datasets" / job.dataset_digests[name].removeprefix("sha256:")
-    if not folder.is_dir():
-        raise BadDataset(
-            f"The content of the dataset {name!r} that this job was started with is gone; upload it again."
-        )
-    return folder
-
-
-def _evaluation_sets(job: JobRecord, place: Workplace, stored: Matrix, base: _Encoder) -> Sets:
+def _evaluation_sets(job: JobRecord, place: Workplace, stored: Matrix, base: Encoder) -> Sets:
     """Dev over the stored passages; a guard over its own corpus where it brings one."""
-    dev = read_measured(DEV, _dataset(place, job, job.dataset), stored, split="dev")
+    dev = read_measured(DEV, place.dataset(job.dataset_digests, job.dataset), stored, split="dev")
     sets = {DEV: EvaluationSet(matrix=stored, queries=dev)}
     for guard in job.guards:
         name, _, split = guard.partition(":")
-        folder = _dataset(place, job, name)
-        matrix = stored
-        if (folder / "corpus.jsonl").exists():
-            place.heartbeat.say(phase=f"embedding the corpus of {name}")
-            matrix = corpus_matrix(
-                base.model,
-                folder / "corpus.jsonl",
-                place.artifacts.root / "matrices",
-                encoder_digest=base.record.digest,
-                passage_prompt=base.passage_prompt,
-                should_stop=place.heartbeat.should_stop,
-            )
+        folder = place.dataset(job.dataset_digests, name)
+        matrix = place.own_matrix(name, folder, base) or stored
         sets[guard] = EvaluationSet(matrix=matrix, queries=read_measured(guard, folder, matrix, split=split or "test"))
     return sets
 
 
-def _measure(job: JobRecord, place: Workplace, encoder: _Encoder, sets: Sets, *, when: str) -> dict[str, Scores]:
+def _measure(job: JobRecord, place: Workplace, encoder: Encoder, sets: Sets, *, when: str) -> dict[str, Scores]:
     scores = measure(encoder.model, sets, query_prompt=encoder.query_prompt, should_stop=place.heartbeat.should_stop)
     means = {name: float(each.mrr.mean()) for name, each in scores.items()}
     dev = means.pop(DEV)
@@ -160,7 +98,7 @@ def _measure(job: JobRecord, place: Workplace, encoder: _Encoder, sets: Sets, *,
     return scores
 
 
-def _tune(job: JobRecord, place: Workplace, parent: _Encoder, training: TrainingSet) -> TuneResult:
+def _tune(job: JobRecord, place: Workplace, parent: Encoder, training: TrainingSet) -> TuneResult:
     """The parent's model tuned and softened, in place."""
     recipe, heartbeat = Recipe(**job.recipe), place.heartbeat
     first: tuple[int, float] | None = None
@@ -179,7 +117,7 @@ def _tune(job: JobRecord, place: Workplace, parent: _Encoder, training: Training
         query_prompt=parent.query_prompt,
         on_step=on_step,
         should_stop=heartbeat.should_stop,
-        checkpoints=Checkpoints(place.checkpoints, say=lambda sentence: _say(job, place, sentence)),
+        checkpoints=Checkpoints(place.checkpoints, say=lambda sentence: place.say(job.id, sentence)),
     )
     load_softened(parent.model, tuned.start, tuned.tuned, recipe.soften)
     return tuned
@@ -199,11 +137,4 @@ def _figures(tuned: TuneResult, training: TrainingSet, sets: Sets) -> dict[str, 
 def _say_missing(job: JobRecord, place: Workplace, judged: Mapping[str, Judged]) -> None:
     for name, queries in judged.items():
         if queries.missing:
-            _say(job, place, f"{name}: {len(queries.missing)} judgments name a passage that is not there")
-
-
-def _say(job: JobRecord, place: Workplace, sentence: str) -> None:
-    """A sentence for whoever follows the job. One that cannot be written is no reason to end the job."""
-    log.info("job %s: %s", job.id, sentence)
-    with suppress(AdiabatError):
-        place.registry.events.tell(job.id, EventKind.LOG, message=sentence)
+            place.say(job.id, f"{name}: {len(queries.missing)} judgments name a passage that is not there")

@@ -20,8 +20,9 @@ from app.registry.job_records import AT_TRAINER
 from app.registry.jobs import RESUME
 from app.settings import Settings
 from trainer.heartbeat import AT_WORK, Heartbeat
-from trainer.job import Outcome, Workplace, run_job
+from trainer.job import Outcome, run_job
 from trainer.stopping import Stopped
+from trainer.workplace import Workplace
 
 log = logging.getLogger("adiabat.trainer")
 

@@ -9,8 +9,9 @@ import trainer.worker
 from app.registry import EncoderRecord, EncoderState, JobRecord, JobStatus, Registry
 from app.settings import Settings
 from tests.registry.jobs import add, prepared_job
-from trainer.job import Outcome, Workplace
+from trainer.job import Outcome
 from trainer.worker import Worker
+from trainer.workplace import Workplace
 
 
 @pytest.fixture
