@@ -97,11 +97,13 @@ def client(service: Service) -> AdiabatClient:
 
 
 @contextmanager
-def process(settings: Settings, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], AdiabatClient]]:
+def process(
+    settings: Settings, *options: str, program: str = "app.cli"
+) -> Iterator[tuple[subprocess.Popen[bytes], AdiabatClient]]:
     """`adiabat serve` as its own process, ready to answer; killed at the end if it still runs."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port), *options]
+    command = [sys.executable, "-m", program, "serve", "--port", str(port), *options]
     log = (settings.data_dir.parent / "service.log").open("a")  # a pipe that nobody reads would stop it
     child = subprocess.Popen(command, env=environment(settings), stderr=log)
     client = AdiabatClient(f"http://127.0.0.1:{port}", settings.api_key, retries=0)

@@ -20,7 +20,7 @@ from app.encoders.artifacts import BASE_KEY
 from app.encoders.packed import pack_registered
 from app.encoders.sources import Source, from_archive, from_hub, from_job, from_path
 from app.errors import EncoderInUse, InvalidField
-from app.registry import Answer, EncoderRecord, EncoderState
+from app.registry import Answer, EncoderRecord, EncoderState, Keep
 from app.registry.encoders import parse_key
 from app.wire.encoders import (
     EncoderCreate,
@@ -73,10 +73,10 @@ async def register_encoder(request: Request, parts: PartsDep, key: IdempotencyKe
             digest = await run_in_threadpool(_sha256, file)
             source = partial(from_archive, file, parts.artifacts, parts.settings.max_archive_bytes)
             sent = upload.model_dump_json().encode() + digest
-            return await once(parts, CALL, key, sent, lambda: _register(upload, source, parts))
+            return await once(parts, CALL, key, sent, partial(_register, upload, source, parts))
     body = await read_json(request, EncoderCreate)
     sent = body.model_dump_json().encode()
-    return await once(parts, CALL, key, sent, lambda: _register(body, partial(_named, body.source, parts), parts))
+    return await once(parts, CALL, key, sent, partial(_register, body, partial(_named, body.source, parts), parts))
 
 
 @router.get(
@@ -123,7 +123,9 @@ def _roles(count: int) -> list[str]:
     return ["previous", "active"][-count:] if count else []
 
 
-def _register(fields: EncoderFields, opened: Callable[[], AbstractContextManager[Source]], parts: Parts) -> Answer:
+def _register(
+    fields: EncoderFields, opened: Callable[[], AbstractContextManager[Source]], parts: Parts, keep: Keep
+) -> Answer:
     check_new_name(fields.name)
     with parts.permits.admissions.one(), opened() as source:
         candidate = Candidate(
@@ -135,7 +137,13 @@ def _register(fields: EncoderFields, opened: Callable[[], AbstractContextManager
             labels=fields.labels,
             force=fields.force,
         )
-        record, new = parts.registrar.register(candidate)
+        record, new = parts.registrar.register(
+            candidate, lambda connection, record, new: keep(connection, _answer(record, new, parts))
+        )
+    return _answer(record, new, parts)
+
+
+def _answer(record: EncoderRecord, new: bool, parts: Parts) -> Answer:
     body = public(record, parts).model_dump(mode="json", exclude_none=True)
     return Answer(status=201 if new else 200, body=body, location=f"/encoders/{record.key}")
 

@@ -2,10 +2,10 @@
 
 import asyncio
 import hashlib
-import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Annotated
 
 import orjson
@@ -14,9 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.deps import Parts
 from app.errors import AdiabatError, IdempotencyKeyInUse
-from app.registry import Answer
-
-log = logging.getLogger("adiabat.api")
+from app.registry import Answer, Keep
 
 WAIT_S = 60.0  # how long a repeated request waits for the first one before it is told to come again
 POLL_S = 0.25
@@ -34,13 +32,15 @@ IdempotencyKey = Annotated[
 ]
 
 
-async def once(parts: Parts, call: str, key: str | None, sent: bytes, work: Callable[[], Answer]) -> Response:
+async def once(parts: Parts, call: str, key: str | None, sent: bytes, work: Callable[[Keep], Answer]) -> Response:
     """The answer of `work`, run in a thread; with a `key` only if it has not answered before.
 
-    `sent` is all of the request that matters. Raises `IdempotencyKeyReused` where the key came with something else.
+    `work` keeps its answer in the transaction that makes what it answers: killed at any moment, the service has made
+    nothing or knows the answer. `sent` is all of the request that matters. Raises `IdempotencyKeyReused` where the key
+    came with something else.
     """
     if key is None:
-        return _response(await run_in_threadpool(work))
+        return _response(await run_in_threadpool(work, lambda *_: None))
     fingerprint = hashlib.sha256(sent).hexdigest()
     until = time.monotonic() + WAIT_S
     while True:
@@ -52,23 +52,16 @@ async def once(parts: Parts, call: str, key: str | None, sent: bytes, work: Call
         await asyncio.sleep(POLL_S)
 
 
-def _once(parts: Parts, call: str, key: str, fingerprint: str, work: Callable[[], Answer]) -> Answer:
+def _once(parts: Parts, call: str, key: str, fingerprint: str, work: Callable[[Keep], Answer]) -> Answer:
     keys = parts.registry.idempotency
     if (answered := keys.begin(call, key, fingerprint)) is not None:
         return answered
     try:
-        answer = work()
+        return work(partial(keys.finish, call, key))
     except BaseException:
         with suppress(AdiabatError):  # what refused the call is what the caller must hear of
             keys.forget(call, key)
         raise
-    try:
-        keys.finish(call, key, answer)
-    except Exception:  # the work is done, whatever became of its note
-        log.exception("The answer of %s under the Idempotency-Key %r was not kept", call, key)
-        with suppress(AdiabatError):
-            keys.forget(call, key)
-    return answer
 
 
 def _response(answer: Answer) -> Response:

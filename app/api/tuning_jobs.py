@@ -1,5 +1,6 @@
 """`/tuning-jobs`: create, list, read, cancel, resume, follow."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -10,7 +11,7 @@ from app.api.deps import MAX_DIGITS, Parts, PartsDep
 from app.api.idempotency import IdempotencyKey, once
 from app.api.queries import check_new_name
 from app.errors import BadDataset, Conflict, InvalidField
-from app.registry import Answer, EncoderRecord, EncoderState, JobRecord, NewJob
+from app.registry import Answer, EncoderRecord, EncoderState, JobRecord, Keep, NewJob
 from app.wire.tuning_jobs import JobEncoder, TuningJobCreate, TuningJobList, TuningJobPublic
 
 DEV = "dev"
@@ -30,7 +31,7 @@ router = APIRouter(prefix="/tuning-jobs", tags=["tuning"])
 @router.post("", response_model=TuningJobPublic, status_code=202, response_model_exclude_none=True)
 async def create_tuning_job(body: TuningJobCreate, parts: PartsDep, key: IdempotencyKey = None) -> Response:
     """Queue a tuning. It runs in the trainer's process; this service goes on answering."""
-    return await once(parts, "POST /tuning-jobs", key, body.model_dump_json().encode(), lambda: _create(body, parts))
+    return await once(parts, "POST /tuning-jobs", key, body.model_dump_json().encode(), partial(_create, body, parts))
 
 
 @router.get("", response_model=TuningJobList, response_model_exclude_none=True)
@@ -92,7 +93,7 @@ def _usable(parent: EncoderRecord) -> EncoderRecord:
     return parent
 
 
-def _create(body: TuningJobCreate, parts: Parts) -> Answer:
+def _create(body: TuningJobCreate, parts: Parts, keep: Keep) -> Answer:
     check_new_name(body.name)
     if DEV in {guard.partition(":")[0] for guard in body.guards}:
         raise InvalidField(
@@ -114,9 +115,14 @@ def _create(body: TuningJobCreate, parts: Parts) -> Answer:
             recipe=body.recipe.model_dump(mode="json"),
             gate=body.gate.model_dump(mode="json"),
             activate=body.activate,
-        )
+        ),
+        lambda connection, queued: keep(connection, _answer(queued, parts)),
     )
     parts.jobs.wake()
+    return _answer(job, parts)
+
+
+def _answer(job: JobRecord, parts: Parts) -> Answer:
     said = _public(job, parts).model_dump(mode="json", exclude_none=True)
     return Answer(status=202, body=said, location=f"/tuning-jobs/{job.id}")
 

@@ -22,6 +22,7 @@ from app.encoders.artifacts import BASE_KEY, PROBES, ArtifactStore, Manifest
 from app.encoders.probes import cosines
 from app.errors import AdiabatError, EncoderBroken, EncoderRefused, Unavailable
 from app.registry import Admission, EncoderRecord, EncoderState, NewEncoder, Registry
+from app.registry.encoders import AlsoOfEncoder
 
 ADMIT_TIMEOUT_S = 600
 
@@ -78,8 +79,8 @@ class Registrar:
             )
             return self._publish(candidate, staging, manifest, Admission.VERIFIED, [])[0]
 
-    def register(self, candidate: Candidate) -> tuple[EncoderRecord, bool]:
-        """Examine, decide, publish. Returns the record and whether it is new.
+    def register(self, candidate: Candidate, also: AlsoOfEncoder | None = None) -> tuple[EncoderRecord, bool]:
+        """Examine, decide, publish. Returns the record and whether it is new; `also` is done with the record's row.
 
         Raises `EncoderRefused` (not of this index space), `EncoderBroken` (files that do not load),
         `SourceRefused` (unsafe files), `Unavailable` (the disk refuses); nothing is left behind then.
@@ -89,7 +90,7 @@ class Registrar:
                 base = self._artifacts.folder(BASE_KEY)
                 manifest = self._examine(candidate.source, candidate.source_base, staging, base)
                 admission, checks = self._decide(candidate, manifest, np.load(staging / PROBES))
-                return self._publish(candidate, staging, manifest, admission, checks)
+                return self._publish(candidate, staging, manifest, admission, checks, also)
         except OSError as error:
             raise Unavailable(
                 f"The artifact of {candidate.name} could not be written ({error}); nothing was registered. "
@@ -170,6 +171,7 @@ class Registrar:
         manifest: Manifest,
         admission: Admission,
         checks: list[dict[str, Any]],
+        also: AlsoOfEncoder | None = None,
     ) -> tuple[EncoderRecord, bool]:
         metrics = candidate.metrics or manifest.metrics
         state = candidate.state or self._verdict_on(manifest.digest)
@@ -200,7 +202,7 @@ class Registrar:
             complete.write(staging)
             self._artifacts.place(staging, key)
 
-        return self._registry.encoders.add(new, place)
+        return self._registry.encoders.add(new, place, also)
 
 
 def run_admit(request: AdmitRequest) -> dict[str, Any]:

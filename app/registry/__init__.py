@@ -7,7 +7,7 @@ from app.registry.database import Database
 from app.registry.datasets import DatasetRecord, Datasets
 from app.registry.encoders import Admission, EncoderRecord, Encoders, EncoderState, NewEncoder
 from app.registry.events import EventKind, JobEvent, JobEvents
-from app.registry.idempotency import Answer, IdempotencyKeys
+from app.registry.idempotency import Answer, IdempotencyKeys, Keep
 from app.registry.job_records import JobRecord, JobStatus, NewJob
 from app.registry.jobs import Jobs
 from app.registry.workers import Workers
@@ -29,6 +29,7 @@ __all__ = [
     "JobRecord",
     "JobStatus",
     "Jobs",
+    "Keep",
     "NewEncoder",
     "NewJob",
     "Registry",

@@ -65,14 +65,21 @@ class NewEncoder:
     checks: list[dict[str, Any]]
 
 
+# (connection, the record, whether it is new)
+AlsoOfEncoder = Callable[[Connection, EncoderRecord, bool], None]
+
+
 class Encoders:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, new: NewEncoder, place: Callable[[str], None]) -> tuple[EncoderRecord, bool]:
+    def add(
+        self, new: NewEncoder, place: Callable[[str], None], also: AlsoOfEncoder | None = None
+    ) -> tuple[EncoderRecord, bool]:
         """Register `new` under the name's next version; `place(key)` must put the artifact where it belongs.
 
-        Both happen inside one write transaction: an artifact without a row can only be what a crash left.
+        Both happen inside one write transaction: an artifact without a row can only be what a crash left. `also` is
+        done in it too, for a new one and an existing one.
         Returns the record and whether it is new: the same name, digest and state again is the existing one.
         The same weights with another verdict of a gate are another version: no verdict is ever overwritten.
         """
@@ -80,6 +87,8 @@ class Encoders:
             same = (encoders.c.name == new.name, encoders.c.digest == new.digest, encoders.c.state == new.state)
             existing = _alive(connection, *same)
             if existing:
+                if also is not None:
+                    also(connection, existing[-1], False)
                 return existing[-1], False
             newest = connection.scalar(select(func.max(encoders.c.version)).where(encoders.c.name == new.name))
             version = (newest or 0) + 1
@@ -88,7 +97,10 @@ class Encoders:
             row = connection.execute(
                 insert(encoders).values(**values, version=version, created_at=time.time()).returning(*encoders.c)
             ).one()
-            return _record(row), True
+            record = _record(row)
+            if also is not None:
+                also(connection, record, True)
+            return record, True
 
     def get(self, name: str, version: int | None = None) -> EncoderRecord:
         """`name@version`, deleted or not; no version: the newest ready one. Raises `EncoderNotFound`."""

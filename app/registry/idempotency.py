@@ -4,10 +4,11 @@ A key is kept for a day. One without an answer belongs to a call that is still r
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, insert, select, update
 
 from app.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 from app.registry.database import Database
@@ -23,6 +24,10 @@ class Answer:
     status: int
     body: dict[str, Any]
     location: str
+
+
+# Keeps an answer in the transaction of what the call did: a crash leaves both of them or neither.
+Keep = Callable[[Connection, Answer], None]
 
 
 class IdempotencyKeys:
@@ -54,15 +59,17 @@ class IdempotencyKeys:
             )
         return Answer(**row.answer)
 
-    def finish(self, call: str, key: str, answer: Answer) -> None:
+    @staticmethod
+    def finish(call: str, key: str, connection: Connection, answer: Answer) -> None:
+        """Note what the key is answered from now on, in the transaction of `connection`."""
         said = {"status": answer.status, "body": answer.body, "location": answer.location}
-        with self._database.write() as connection:
-            connection.execute(update(idempotency_keys).where(_this(call, key)).values(answer=said))
+        connection.execute(update(idempotency_keys).where(_this(call, key)).values(answer=said))
 
     def forget(self, call: str, key: str) -> None:
-        """The call was refused, so that the key may be used again once the cause is mended."""
+        """The call was refused, so that the key may be used again once the cause is mended. An answer is kept."""
         with self._database.write() as connection:
-            connection.execute(delete(idempotency_keys).where(_this(call, key)))
+            unfinished = idempotency_keys.c.answer.is_(None)
+            connection.execute(delete(idempotency_keys).where(_this(call, key), unfinished))
 
     def forget_unfinished(self) -> None:
         """At start: a call that a dead process was busy with will never finish."""

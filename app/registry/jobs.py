@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select, update
@@ -22,8 +23,11 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, new: NewJob) -> JobRecord:
-        """Raises `Conflict` when a dataset changed since its digest was read, or the parent went: both may be gone."""
+    def add(self, new: NewJob, also: Callable[[Connection, JobRecord], None] | None = None) -> JobRecord:
+        """Queue it; `also` is done in the same transaction.
+
+        Raises `Conflict` when a dataset changed since its digest was read, or the parent went: both may be gone.
+        """
         values = {field: getattr(new, field) for field in NewJob.__slots__}
         values |= {"id": uuid.uuid4().hex, "status": JobStatus.QUEUED, "progress": {}, "created_at": time.time()}
         with self._database.write() as connection:
@@ -31,7 +35,10 @@ class Jobs:
             _require_parent(connection, new.parent_id)
             row = connection.execute(insert(tuning_jobs).values(values).returning(*tuning_jobs.c)).one()
             _tell(connection, row.id, JobStatus.QUEUED)
-            return _record(row)
+            job = _record(row)
+            if also is not None:
+                also(connection, job)
+            return job
 
     def get(self, job_id: str) -> JobRecord:
         with self._database.read() as connection:

@@ -1,5 +1,6 @@
 """`Idempotency-Key` on `POST /encoders`: once, whatever the network does to the request."""
 
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +12,14 @@ import pytest
 from sqlalchemy import update
 
 from app.cli.datasets import zip_folder
+from app.client import AdiabatClient
 from app.errors import IdempotencyKeyInUse, IdempotencyKeyReused, Unavailable
-from app.registry import Answer, Registry
+from app.registry import Answer, Encoders, Registry
 from app.registry.idempotency import KEPT_S, IdempotencyKeys
 from app.registry.tables import idempotency_keys
 from app.settings import Settings
-from tests.conftest import Service, running
-from tests.service import encoders
+from tests.conftest import Service, process, running
+from tests.service import encoders, killed_service
 from tests.service.archives import packed, upload
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
@@ -100,13 +102,55 @@ def broken(*_: object) -> None:
     raise Unavailable("The registry is away.")
 
 
-def test_what_was_done_is_answered_though_its_note_fails_and_the_key_is_free(
-    bees: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_noted_is_not_done_and_the_key_is_free(bees: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(IdempotencyKeys, "finish", broken)
-        assert post(bees, "k1").status_code == 201
-    assert post(bees, "k1").status_code == 200  # done anew, and found registered
+        assert post(bees, "k1").status_code == 503
+        assert [item.name for item in bees.client.encoders()] == ["base"]
+    assert post(bees, "k1").status_code == 201
+
+
+def test_an_answer_that_was_kept_stays_though_the_call_fails_behind_it(
+    bees: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = Encoders.add
+
+    def failing(*given: Any) -> None:
+        add(*given)
+        raise RuntimeError("behind the commit")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Encoders, "add", failing)
+        assert post(bees, "k1").status_code == 500
+    assert post(bees, "k1").status_code == 201  # what the first was to hear; done anew it would be 200
+
+
+@pytest.mark.parametrize("moment", [killed_service.IN_TRANSACTION, killed_service.COMMITTED])
+def test_what_a_kill_9_interrupts_at_its_commit_is_made_once_under_its_key(
+    settings: Settings, tiny: Path, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    encoders.near(tiny, sources / "bees")
+    archive = zip_folder(SAMPLES, tmp_path / "bees.zip", corpus=False)
+    monkeypatch.setenv(killed_service.MOMENT, moment)
+    bodies = {"encoders": {"name": "bees", "source": {"path": "bees"}}, "tuning-jobs": {"name": "b", "dataset": "bees"}}
+
+    def post(client: AdiabatClient, call: str) -> httpx.Response:
+        headers = {"Idempotency-Key": "k"}
+        return httpx.post(f"{client.url}/{call}", json=bodies[call], headers=headers, trust_env=False, timeout=60)
+
+    for call in bodies:
+        with process(settings, "--no-trainer", program=killed_service.__name__) as (child, client):
+            client.put_dataset("bees", archive)
+            with pytest.raises(httpx.RemoteProtocolError):
+                post(client, call)
+            assert child.wait(60) == -signal.SIGKILL
+    with process(settings, "--no-trainer") as (_, client):
+        done = [item for item in client.encoders() if item.name == "bees"], client.tuning_jobs()
+        assert [len(made) for made in done] == ([1, 1] if moment == killed_service.COMMITTED else [0, 0])
+        assert post(client, "encoders").status_code == 201  # done anew on top of the first it would be 200
+        job_id = post(client, "tuning-jobs").json()["id"]
+        assert [job.id for job in client.tuning_jobs()] == [job_id]
+        assert client.encoder("bees").versions == [1]
 
 
 def test_a_key_that_cannot_be_freed_does_not_hide_why_the_call_was_refused(
@@ -139,6 +183,11 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     opened.close()
 
 
+def finish(registry: Registry, key: str) -> None:
+    with registry.database.write() as connection:
+        registry.idempotency.finish(CALL, key, connection, ANSWER)
+
+
 def test_a_key_is_taken_once_and_in_use_until_it_is_answered(registry: Registry) -> None:
     keys = registry.idempotency
     assert keys.begin(CALL, "k", "body") is None
@@ -147,14 +196,14 @@ def test_a_key_is_taken_once_and_in_use_until_it_is_answered(registry: Registry)
     with pytest.raises(IdempotencyKeyReused):
         keys.begin(CALL, "k", "other body")
     assert keys.begin("POST /tuning-jobs", "k", "other body") is None  # a key belongs to its call
-    keys.finish(CALL, "k", ANSWER)
+    finish(registry, "k")
     assert keys.begin(CALL, "k", "body") == ANSWER
 
 
 def test_a_key_is_forgotten_after_a_day(registry: Registry) -> None:
     keys = registry.idempotency
     keys.begin(CALL, "k", "body")
-    keys.finish(CALL, "k", ANSWER)
+    finish(registry, "k")
     for age_s, kept in ((KEPT_S - 60, True), (KEPT_S + 60, False)):
         with registry.database.write() as connection:
             connection.execute(update(idempotency_keys).values(created_at=time.time() - age_s))
