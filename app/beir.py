@@ -91,9 +91,14 @@ def _languages(path: Path) -> dict[str, str]:
             raise BadDataset(f"{path.name} line {number}: the id {query['_id']!r} is there twice.")
         if not query["text"].strip():
             raise BadDataset(f"{path.name} line {number}: the query {query['_id']!r} has no text.")
-        metadata = query.get("metadata")
-        languages[query["_id"]] = str(metadata.get("lang", "")) if isinstance(metadata, dict) else ""
+        languages[query["_id"]] = language(query)
     return languages
+
+
+def language(query: Mapping[str, Any]) -> str:
+    """What a query's metadata says of its language; "" where it says nothing."""
+    metadata = query.get("metadata")
+    return str(metadata.get("lang", "")) if isinstance(metadata, dict) else ""
 
 
 def _counted(languages: Iterable[str]) -> dict[str, int]:

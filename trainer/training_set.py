@@ -6,15 +6,15 @@ passage texts nor the store are needed: a query points at rows of the matrix.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.beir import read_jsonl, read_qrels
+from app.beir import language, read_jsonl, read_qrels
 from app.errors import BadDataset
 
 MIN_PAIRS = 32
@@ -38,16 +38,31 @@ class Judged:
     """Queries with the rows of their relevant passages; `missing` names qrels whose passage is gone.
 
     A query all of whose passages are missing is not among the queries: it could only count as a miss.
+    `langs`: what the query's metadata says, "" where it says nothing.
     """
 
     ids: tuple[str, ...]
     texts: tuple[str, ...]
+    langs: tuple[str, ...]
     relevant: tuple[NDArray[np.int64], ...]
     missing: tuple[tuple[str, str], ...]
 
     @property
     def pairs(self) -> int:
         return sum(len(rows) for rows in self.relevant)
+
+    def take(self, numbers: Iterable[int]) -> "Judged":
+        """The queries with these numbers, in this order, and what is missing of them."""
+        kept = list(numbers)
+        ids = tuple(self.ids[i] for i in kept)
+        names = set(ids)
+        return Judged(
+            ids=ids,
+            texts=tuple(self.texts[i] for i in kept),
+            langs=tuple(self.langs[i] for i in kept),
+            relevant=tuple(self.relevant[i] for i in kept),
+            missing=tuple(pair for pair in self.missing if pair[0] in names),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,14 +104,14 @@ def read_training_set(folder: Path, dataset: Path, *, split: str = "train") -> T
 
 def read_judged(dataset: Path, split: str, matrix: Matrix) -> Judged:
     """The queries of one split with the rows of their relevant passages, in the order of the qrels file."""
-    texts = {query["_id"]: query["text"] for _, query in read_jsonl(dataset / "queries.jsonl")}
+    queries = {query["_id"]: query for _, query in read_jsonl(dataset / "queries.jsonl")}
     row_of = matrix.row_of()
     relevant: dict[str, dict[int, None]] = {}
     missing: list[tuple[str, str]] = []
     for line, query_id, passage_id, score in read_qrels(_split_file(dataset, split)):
         if score <= 0:
             continue
-        if query_id not in texts:
+        if query_id not in queries:
             raise BadDataset(f"qrels/{split}.tsv, line {line}: query '{query_id}' is not in queries.jsonl.")
         if passage_id in row_of:
             relevant.setdefault(query_id, {})[row_of[passage_id]] = None
@@ -104,7 +119,8 @@ def read_judged(dataset: Path, split: str, matrix: Matrix) -> Judged:
             missing.append((query_id, passage_id))
     return Judged(
         ids=tuple(relevant),
-        texts=tuple(texts[query_id] for query_id in relevant),
+        texts=tuple(queries[query_id]["text"] for query_id in relevant),
+        langs=tuple(language(queries[query_id]) for query_id in relevant),
         relevant=tuple(np.fromiter(rows, dtype=np.int64) for rows in relevant.values()),
         missing=tuple(missing),
     )
@@ -131,16 +147,14 @@ def _split_file(dataset: Path, split: str) -> Path:
 
 def merge_by_text(judged: Judged) -> Judged:
     """One query per text: what one asker calls relevant is no negative for another's same words."""
-    first: dict[str, str] = {}
+    first: dict[str, int] = {}
     rows: dict[str, dict[int, None]] = {}
-    for query_id, text, relevant in zip(judged.ids, judged.texts, judged.relevant, strict=True):
+    for number, (text, relevant) in enumerate(zip(judged.texts, judged.relevant, strict=True)):
         key = " ".join(text.split()).casefold()
-        first.setdefault(key, query_id)
+        first.setdefault(key, number)
         rows.setdefault(key, {}).update(dict.fromkeys(relevant.tolist()))
-    texts = dict(zip(judged.ids, judged.texts, strict=True))
-    return Judged(
-        ids=tuple(first.values()),
-        texts=tuple(texts[query_id] for query_id in first.values()),
+    return replace(
+        judged.take(first.values()),
         relevant=tuple(np.fromiter(r, dtype=np.int64) for r in rows.values()),
         missing=judged.missing,
     )
