@@ -81,7 +81,8 @@ def _by_cluster(before: Doubles, after: Doubles, clusters: Numbers) -> tuple[Dou
             f"Before {before.shape}, after {after.shape} and clusters {clusters.shape} must be one value per query."
         )
     _, place = np.unique(clusters, return_inverse=True)
-    return np.bincount(place, weights=after - before), np.bincount(place).astype(np.float64)
+    sums = np.bincount(place, weights=after - before)
+    return sums.astype(np.float64), np.bincount(place).astype(np.float64)
 
 
 def _quantile(sums: Doubles, sizes: Doubles, share: float) -> float:

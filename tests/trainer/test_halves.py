@@ -51,7 +51,8 @@ def test_neither_the_order_of_queries_nor_that_of_passages_moves_anyone() -> Non
     rng = np.random.default_rng(1)
     order, rows = rng.permutation(800), rng.permutation(400)
     back = np.argsort(rows)  # where a passage is now
-    shuffled = MANY.take(order.tolist())
+    whole = judged(*[[i // 2, i // 2 // 3 * 3] for i in range(800)])  # clusters of three passages
+    shuffled = whole.take(order.tolist())
     moved = Judged(
         ids=shuffled.ids,
         texts=shuffled.texts,
@@ -59,7 +60,7 @@ def test_neither_the_order_of_queries_nor_that_of_passages_moves_anyone() -> Non
         relevant=tuple(back[each] for each in shuffled.relevant),
         missing=(),
     )
-    proved = set(split_halves(MANY, PASSAGES)[1].ids)
+    proved = set(split_halves(whole, PASSAGES)[1].ids)
     assert set(split_halves(moved, [PASSAGES[row] for row in rows])[1].ids) == proved
 
 
