@@ -22,6 +22,7 @@ from app.intake import Intake
 from app.lock import data_dir_lock
 from app.observe.metrics import Metrics
 from app.observe.state import State
+from app.openai_tokens import Vocabulary
 from app.passages import IndexSpace, open_store
 from app.preparing import JobKeeper
 from app.registry import Registry
@@ -33,6 +34,7 @@ log = logging.getLogger("adiabat")
 
 def assemble(settings: Settings, stack: ExitStack) -> Parts:
     """Open everything and take up the generation the service had. Raises `AdiabatError` with what to mend."""
+    vocabulary = Vocabulary(settings.openai_vocabulary) if settings.openai_vocabulary else None
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     stack.enter_context(data_dir_lock(settings.data_dir))
     registry = Registry(settings.registry_path)
@@ -88,6 +90,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         jobs=jobs,
         events=EventStreams(registry.events.after),
         metrics=metrics,
+        vocabulary=vocabulary,
     )
 
 

@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     max_query_chars: int = 8_192
     max_metadata_depth: int = 8
     max_metadata_bytes: int = 65_536
+    openai_vocabulary: Path | None = Field(
+        None, description="The file cl100k_base.tiktoken: with it /v1/embeddings takes token numbers too."
+    )
     max_waiting: int = Field(2_048, ge=1, description="Texts that may wait for the engine before 429.")
 
     log_format: Literal["auto", "json", "text"] = Field(

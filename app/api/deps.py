@@ -18,6 +18,7 @@ from app.errors import InvalidField
 from app.ingest import Ingest
 from app.intake import Intake
 from app.observe.metrics import Metrics
+from app.openai_tokens import Vocabulary
 from app.passages import PassageStore
 from app.preparing import JobKeeper
 from app.registry import Registry
@@ -46,6 +47,7 @@ class Parts:
     jobs: JobKeeper
     events: EventStreams
     metrics: Metrics
+    vocabulary: Vocabulary | None
     permits: AllPermits = field(default_factory=AllPermits)
 
 

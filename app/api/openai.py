@@ -2,18 +2,19 @@
 
 import asyncio
 import base64
+from collections.abc import Sequence
 
 import numpy as np
 import orjson
 from fastapi import APIRouter, Response
 from numpy.typing import NDArray
 
-from app.api.deps import PartsDep
+from app.api.deps import Parts, PartsDep
 from app.api.queries import check_query
 from app.errors import InvalidField
 from app.observe.logs import note
+from app.openai_tokens import Vocabulary
 from app.registry import EncoderRecord, EncoderState
-from app.settings import Settings
 from app.wire.openai import MAX_INPUTS, EmbeddingsRequest, EmbeddingsResponse, ModelList, ModelPublic
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -24,7 +25,7 @@ ACTIVE = "active"
 @router.post("/embeddings", response_model=EmbeddingsResponse)
 async def create_embeddings(body: EmbeddingsRequest, parts: PartsDep) -> Response:
     """Query vectors: the query prompt is applied. Passages are embedded by POST /passages alone."""
-    texts = _texts(body, parts.settings)
+    texts = _texts(body, parts)
     encoder, generation = await parts.retrieval.encoder(None if body.model == ACTIVE else body.model)
     _check_dimensions(body.dimensions, encoder.spec.dimension)
     vectors = await encoder.embed_queries(texts)
@@ -69,20 +70,37 @@ def _model(name: str, record: EncoderRecord) -> ModelPublic:
     return ModelPublic(id=name, created=int(record.created_at))
 
 
-def _texts(body: EmbeddingsRequest, settings: Settings) -> list[str]:
-    given = [body.input] if isinstance(body.input, str) else body.input
+def _texts(body: EmbeddingsRequest, parts: Parts) -> list[str]:
+    given = _inputs(body)
     if not 0 < len(given) <= MAX_INPUTS:
         raise InvalidField("input", f"has {len(given)} texts; 1 to {MAX_INPUTS} may be sent at once.")
-    texts = [each for each in given if isinstance(each, str)]
-    if len(texts) < len(given):
+    texts = []
+    for number, each in enumerate(given):
+        text = each if isinstance(each, str) else _read_back(number, each, parts.vocabulary)
+        check_query(f"input[{number}]", text, parts.settings)
+        texts.append(text)
+    return texts
+
+
+def _inputs(body: EmbeddingsRequest) -> Sequence[str | list[int]]:
+    """A list of numbers is one text in tokens."""
+    if isinstance(body.input, str):
+        return [body.input]
+    numbers = [each for each in body.input if isinstance(each, int)]
+    return [numbers] if numbers else [each for each in body.input if not isinstance(each, int)]
+
+
+def _read_back(number: int, tokens: list[int], vocabulary: Vocabulary | None) -> str:
+    if vocabulary is None:
         raise InvalidField(
             "input",
-            "holds token numbers, which are those of another model's tokenizer; send text "
-            "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False)).",
+            "holds token numbers, which this service was given no vocabulary for; send text (LangChain: "
+            "OpenAIEmbeddings(check_embedding_ctx_length=False)), or set ADIABAT_OPENAI_VOCABULARY where it runs.",
         )
-    for number, text in enumerate(texts):
-        check_query(f"input[{number}]", text, settings)
-    return texts
+    try:
+        return vocabulary.text(tokens)
+    except ValueError as error:
+        raise InvalidField(f"input[{number}]", f"cannot be read back: {error}; send text.") from error
 
 
 def _check_dimensions(asked: int | None, dimension: int) -> None:

@@ -14,7 +14,10 @@ class EmbeddingsRequest(RequestModel):
     model: Annotated[str, Field(min_length=1, max_length=140, description="`active`, or an encoder's name or version.")]
     input: Annotated[
         Text | list[Text] | list[int] | list[list[int]],
-        Field(description="A text or up to 2,048. Token numbers are refused: they are those of another tokenizer."),
+        Field(
+            description="A text or up to 2,048. Each may come in the token numbers of `cl100k_base`, where the service "
+            "has that vocabulary (ADIABAT_OPENAI_VOCABULARY)."
+        ),
     ]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int | None, Field(description="Only the encoder's own dimension.")] = None

@@ -1,7 +1,9 @@
 """`/v1` with the official Python client of the API whose shape it has."""
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -9,12 +11,31 @@ import openai
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from app.errors import BadInput
+from app.openai_tokens import SIZE, Vocabulary
 from app.settings import Settings
 from tests.conftest import Service, running
 from tests.service import encoders
 
 KEY = "correct horse battery"
 TEXTS = ["water pump", "wie funktioniert der ölfilter", "pain in the heart " * 10]
+
+# What langchain-openai 1.7 sends for the two texts where nothing is said of tokens, by way of the `openai` client; in
+# German a character spans two tokens, in the last word three.
+BEES = {12840: b"what", 374: b" is", 264: b" a", 2967: b" bro", 347: b"od", 3830: b" box"}
+BIENEN = {46802: b"wie", 282: b" f", 29758: b"\xc3\xbct", 55704: b"tere", 10864: b" ich", 426: b" B", 32361: b"ienen"}
+BIENEN |= {737: b" im", 20704: b" Winter", 11410: b" \xf0\x9f", 238: b"\x90", 251: b"\x9d"}
+AS_TEXT = ["what is a brood box", "wie füttere ich Bienen im Winter 🐝"]
+
+
+@pytest.fixture(scope="session")
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file in the form of cl100k_base.tiktoken, with the true tokens of the two texts among made-up ones."""
+    known = BEES | BIENEN
+    tokens = (known.get(number, b"<%d>" % number) for number in range(SIZE))
+    path = tmp_path_factory.mktemp("vocabulary") / "cl100k_base.tiktoken"
+    path.write_bytes(b"".join(b"%s %d\n" % (base64.b64encode(token), number) for number, token in enumerate(tokens)))
+    return path
 
 
 @pytest.fixture
@@ -54,6 +75,44 @@ def test_two_thousand_and_forty_eight_inputs_are_one_call(ours: openai.OpenAI) -
     np.testing.assert_allclose(answer.data[1_777].embedding, one, atol=1e-5)
     with pytest.raises(openai.UnprocessableEntityError, match="2048 may be sent at once"):
         ours.embeddings.create(model="active", input=[*texts, "one more"])
+
+
+def test_token_numbers_are_read_back_where_the_service_has_the_vocabulary(settings: Settings, vocabulary: Path) -> None:
+    with (
+        running(settings.model_copy(update={"openai_vocabulary": vocabulary})) as service,
+        openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0) as ours,
+    ):
+
+        def vectors(**given: Any) -> list[list[float]]:
+            return [each.embedding for each in ours.embeddings.create(model="active", **given).data]
+
+        expected = vectors(input=AS_TEXT)
+        np.testing.assert_allclose(vectors(input=[list(BEES), list(BIENEN)]), expected, atol=1e-6)
+        np.testing.assert_allclose(vectors(input=list(BEES)), expected[:1], atol=1e-6)
+        for tokens, said in (
+            ([SIZE], f"{SIZE} is no token"),
+            ([-1], "-1 is no token"),
+            ([11410], "within a character"),
+            ([], r"input\[1\]: is empty"),
+        ):
+            with pytest.raises(openai.UnprocessableEntityError, match=said):
+                vectors(input=[list(BEES), tokens])
+
+
+def test_a_vocabulary_that_is_missing_or_another_is_refused(vocabulary: Path, tmp_path: Path) -> None:
+    lines = vocabulary.read_bytes().splitlines(keepends=True)
+    for name, content in {
+        "cut": lines[:-1],
+        "longer": [*lines, b"IQ== %d\n" % SIZE],
+        "moved": [*lines[1:], lines[0]],
+        "other": [b"no vocabulary\n"],
+        "text": [line.replace(b" ", b"*  ") for line in lines],
+    }.items():
+        (tmp_path / name).write_bytes(b"".join(content))
+        with pytest.raises(BadInput, match=f"ADIABAT_OPENAI_VOCABULARY: .*{name} is not cl100k_base"):
+            Vocabulary(tmp_path / name)
+    with pytest.raises(BadInput, match="No such file"):
+        Vocabulary(tmp_path / "missing")
 
 
 def test_models_are_the_encoders_and_active_follows_a_switch(
