@@ -5,13 +5,14 @@ A delta holds what a tuned encoder has that its base has not. Everything written
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from app.encoders.digest import tokenizer_fingerprint
-from app.encoders.overlay import DELTA, WEIGHTS, EncoderFiles, text_files
+from app.encoders.overlay import DELTA, WEIGHTS, EncoderFiles, card_files, text_files
 from app.encoders.spec import read_spec
 from app.encoders.tensors import write_tensors
 from app.errors import EncoderBroken
@@ -42,9 +43,7 @@ def fsync_tree(folder: Path) -> None:
 
 def write_full(files: EncoderFiles, dest: Path) -> None:
     """Write the complete sentence-transformers folder to `dest` (made if missing), synced."""
-    for name, path in text_files(files).items():
-        (dest / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, dest / name)
+    _copy(text_files(files) | card_files(files), dest)
     for place, module in enumerate(files.modules):
         if module.kind not in ("Transformer", "Dense"):
             (dest / module.path).mkdir(parents=True, exist_ok=True)
@@ -88,6 +87,7 @@ def write_delta(base: EncoderFiles, tuned: EncoderFiles, dest: Path) -> DeltaRep
             total += float(change.sum(dtype=np.float64))
     write_tensors(dest / DELTA, ((name, tuned.tensor(name)) for name in differing))
     _write_texts(base, tuned, dest)
+    _copy(card_files(tuned), dest)
     fsync_tree(dest)
     return DeltaReport(
         tensors=len(differing),
@@ -116,8 +116,15 @@ def _write_texts(base: EncoderFiles, tuned: EncoderFiles, dest: Path) -> None:
         return
     same_layout = [m.path for m in base.modules] == [m.path for m in tuned.modules]
     theirs = text_files(base)
+    differing = {}
     for name, path in text_files(tuned).items():
         skip = same_tokenizer and same_layout and path.name == "tokenizer.json"
         if not skip and (name not in theirs or theirs[name].read_bytes() != path.read_bytes()):
-            (dest / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, dest / name)
+            differing[name] = path
+    _copy(differing, dest)
+
+
+def _copy(files: Mapping[str, Path], dest: Path) -> None:
+    for name, path in files.items():
+        (dest / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, dest / name)

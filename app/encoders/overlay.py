@@ -27,6 +27,8 @@ _BUFFERS = ("position_ids", "token_type_ids", "inv_freq")
 # Sentence-transformers loads and saves the pooler, but no embedding depends on it.
 _INERT = "/pooler."
 _TEXTS = (".json", ".txt", ".model")
+_CARD = ("README.md", "card/*.png")
+MAX_CARD_BYTES = 16 * 2**20  # of the text and its pictures together; past it an encoder goes without
 
 
 class EncoderFiles:
@@ -145,3 +147,14 @@ def text_files(files: EncoderFiles) -> dict[str, Path]:
             if path.suffix in _TEXTS and path.is_file() and not path.name.endswith(".index.json"):
                 found[str(PurePosixPath(folder) / path.name)] = path
     return {name: path for name, path in found.items() if not name.startswith("adiabat")}
+
+
+def card_files(files: EncoderFiles) -> dict[str, Path]:
+    """The model card and its pictures, by name: the encoder's own, since the base's tells of the base."""
+    found = {
+        str(path.relative_to(files.own)): path
+        for glob in _CARD
+        for path in sorted(files.own.glob(glob))
+        if path.is_file()
+    }
+    return found if sum(path.stat().st_size for path in found.values()) <= MAX_CARD_BYTES else {}

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from app.encoders.artifacts import MANIFEST, ArtifactStore, Manifest
 from app.encoders.digest import digest_encoder
-from app.encoders.overlay import WEIGHTS, EncoderFiles, text_files
+from app.encoders.overlay import WEIGHTS, EncoderFiles, card_files, text_files
 from app.encoders.spec import read_spec
 from app.encoders.tensors import raw_bytes, tensors_header
 from app.errors import EncoderBroken, EncoderNotFound, SourceRefused
@@ -81,7 +81,7 @@ def _verified(artifacts: ArtifactStore, record: EncoderRecord) -> tuple[EncoderF
 
 def _members(files: EncoderFiles, manifest: Manifest) -> Iterator[Member]:
     """Every file that `write_full` would write, and the manifest."""
-    for name, path in sorted(text_files(files).items()):
+    for name, path in sorted((text_files(files) | card_files(files)).items()):
         yield Member(name=name, size=path.stat().st_size, chunks=partial(_of_file, path))
     for place, module in enumerate(files.modules):
         if module.kind in ("Transformer", "Dense"):

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from app.encoders.files import EncoderFiles, check_finite, write_delta, write_full
-from app.encoders.overlay import text_files
+from app.encoders.overlay import MAX_CARD_BYTES, text_files
 from app.encoders.tensors import write_tensors
 from app.errors import EncoderBroken, SourceRefused
 from tests.encoders.conftest import TEXTS, reference
@@ -150,3 +150,34 @@ def test_a_full_copy_is_a_sentence_transformers_folder(build: Callable[..., Enco
     expected, copy = reference(files.own), reference(tmp_path / "full")
     np.testing.assert_array_equal(copy.encode_query(list(TEXTS)), expected.encode_query(list(TEXTS)))
     assert "adiabat.json" not in text_files(EncoderFiles(tmp_path / "full"))
+
+
+def test_the_model_card_and_its_pictures_go_where_the_encoder_goes(
+    tiny: EncoderFiles, copied: Path, tmp_path: Path
+) -> None:
+    write_card(copied, picture=b"\x89PNG curve")
+    write_delta(tiny, EncoderFiles(copied), tmp_path / "delta")
+    write_full(EncoderFiles(tmp_path / "delta", tiny), tmp_path / "full")
+    for folder in (tmp_path / "delta", tmp_path / "full"):
+        assert (folder / "README.md").read_text() == "# bees"
+        assert (folder / "card" / "curve.png").read_bytes() == b"\x89PNG curve"
+
+
+def test_a_delta_without_a_card_does_not_show_its_bases(copied: Path, tiny: EncoderFiles, tmp_path: Path) -> None:
+    write_card(copied, picture=b"of the base")
+    base = EncoderFiles(copied)
+    write_delta(base, tiny, tmp_path / "delta")
+    write_full(EncoderFiles(tmp_path / "delta", base), tmp_path / "full")
+    assert not (tmp_path / "full" / "README.md").exists()
+
+
+def test_a_card_too_large_to_carry_along_is_left_out(copied: Path, tmp_path: Path) -> None:
+    write_card(copied, picture=bytes(MAX_CARD_BYTES))
+    write_full(EncoderFiles(copied), tmp_path / "full")
+    assert not (tmp_path / "full" / "card").exists()
+
+
+def write_card(folder: Path, *, picture: bytes) -> None:
+    (folder / "README.md").write_text("# bees")
+    (folder / "card").mkdir()
+    (folder / "card" / "curve.png").write_bytes(picture)

@@ -13,6 +13,7 @@ from tests.conftest import Service
 from tests.service import encoders
 from tests.service.archives import upload
 
+PICTURE = b"\x89PNG and a curve"
 TEXTS = ["water pump", "wie funktioniert der filter", "pain in the heart at night and in the morning"]
 
 
@@ -31,6 +32,9 @@ def extracted(content: bytes, folder: Path) -> Path:
 def tuned(service: Service, tiny: Path, sources: Path) -> Path:
     """A registered encoder that is kept as a delta, and the folder it came from."""
     folder = encoders.near(tiny, sources / "bees")
+    (folder / "README.md").write_text("# bees")
+    (folder / "card").mkdir()
+    (folder / "card" / "curve.png").write_bytes(PICTURE)
     service.client.register_encoder("bees", path=str(folder))
     assert service.parts.artifacts.manifest("bees@1").form == "delta"
     return folder
@@ -47,6 +51,7 @@ def test_a_delta_comes_out_whole_and_plain_sentence_transformers_loads_it(
     assert folder.name == "bees@1"
     ours, theirs = SentenceTransformer(str(folder)), SentenceTransformer(str(tuned))
     assert ours.prompts == theirs.prompts
+    assert ((folder / "README.md").read_text(), (folder / "card" / "curve.png").read_bytes()) == ("# bees", PICTURE)
     assert np.abs(ours.encode(TEXTS, prompt_name="query") - theirs.encode(TEXTS, prompt_name="query")).max() < 1e-6
 
 
