@@ -57,10 +57,14 @@ class Document:
         schema = self._resolved(content.get("schema", {}))
         self._table("field", self._fields(schema))
         examples = content.get("examples") or schema.get("examples") or []
-        shown = [each["value"] for each in examples.values()] if isinstance(examples, dict) else examples
-        for example in shown:
-            text = example if isinstance(example, str) else _written(example)
-            self._lines.append(f"```json\n{text.rstrip()}\n```\n")
+        named = examples.values() if isinstance(examples, dict) else [{"value": each} for each in examples]
+        for example in named:
+            if "description" in example:
+                self._lines.append(f"{example['description'].rstrip()}\n")
+            if "value" in example:
+                value = example["value"]
+                text = value if isinstance(value, str) else _written(value)
+                self._lines.append(f"```json\n{text.rstrip()}\n```\n")
 
     def _answer(self, status: str, answer: Json) -> None:
         kinds = ", ".join(f"`{kind}`" for kind in answer.get("content", {})) or "no body"

@@ -7,16 +7,21 @@ from fastapi import Path as PathParam
 from starlette.concurrency import run_in_threadpool
 
 from app.api.deps import Parts, PartsDep
+from app.api.description import archive_example
 from app.registry import DatasetRecord
 from app.wire.common import NAME_PATTERN
-from app.wire.datasets import EXAMPLE_LINES, DatasetList, DatasetPublic, UnknownPassages
+from app.wire.datasets import EXAMPLE_FILES, EXAMPLE_LINES, DatasetList, DatasetPublic, UnknownPassages
 
 NDJSON = "application/x-ndjson"
+ZIP = "application/zip"
 BODY: dict[str, Any] = {
     "required": True,
     "content": {
         NDJSON: {"schema": {"type": "string"}, "examples": {"judged questions": {"value": EXAMPLE_LINES}}},
-        "application/zip": {"schema": {"type": "string", "format": "binary"}},
+        ZIP: {
+            "schema": {"type": "string", "format": "binary"},
+            "examples": {"judged questions": archive_example(EXAMPLE_FILES)},
+        },
     },
 }
 
@@ -35,6 +40,8 @@ async def put_dataset(name: Name, request: Request, parts: PartsDep) -> DatasetP
 
     Without a corpus the judgments name stored passages, and `unknown_passages` tells which are not stored; with one
     the dataset is searched on its own. The same name again replaces it: jobs keep the content they began with.
+
+        curl -H 'Content-Type: application/zip' -T bees.zip http://127.0.0.1:8000/datasets/bees
     """
     with parts.artifacts.staging() as folder:
         body = folder / "body"

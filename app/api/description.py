@@ -57,6 +57,13 @@ def one_of_bodies(kinds: dict[str, type[BaseModel]]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def archive_example(files: dict[str, str]) -> dict[str, Any]:
+    """An Example Object for an archive of these files. OpenAPI has no value for bytes: the files are told in words
+    and, for programs, in `x-files`."""
+    shown = "\n".join(f"`{name}`\n\n```\n{content}```\n" for name, content in files.items())
+    return {"description": f"An archive of these files:\n\n{shown}", "x-files": files}
+
+
 def describe(app: FastAPI) -> None:
     """Let `/openapi.json` say what the framework cannot be told: bodies that routes read themselves, and that refusals
     are `application/problem+json`."""

@@ -67,6 +67,8 @@ async def register_encoder(request: Request, parts: PartsDep, key: IdempotencyKe
 
     Sources on the server are named in JSON; an archive (zip, tar or tar.gz of the folder) comes as the file `archive`
     of a form. The checks that ran come back.
+
+        curl -F name=bees -F 'labels={"domain": "beekeeping"}' -F archive=@bees.tar.gz http://127.0.0.1:8000/encoders
     """
     if content_type(request) == FORM:
         async with read_form(request, EncoderUpload, "archive") as (upload, file):

@@ -17,6 +17,18 @@ EXAMPLE_LINES = """\
 {"query": "wozu das senkrechte Brett neben den Waben", "lang": "de", "split": "de", "relevant": ["de-001"]}
 """
 
+# The same as files in BEIR shape.
+EXAMPLE_FILES = {
+    "queries.jsonl": """\
+{"_id": "q1", "text": "most common type of beehive used in America", "metadata": {"lang": "en"}}
+{"_id": "q2", "text": "what chewed grass into my bottom combs over winter"}
+{"_id": "q3", "text": "wozu das senkrechte Brett neben den Waben", "metadata": {"lang": "de"}}
+""",
+    "qrels/train.tsv": "query-id\tcorpus-id\tscore\nq1\ten-001\t1\n",
+    "qrels/dev.tsv": "query-id\tcorpus-id\tscore\nq2\ten-020\t2\nq2\ten-253\t1\n",
+    "qrels/de.tsv": "query-id\tcorpus-id\tscore\nq3\tde-001\t1\n",
+}
+
 
 class QueryLine(RequestModel):
     """A line of NDJSON: a query and the passages that answer it."""

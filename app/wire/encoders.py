@@ -63,10 +63,11 @@ def _with_archive(schema: dict[str, Any]) -> None:
         "description": "zip, tar or tar.gz of a sentence-transformers folder.",
     }
     schema["required"].append("archive")
+    schema["examples"] = [{"name": "bees", "labels": {"domain": "beekeeping"}, "archive": "bees.tar.gz"}]
 
 
 class EncoderUpload(EncoderFields):
-    """A form (multipart/form-data) of these fields and the file `archive`; `labels` is JSON."""
+    """A form (multipart/form-data) of these fields and the file `archive` (the example names one); `labels` is JSON."""
 
     model_config = ConfigDict(json_schema_extra=_with_archive)
 

@@ -1,7 +1,9 @@
 """`/openapi.json` is complete, and every example in it is a request that the service takes."""
 
+import io
 import json
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from app.cli.datasets import zip_folder
 from app.settings import Settings
 from tests.conftest import Service, running
 from tests.service import encoders
+from tests.service.archives import packed
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 METHODS = {"get", "put", "post", "delete"}
-WITHOUT_EXAMPLE = {"application/zip", "multipart/form-data", "application/x-tar"}  # bytes: docs/how-to.md shows them
+FORM = "multipart/form-data"
+FILE = "application/octet-stream"
 Example = tuple[str, str, str, Any]
 
 
@@ -63,8 +67,14 @@ def schema_of(description: dict[str, Any], content: dict[str, Any]) -> dict[str,
 def examples(description: dict[str, Any]) -> Iterator[Example]:
     for method, path, call in calls(description):
         for kind, content in call.get("requestBody", {}).get("content", {}).items():
-            named = [each["value"] for each in content.get("examples", {}).values()]
-            for example in named or schema_of(description, content).get("examples", []):
+            schema = schema_of(description, content)
+            named = [each.get("value", each.get("x-files")) for each in content.get("examples", {}).values()]
+            for example in named or schema.get("examples", []):
+                if kind == FORM:
+                    files = {
+                        name for name, field in schema["properties"].items() if field.get("contentMediaType") == FILE
+                    }
+                    example = {name: (name in files, value) for name, value in example.items()}
                 yield method, path, kind, example
 
 
@@ -84,22 +94,43 @@ def test_every_call_has_a_tag_a_sentence_a_name_and_a_typed_answer(description: 
 def test_every_body_has_an_example(description: dict[str, Any]) -> None:
     for method, path, call in calls(description):
         for kind, content in call.get("requestBody", {}).get("content", {}).items():
-            if kind not in WITHOUT_EXAMPLE:
-                found = content.get("examples") or schema_of(description, content).get("examples")
-                assert found, f"{method} {path} {kind}"
+            found = content.get("examples") or schema_of(description, content).get("examples")
+            assert found, f"{method} {path} {kind}"
 
 
 def test_every_example_is_taken(served: Service, description: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(served.settings.data_dir.parent)  # `models/bees` is named from here
-    sent = 0
+    sent: list[str] = []
     with httpx.Client(base_url=served.url, trust_env=False, timeout=60) as http:
         for method, path, kind, example in sorted(examples(description), key=_order):
-            content = example if isinstance(example, str) else json.dumps(example)
             path = path.replace("{name}", "beekeeping-example").replace("{job_id}", "none")
-            answer = http.request(method.upper(), path, content=content.encode(), headers={"Content-Type": kind})
-            assert answer.is_success, (method, path, example, answer.text)
-            sent += 1
-    assert sent >= 10
+            answer = http.request(method.upper(), path, **body_of(kind, example))
+            assert answer.is_success, (method, path, kind, example, answer.text)
+            sent.append(kind)
+    assert len(sent) >= 12
+    assert {"application/json", "application/x-ndjson", "application/zip", FORM} <= set(sent)
+
+
+def body_of(kind: str, example: Any) -> dict[str, Any]:
+    """What httpx is to send. A file of a form is named `FOLDER.tar.gz` and packed from `models/FOLDER`."""
+    if kind == FORM:
+        said = {name: value for name, (is_file, value) in example.items() if not is_file}
+        return {
+            "data": {name: value if isinstance(value, str) else json.dumps(value) for name, value in said.items()},
+            "files": {
+                name: (value, packed(Path("models") / value.removesuffix(".tar.gz"), "tar.gz"))
+                for name, (is_file, value) in example.items()
+                if is_file
+            },
+        }
+    if kind == "application/zip":
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, text in example.items():
+                archive.writestr(name, text)
+        return {"content": buffer.getvalue(), "headers": {"Content-Type": kind}}
+    text = example if isinstance(example, str) else json.dumps(example)
+    return {"content": text.encode(), "headers": {"Content-Type": kind}}
 
 
 def _order(example: Example) -> bool:
