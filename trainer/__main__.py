@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -13,6 +14,7 @@ from app.observe import logs
 from app.settings import Settings
 
 NICENESS = 15
+AUTOGROUP = Path("/proc/self/autogroup")
 WATCH_PARENT_S = 1.0
 
 
@@ -21,7 +23,7 @@ def main() -> int:
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would tear the service's log
     if arguments.stop_with is not None:  # before the slow imports: the parent may be dying already
         threading.Thread(target=_watch_parent, args=(arguments.stop_with,), daemon=True).start()
-    os.nice(NICENESS)  # before torch starts its threads: searches come first
+    _give_way()  # before torch starts its threads
     settings = Settings(**({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
     logs.install(settings.log_format, settings.log_level)
     from trainer.worker import Worker  # torch takes seconds to import; --help must not
@@ -51,6 +53,18 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--name", help="this worker's name in the registry (default: host and process id)")
     parser.add_argument("--stop-with", type=int, metavar="PID", help="end when this process, the parent, has ended")
     return parser.parse_args()
+
+
+def _give_way() -> None:
+    """Searches come first.
+
+    Linux may weigh whole sessions against each other (autogroups), and niceness then counts only within one: a
+    trainer in a session of its own has to make that nice too.
+    """
+    os.nice(NICENESS)
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):  # another system, or a kernel without autogroups
+            AUTOGROUP.write_text(f"{NICENESS}\n")
 
 
 def _watch_parent(parent: int) -> None:
