@@ -89,13 +89,44 @@ class Recipe(BaseModel):
 
 
 class Gate(BaseModel):
-    """What a tuned encoder must show before it may become active."""
+    """What a tuned encoder must show, on questions that nothing was chosen by, before it may become active.
+
+    A rule looks at what a difference is at least, with confidence 1 - alpha, and not at the difference itself: a
+    set of too few questions cannot show that nothing was lost, and does not pass by being small.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     min_gain: float = Field(
-        0.0, ge=-1, le=1, allow_inf_nan=False, description="Least gain of dev MRR@10; it must exceed this."
+        0.0,
+        ge=-1,
+        le=1,
+        allow_inf_nan=False,
+        description="What dev MRR@10 must gain at least, with confidence: 0 asks for a gain that is no accident. "
+        "-1 asks nothing.",
     )
     max_guard_loss: float = Field(
-        0.01, ge=0, le=1, allow_inf_nan=False, description="Most that any guard's MRR@10 may fall."
+        0.02,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Most that any guard's MRR@10 may fall, with confidence: one question in 25 that falls from the "
+        "first place to the second. A guard must be large enough to show that it lost less: 600 questions on 120 "
+        "passages show 0.02, 50 questions 0.1. 1 allows everything.",
+    )
+    max_drift: float | None = Field(
+        None,
+        gt=0,
+        le=2,
+        allow_inf_nan=False,
+        description="Most that the queries of any guard may drift from the base, as the mean of 1 - cos. Not asked by "
+        "default: drift is not loss, and encoders differ in how much of it they bear. For guards whose judgments "
+        "are few.",
+    )
+    alpha: float = Field(
+        0.05,
+        gt=0,
+        lt=0.5,
+        allow_inf_nan=False,
+        description="The risk, of each rule, to let an encoder pass that should not. Smaller asks for more questions.",
     )

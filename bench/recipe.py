@@ -22,9 +22,8 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from app.recipe import Recipe
-from trainer.evaluate import DEV, EvaluationSet, compare, measure
+from trainer.evaluate import DEV, EvaluationSet, Measured, compare, measure
 from trainer.matrix import corpus_matrix
-from trainer.metrics import Scores
 from trainer.soften import load_softened
 from trainer.training_set import MIN_PAIRS, Matrix, TrainingSet, merge_by_text, read_judged, read_measured
 from trainer.tune import tune
@@ -126,7 +125,7 @@ def evaluate(
     start: State,
     tuned: State,
     sets: Mapping[str, EvaluationSet],
-    before: Mapping[str, Scores],
+    before: Mapping[str, Measured],
     **key: Any,
 ) -> None:
     """Appends a line per softening that is not there yet, and prints it."""
@@ -137,7 +136,7 @@ def evaluate(
             continue
         began = time.monotonic()
         load_softened(model, start, tuned, a)
-        report = compare(before, measure(model, sets, query_prompt=args.query_prompt))
+        report = compare(before, measure(model, sets, query_prompt=args.query_prompt), sets)
         with args.out.open("a", encoding="utf-8") as out:
             out.write(json.dumps({"key": line, "report": report}) + "\n")
         print(row(line, report, time.monotonic() - began), flush=True)

@@ -53,14 +53,16 @@ def run(matrix: Matrix, recipe: Recipe) -> dict[str, Any]:
     tuned = tune(model, training, recipe)
     load_softened(model, tuned.start, tuned.tuned, recipe.soften)
     after = measure(model, sets)
-    low, high = interval(after["test"].mrr - before["test"].mrr)
+    low, high = interval(after["test"].scores.mrr - before["test"].scores.mrr)
     return {
         "seed": recipe.seed,
         "tuning_s": round(tuned.seconds, 1),
-        "base_test": round(float(before["test"].mrr.mean()), 4),
-        "gain_test": round(float((after["test"].mrr - before["test"].mrr).mean()), 4),
+        "base_test": round(float(before["test"].scores.mrr.mean()), 4),
+        "gain_test": round(float((after["test"].scores.mrr - before["test"].scores.mrr).mean()), 4),
         "gain_test_95": [round(low, 4), round(high, 4)],
-        "gain": {split: round(float((after[split].mrr - before[split].mrr).mean()), 4) for split in SPLITS},
+        "gain": {
+            split: round(float((after[split].scores.mrr - before[split].scores.mrr).mean()), 4) for split in SPLITS
+        },
     }
 
 

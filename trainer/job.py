@@ -11,9 +11,8 @@ from app.encoders.artifacts import BASE_KEY
 from app.recipe import Gate, Recipe
 from app.registry import EncoderRecord, EventKind, JobRecord, JobStatus
 from trainer.checkpoints import Checkpoints
-from trainer.evaluate import DEV, EvaluationSet, compare, measure
+from trainer.evaluate import DEV, EvaluationSet, Measured, Sets, compare, halve, means, measure
 from trainer.gate import judge
-from trainer.metrics import Scores
 from trainer.publish import publish
 from trainer.soften import load_softened
 from trainer.stopping import Stopped
@@ -21,7 +20,11 @@ from trainer.training_set import Judged, Matrix, TrainingSet, read_measured, rea
 from trainer.tune import TuneResult, tune
 from trainer.workplace import Encoder, Workplace
 
-Sets = Mapping[str, EvaluationSet]
+CHOOSE, PROVE = "choose", "prove"
+HALVES_SEED = 0  # one for all jobs: what one was chosen by, no other is proved with
+
+Halves = Mapping[str, Sets]  # by half
+Measurements = Mapping[str, Mapping[str, Measured]]  # by half, then by set
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,9 +38,11 @@ class Outcome:
 def run_job(job: JobRecord, place: Workplace) -> Outcome:
     """Tune, soften, measure, judge, publish. Raises `Stopped` on cancel, `AdiabatError` with the reason else.
 
-    "Before" is the base, which is what the collection was embedded with, whatever the parent is.
+    "Before" is the base, which is what the collection was embedded with, whatever the parent is. What is chosen is
+    chosen by the choose half of each set; gate and result speak of the prove half.
     """
     heartbeat, registry = place.heartbeat, place.registry
+    recipe, gate = Recipe(**job.recipe), Gate(**job.gate)
     with tempfile.TemporaryDirectory(prefix="adiabat-job-") as scratch:
         folder = Path(scratch)
         heartbeat.say(phase="loading")
@@ -45,21 +50,32 @@ def run_job(job: JobRecord, place: Workplace) -> Outcome:
         training = read_training_set(place.training_set, place.dataset(job.dataset_digests, job.dataset))
         sets = _evaluation_sets(job, place, training.matrix, base)
         _say_missing(job, place, {"train": training.queries} | {name: each.queries for name, each in sets.items()})
+        halves = dict(zip((CHOOSE, PROVE), halve(sets, seed=HALVES_SEED), strict=True))
 
         heartbeat.say(phase="measuring the base")
-        before = _measure(job, place, base, sets, when="before")
-        parent = base
+        before = _measure(job, place, base, halves, when="before")
+        parent, started = base, before
         if job.parent_id != base.record.id:
             parent = place.load(registry.encoders.by_id(job.parent_id), folder / "parent")
-        tuned = _tune(job, place, parent, training)
+            started = _measure(job, place, parent, halves, when="parent")
+        tuned = _tune(job, place, parent, recipe, training)
+        load_softened(parent.model, tuned.start, tuned.tuned, recipe.soften)
 
         registry.jobs.move(job.id, JobStatus.EVALUATING, only_from=(JobStatus.RUNNING,), held_by=job.worker)
         steps = len(tuned.losses)
         heartbeat.say(phase="evaluating", steps=steps, step=steps)
-        after = _measure(job, place, parent, sets, when="after")
-        result = compare(before, after) | _figures(tuned, training, sets)
-        verdict = judge(Gate(**job.gate), result)
-        result["gate"] = {"passed": verdict.passed, "reasons": list(verdict.reasons)}
+        after = _measure(job, place, parent, halves, when="after")
+        result = compare(before[PROVE], after[PROVE], halves[PROVE], alpha=gate.alpha)
+        verdict = judge(gate, result)
+        for name, held in verdict.held.items():
+            result["guards"][name]["held"] = held
+        result |= {
+            CHOOSE: _by_role(means(before[CHOOSE]), means(after[CHOOSE])),
+            "parent": _apart(means(started[PROVE])),
+            "halves": {"seed": HALVES_SEED} | {half: _sizes(of) for half, of in halves.items()},
+            "gate": {"passed": verdict.passed, "reasons": list(verdict.reasons)},
+            **_figures(tuned, training, sets),
+        }
 
         heartbeat.say(phase="publishing", steps=steps, step=steps)
         if heartbeat.should_stop():
@@ -90,17 +106,34 @@ def _evaluation_sets(job: JobRecord, place: Workplace, stored: Matrix, base: Enc
     return sets
 
 
-def _measure(job: JobRecord, place: Workplace, encoder: Encoder, sets: Sets, *, when: str) -> dict[str, Scores]:
-    scores = measure(encoder.model, sets, query_prompt=encoder.query_prompt, should_stop=place.heartbeat.should_stop)
-    means = {name: float(each.mrr.mean()) for name, each in scores.items()}
-    dev = means.pop(DEV)
-    place.registry.events.tell(job.id, EventKind.MEASURED, when=when, dev=dev, guards=means)
-    return scores
+def _measure(job: JobRecord, place: Workplace, encoder: Encoder, halves: Halves, *, when: str) -> Measurements:
+    """What the encoder finds on each half of each set, told as an event per half."""
+    found = {}
+    for half, sets in halves.items():
+        found[half] = measure(
+            encoder.model, sets, query_prompt=encoder.query_prompt, should_stop=place.heartbeat.should_stop
+        )
+        place.registry.events.tell(job.id, EventKind.MEASURED, when=when, half=half, **_apart(means(found[half])))
+    return found
 
 
-def _tune(job: JobRecord, place: Workplace, parent: Encoder, training: TrainingSet) -> TuneResult:
-    """The parent's model tuned and softened, in place."""
-    recipe, heartbeat = Recipe(**job.recipe), place.heartbeat
+def _apart(figures: Mapping[str, float]) -> dict[str, Any]:
+    """Dev by itself and the guards by name."""
+    return {"dev": figures[DEV], "guards": {name: figure for name, figure in figures.items() if name != DEV}}
+
+
+def _by_role(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
+    both = {name: {"before": before[name], "after": after[name]} for name in before}
+    return {"dev": both.pop(DEV), "guards": both}
+
+
+def _sizes(sets: Sets) -> dict[str, int]:
+    return {name: len(each.queries.ids) for name, each in sets.items()}
+
+
+def _tune(job: JobRecord, place: Workplace, parent: Encoder, recipe: Recipe, training: TrainingSet) -> TuneResult:
+    """The parent's model tuned, in place."""
+    heartbeat = place.heartbeat
     first: tuple[int, float] | None = None
 
     def on_step(step: int, steps: int, loss: float) -> None:
@@ -110,7 +143,7 @@ def _tune(job: JobRecord, place: Workplace, parent: Encoder, training: TrainingS
         heartbeat.say(phase="tuning", step=step, steps=steps, eta_s=round(eta_s, 1), loss=round(loss, 5))
 
     heartbeat.say(phase="mining negatives")
-    tuned = tune(
+    return tune(
         parent.model,
         training,
         recipe,
@@ -119,13 +152,11 @@ def _tune(job: JobRecord, place: Workplace, parent: Encoder, training: TrainingS
         should_stop=heartbeat.should_stop,
         checkpoints=Checkpoints(place.checkpoints, say=lambda sentence: place.say(job.id, sentence)),
     )
-    load_softened(parent.model, tuned.start, tuned.tuned, recipe.soften)
-    return tuned
 
 
 def _figures(tuned: TuneResult, training: TrainingSet, sets: Sets) -> dict[str, Any]:
     return {
-        "queries": {name: len(each.queries.texts) for name, each in sets.items()},
+        "queries": _sizes(sets),
         "missing": {name: len(each.queries.missing) for name, each in sets.items() if each.queries.missing},
         "pairs": tuned.pairs,
         "tuning_s": round(tuned.seconds, 1),

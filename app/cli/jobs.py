@@ -145,7 +145,8 @@ def _show(event: JobEventPublic, bar: Bar) -> None:
         bar.update(data.get("step", 0), f"({data.get('phase', '')}{loss})", data.get("steps"))
     elif event.kind == "measured":
         figures = {"dev": data["dev"], **data["guards"]}
-        _note(f"MRR@10 {data['when']}: {', '.join(f'{name} {value:.4f}' for name, value in figures.items())}")
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        _note(f"MRR@10 {data['when']} ({data['half']} half): {shown}")
     elif event.kind == "log":
         _note(data["message"])
     else:
@@ -165,22 +166,31 @@ def _print(job: TuningJobPublic, as_json: bool) -> None:
 
 
 def print_result(job: TuningJobPublic) -> None:
-    """Status, verdict, and a table of dev and guards before and after."""
+    """Status, the gate's sentences, and a table of dev and guards before and after, of the prove halves."""
     encoder = job.encoder
     made = f", made {encoder.name}@{encoder.version}" if encoder else ""
     say(f"job {job.id}: {job.status}{made}")
-    if job.reason:
-        say(f"  {job.reason}")
     result = job.result
     if not result:
+        if job.reason:
+            say(f"  {job.reason}")
         return
+    for sentence in result["gate"]["reasons"]:
+        say(f"  {sentence}")
     table = Table(box=None, pad_edge=False)
-    for heading in ("MRR@10", "before", "after", "change", "relative"):
+    for heading in ("MRR@10", "questions", "before", "after", "change", "95% interval", "relative", "drift"):
         table.add_column(heading, justify="left" if heading == "MRR@10" else "right")
     for name, figures in {"dev": result["dev"], **result["guards"]}.items():
-        before, after = figures["before"], figures["after"]
-        relative = f"{(after - before) / before:+.1%}" if before else ""
-        table.add_row(name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}", relative)
+        table.add_row(
+            name,
+            str(figures["queries"]),
+            f"{figures['before']:.4f}",
+            f"{figures['after']:.4f}",
+            f"{figures['after'] - figures['before']:+.4f}",
+            f"{figures['low']:+.4f} … {figures['high']:+.4f}",
+            f"{figures['relative']:+.1%}",
+            f"{figures['drift']:.1e}",
+        )
     console.print(table)
     if result["guards_relative"] is not None:
         say(f"mean relative change of the guards: {result['guards_relative']:+.2%}")

@@ -9,7 +9,10 @@ from app.cli.common import ApiKey, AsJson, Url, connect, fail, print_json, say
 from app.cli.jobs import print_result, watch
 from app.client import DEFAULT_URL, AdiabatClient
 from app.errors import BadInput
+from app.recipe import Gate
 from app.wire.tuning_jobs import TuningJobPublic
+
+GATE = Gate()
 
 
 def install(cli: typer.Typer) -> None:
@@ -24,8 +27,16 @@ def tune(
     ] = None,
     parent: Annotated[str, typer.Option(help="Encoder to start from.")] = "base",
     recipe: Annotated[str, typer.Option(help="Recipe as JSON; what is not named has good defaults.")] = "{}",
-    min_gain: Annotated[float, typer.Option(help="Gate: what dev MRR@10 must gain more than.")] = 0.0,
-    max_guard_loss: Annotated[float, typer.Option(help="Gate: most that a guard's MRR@10 may fall.")] = 0.01,
+    min_gain: Annotated[
+        float, typer.Option(help="Gate: what dev MRR@10 must gain at least, with confidence.")
+    ] = GATE.min_gain,
+    max_guard_loss: Annotated[
+        float, typer.Option(help="Gate: most that a guard's MRR@10 may fall, with confidence.")
+    ] = GATE.max_guard_loss,
+    max_drift: Annotated[
+        float | None, typer.Option(help="Gate: most that a guard's queries may drift from the base (1 - cos).")
+    ] = GATE.max_drift,
+    alpha: Annotated[float, typer.Option(help="Gate: the risk of each rule to be wrong.")] = GATE.alpha,
     activate: Annotated[bool, typer.Option("--activate", help="Switch to it if its gate passes.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show progress until the job has ended.")] = True,
     url: Url = DEFAULT_URL,
@@ -43,7 +54,7 @@ def tune(
             parent=parent,
             guards=guard or [],
             recipe=_parse_recipe(recipe),
-            gate={"min_gain": min_gain, "max_guard_loss": max_guard_loss},
+            gate={"min_gain": min_gain, "max_guard_loss": max_guard_loss, "max_drift": max_drift, "alpha": alpha},
             activate="if-gate-passes" if activate else "never",
         )
         if wait:

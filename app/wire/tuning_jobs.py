@@ -69,8 +69,9 @@ class TuningJobList(PublicModel):
 class JobEventPublic(PublicModel):
     """One thing that happened to a job; the `data` of a server-sent event.
 
-    `status`: `{status, reason?}`. `progress`: what the job shows as its progress. `measured`: MRR@10 `{when: before |
-    after, dev, guards}`. `log`: `{message}`. `end`: `{status, reason?, encoder?}`; only a resumed job goes on after it.
+    `status`: `{status, reason?}`. `progress`: what the job shows as its progress. `measured`: MRR@10 of a half of each
+    set, `{when: before | parent | after, half: choose | prove, dev, guards}`; `parent` where that is not the base.
+    `log`: `{message}`. `end`: `{status, reason?, encoder?}`; only a resumed job goes on after it.
     """
 
     sequence: Annotated[int, Field(description="Counts from 1 within the job, without gaps.")]

@@ -49,7 +49,7 @@ def test_a_job_is_followed_shown_resumed_and_given_up_by_the_beginning_of_its_id
     assert "job-not-resumable" in adiabat(service, "jobs", "resume", short, code=1)
     claimed(registry, job_id)
     registry.jobs.report(job_id, {"phase": "tuning", "step": 2, "steps": 9, "loss": 0.5}, held_by="test")
-    registry.events.tell(job_id, EventKind.MEASURED, when="before", dev=0.25, guards={"d:dev": 0.5})
+    registry.events.tell(job_id, EventKind.MEASURED, when="before", half="prove", dev=0.25, guards={"d:dev": 0.5})
     registry.jobs.interrupt(worker="test")
     said = adiabat(service, "jobs", "follow", short, "--json", code=1, error=False)
     events = [json.loads(line) for line in said.splitlines()]

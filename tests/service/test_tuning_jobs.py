@@ -86,6 +86,15 @@ def test_a_job_makes_registers_and_activates_an_encoder_while_searches_go_on(
         # The guard with its own corpus has the same texts as the store: the two roads must agree.
         for when in ("before", "after"):
             assert result["guards"]["pumps"][when] == pytest.approx(result["guards"]["own-corpus"][when], abs=1e-6)
+        assert result["choose"]["dev"] != {when: result["dev"][when] for when in ("before", "after")}
+        assert result["queries"] == {"dev": 10, "pumps": 10, "own-corpus": 10}
+        halves = result["halves"]
+        assert halves["choose"] == halves["prove"] == {"dev": 5, "pumps": 5, "own-corpus": 5}
+        assert result["guards"]["pumps"]["queries"] == 5
+        assert result["guards"]["pumps"]["languages"]["en"]["queries"] == 5
+        assert result["guards"]["pumps"]["held"] is True
+        assert result["guards"]["pumps"]["drift"] > 0
+        assert result["parent"]["dev"] == result["dev"]["before"]
         assert result["pairs"] == 40
         assert result["weights"]["moved"] > 0
         wait_until(lambda: client.active_encoder().encoder.name == "pumps")
@@ -105,10 +114,12 @@ def test_a_job_makes_registers_and_activates_an_encoder_while_searches_go_on(
 def assert_told(events: list[JobEventPublic], result: dict[str, Any]) -> None:
     statuses = [event.data["status"] for event in events if event.kind in ("status", "end")]
     assert statuses == ["queued", "preparing", "queued", "running", "evaluating", "succeeded"]
-    measured = {event.data["when"]: event.data for event in events if event.kind == "measured"}
-    for when in ("before", "after"):
-        assert measured[when]["dev"] == result["dev"][when]
-        assert measured[when]["guards"] == {name: figures[when] for name, figures in result["guards"].items()}
+    told = {(event.data["half"], event.data["when"]): event.data for event in events if event.kind == "measured"}
+    assert len(told) == 4
+    for half, figures in (("choose", result["choose"]), ("prove", result)):
+        for when in ("before", "after"):
+            assert told[half, when]["dev"] == figures["dev"][when]
+            assert told[half, when]["guards"] == {name: each[when] for name, each in figures["guards"].items()}
     assert events[-1].kind == "end"
     assert events[-1].data == {"status": "succeeded", "encoder": "pumps@1"}
 

@@ -16,6 +16,8 @@ from trainer.training_set import TrainingSet, read_matrix, read_training_set
 WORDS = ["heart", "valve", "pump", "leak", "pressure", "water", "engine", "filter"]
 WORDS += ["oil", "repair", "pain", "sleep", "light", "fire", "night", "cost"]
 
+QUERIES_A_PASSAGE = 3
+
 WriteDataset = Callable[..., Path]
 
 
@@ -74,7 +76,7 @@ def world(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     passages = [" ".join(rng.choice(WORDS, size=6, replace=False)) for _ in range(24)]
     queries, qrels = [], []
     for i, text in enumerate(passages):
-        for j in range(3):
+        for j in range(QUERIES_A_PASSAGE):
             asked = " ".join(rng.choice(text.split(), size=3, replace=False))
             queries.append((f"q{i}-{j}", f"what is {asked}"))
             qrels.append((f"q{i}-{j}", f"p{i}", 1))

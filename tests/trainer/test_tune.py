@@ -26,7 +26,7 @@ def test_tuning_raises_the_rank_of_what_it_is_told(tiny: SentenceTransformer, tr
     before = measure(tiny, sets)
     recipe = QUICK.model_copy(update={"loss": loss, "epochs": 10})
     result = tune(tiny, training, recipe)
-    dev = compare(before, measure(tiny, sets))["dev"]
+    dev = compare(before, measure(tiny, sets), sets)["dev"]
     assert dev["after"] > dev["before"] + 0.1
     assert result.losses[-1] < result.losses[0]
     assert len(result.losses) == 10 * 5
