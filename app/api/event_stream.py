@@ -7,16 +7,17 @@ event share one look.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import orjson
-from starlette.concurrency import run_in_threadpool
 
 from app.errors import Unavailable
 from app.registry import EventKind, JobEvent
 
 POLL_S = 0.5
 HEARTBEAT_S = 15.0
+LOOKS = 2  # at once
 PAGE = 500
 RETRY = b"retry: 2000\n\n"  # how long a browser waits before it comes back
 HEARTBEAT = b": still here\n\n"
@@ -25,12 +26,14 @@ Read = Callable[[str, int, int], list[JobEvent]]  # (job id, after, limit)
 
 
 class EventStreams:
-    """`read` gives a job's events after a number, oldest first; it may block and is called in threads."""
+    """`read` gives a job's events after a number, oldest first; it may block and is called in threads of its own:
+    slow calls of others hold up no follower, and followers no call."""
 
     def __init__(self, read: Read, *, heartbeat_s: float = HEARTBEAT_S) -> None:
         self._read = read
         self._heartbeat_s = heartbeat_s
-        self._looks: dict[tuple[str, int], asyncio.Task[list[JobEvent]]] = {}
+        self._threads = ThreadPoolExecutor(LOOKS, thread_name_prefix="events")
+        self._looks: dict[tuple[str, int], asyncio.Future[list[JobEvent]]] = {}
         self._closed = False
         self.followers = 0
 
@@ -64,7 +67,7 @@ class EventStreams:
     async def _look(self, job_id: str, after: int) -> list[JobEvent]:
         key = (job_id, after)
         if key not in self._looks:
-            look = asyncio.ensure_future(run_in_threadpool(self._read, job_id, after, PAGE))
+            look = asyncio.get_running_loop().run_in_executor(self._threads, self._read, job_id, after, PAGE)
             look.add_done_callback(lambda _: self._looks.pop(key, None))
             self._looks[key] = look
         with suppress(Unavailable):  # the registry is busy: the next look may find it

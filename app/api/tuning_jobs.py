@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 
 from app.api.deps import MAX_DIGITS, Parts, PartsDep
 from app.api.idempotency import IdempotencyKey, once
 from app.api.queries import check_new_name
+from app.api.watching import watching
 from app.errors import BadDataset, Conflict, InvalidField
 from app.registry import Answer, EncoderRecord, EncoderState, JobRecord, Keep, NewJob
 from app.wire.tuning_jobs import JobEncoder, TuningJobCreate, TuningJobList, TuningJobPublic
@@ -81,8 +81,8 @@ async def follow_tuning_job(
     says that the job is silent.
     """
     start = after if last_event_id is None else last_event_id
-    job = await run_in_threadpool(parts.registry.jobs.get, job_id)
-    if job.finished and not await run_in_threadpool(parts.registry.events.after, job_id, start, 1):
+    job = await watching(lambda: parts.registry.jobs.get(job_id))
+    if job.finished and not await watching(lambda: parts.registry.events.after(job_id, start, 1)):
         return Response(status_code=204)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(parts.events.follow(job_id, start), media_type="text/event-stream", headers=headers)

@@ -11,6 +11,7 @@ import pytest
 
 from app.api.permits import MAX_ADMISSIONS, MAX_UPSERTS
 from tests.conftest import Service, wait_until
+from tests.registry.jobs import new_job
 
 THREADS = 40  # what starlette has for all routes that are no coroutines
 
@@ -38,7 +39,7 @@ def post(service: Service, path: str, body: dict[str, Any]) -> httpx.Response:
     return httpx.post(f"{service.url}{path}", json=body, trust_env=False, timeout=60)
 
 
-def test_readiness_and_figures_are_answered_while_all_threads_are_busy(
+def test_readiness_figures_and_events_are_answered_while_all_threads_are_busy(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"{service.url}/passages/count"
@@ -48,6 +49,9 @@ def test_readiness_and_figures_are_answered_while_all_threads_are_busy(
         wait_until(lambda: waiting() == THREADS)
         for path in ("/health/ready", "/metrics"):
             assert httpx.get(f"{service.url}{path}", trust_env=False, timeout=10).status_code == 200
+        job = service.parts.registry.jobs.add(new_job(service.parts.registry))
+        with httpx.stream("GET", f"{service.url}/tuning-jobs/{job.id}/events", trust_env=False, timeout=10) as told:
+            assert "event: status" in told.iter_lines()
 
 
 @pytest.mark.parametrize(
