@@ -35,6 +35,7 @@ def ingest_files(
     A line of JSONL, as in a BEIR corpus, is an object with `_id` (or `id`), `text`, and perhaps `title` and
     `metadata`. CSV (commas, a header row) and Parquet have columns of these names; every other column is metadata
     under its own name, and empty cells are left out. CSV's metadata are strings; a column `metadata` may hold JSON.
+    With --skip-bad a bad line fails nothing, but files without a single good one do.
     The suffix .csv or .parquet says what a file is, unless --format does; everything else is JSONL.
 
     Example: adiabat ingest samples/corpus.jsonl
@@ -75,6 +76,8 @@ def ingest_files(
         print_json({name: getattr(totals, name) for name in fields} | {"took_s": round(took_s, 3)} | pruned)
     elif prune:
         say(f"{pruned['pruned']} deleted that were not in the files")
+    if bad and not totals.done:
+        raise BadInput("Nothing was stored: no line is a passage.")
 
 
 def _say_totals(totals: Totals, took_s: float) -> None:

@@ -1,5 +1,6 @@
 """`adiabat jobs …`: list, show, follow, cancel, resume. A job is named by the beginning of its id."""
 
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -46,10 +47,28 @@ def list_jobs(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = 
     if as_json:
         print_json(found)
         return
+    table = Table("job", "name", "queued at", "took", "status", box=None, pad_edge=False)
     for job in found:
-        progress = job.progress
-        steps = f" {progress['step']}/{progress['steps']}" if "steps" in progress else ""
-        say(f"{job.id[:SHOWN_CHARS]}  {job.name:<24} {job.status}{steps}")
+        table.add_row(job.id[:SHOWN_CHARS], job.name, _clock(job.created_at), _took(job), _status(job))
+    console.print(table)
+
+
+def _clock(at: float) -> str:
+    """In the time zone of whoever looks."""
+    return f"{datetime.fromtimestamp(at):%Y-%m-%d %H:%M}"
+
+
+def _took(job: TuningJobPublic) -> str:
+    """From its trainer's first word to its end, or until now; nothing for a job that no trainer has had."""
+    if job.started_at is None:
+        return ""
+    until = job.finished_at or datetime.now().timestamp()
+    return str(timedelta(seconds=round(until - job.started_at)))
+
+
+def _status(job: TuningJobPublic) -> str:
+    steps = f" {job.progress['step']}/{job.progress['steps']}" if "steps" in job.progress else ""
+    return f"{job.status}{steps}"
 
 
 @cli.command()

@@ -75,6 +75,8 @@ def test_a_bad_line_stops_the_ingest_by_number_unless_told_to_skip(service: Serv
     assert f"{corpus} line 5: the passage 'x' has no text" in said
     done = json.loads(adiabat(service, "ingest", str(corpus), "--skip-bad", "--json"))
     assert (done["embedded"], done["bad_lines"]) == (3, 3)
+    corpus.write_text('{"id": "x"}\nnot json\n')
+    assert "no line is a passage" in adiabat(service, "ingest", str(corpus), "--skip-bad", code=1)
 
 
 def test_what_only_the_service_refuses_is_told_by_line_and_skipped_too(service: Service, corpus: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,10 @@ def test_a_job_is_followed_shown_resumed_and_given_up_by_the_beginning_of_its_id
     shown = adiabat(service, "jobs", "follow", short, code=1, error=False)
     assert f"job {job_id}: interrupted" in shown
     assert "resume it" in shown
-    assert "2/9" in adiabat(service, "jobs", "list")
+    listed = adiabat(service, "jobs", "list")
+    assert listed.split("\n")[0].split() == ["job", "name", "queued", "at", "took", "status"]
+    assert "2/9" in listed
+    assert f"{datetime.fromtimestamp(service.client.tuning_job(job_id).created_at):%Y-%m-%d %H:%M}" in listed
     assert json.loads(adiabat(service, "jobs", "resume", short, "--json"))["status"] == "queued"
     assert f"job {job_id}: cancel" in adiabat(service, "jobs", "cancel", short)
 
