@@ -22,7 +22,7 @@ from app.settings import Settings
 
 log = logging.getLogger("adiabat.jobs")
 POLL_S = 0.5
-TRAINER_SILENT_S = 120  # a trainer beats every second; one this silent is dead, wherever it ran
+TRAINER_GIVEN_UP_S = 120  # a trainer beats every second; one this silent is dead, wherever it ran
 ACTIVATE_IF_GATE = "if-gate-passes"
 
 
@@ -129,7 +129,7 @@ class JobKeeper:
             if beat != (job.worker, job.heartbeat_at):
                 since = now
             self._heartbeats[job.id] = since, (job.worker, job.heartbeat_at)
-            if now - since >= TRAINER_SILENT_S:
+            if now - since >= TRAINER_GIVEN_UP_S:
                 self._registry.jobs.interrupt(silent=job)
 
     def _activate_finished(self) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +13,7 @@ from app.encoders.files import EncoderFiles
 from app.encoders.lanes import PassageLanes
 from app.encoders.onnx_engine import OnnxEngine
 from app.errors import BadInput, Unavailable
+from tests.conftest import wait_until
 from tests.encoders.conftest import Caches
 
 LIMIT_S = 20
@@ -118,7 +118,7 @@ def test_closing_ends_a_call_that_waits_and_refuses_the_next(lanes: PassageLanes
         answer = callers.submit(lanes.embed, TEXTS)
         assert watched.started.acquire(timeout=LIMIT_S)
         closing = callers.submit(lanes.close)
-        time.sleep(0.2)  # it has begun; the runs are still held
+        wait_until(lambda: lanes._closing)  # the runs are still held
         watched.go.set()
         closing.result(LIMIT_S)
         with pytest.raises(Unavailable):

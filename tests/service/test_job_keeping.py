@@ -143,5 +143,5 @@ def test_a_trainer_is_dead_when_it_was_seen_silent_and_not_when_the_clock_was_se
     for _ in range(2):  # a second job is prepared only after a whole round of the keeper
         prepared(service)
     assert registry.jobs.get(job_id).status is JobStatus.RUNNING
-    monkeypatch.setattr(preparing, "TRAINER_SILENT_S", 0.2)
+    monkeypatch.setattr(preparing, "TRAINER_GIVEN_UP_S", 0.2)
     wait_until(lambda: registry.jobs.get(job_id).status is JobStatus.INTERRUPTED)
