@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 from app.beir import CORPUS, MAX_LINE_CHARS, QRELS_HEAD, QUERIES
 from app.errors import BadDataset
+from app.wire import findings
+from app.wire.common import given
 from app.wire.datasets import PassageLine, QueryLine
 
 MAX_SPLITS = 100
@@ -41,12 +43,12 @@ def read_lines(source: Path) -> Iterator[tuple[int, QueryLine | PassageLine]]:
 def _parse(number: int, line: bytes) -> QueryLine | PassageLine:
     try:
         found = orjson.loads(line)
-        model = PassageLine if isinstance(found, dict) and "passage" in found else QueryLine
+        if not isinstance(found, dict):
+            raise BadDataset(f"line {number}: the line must be an object, not {given(found)}.")
+        model = PassageLine if "passage" in found else QueryLine
         return model.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadDataset(f"line {number}: {where or 'the line'}: {first['msg']}.") from error
+        raise BadDataset(f"line {number}: {findings.of_line(error)}.") from error
     except orjson.JSONDecodeError as error:
         raise BadDataset(f"line {number} is not JSON ({error}).") from error
 

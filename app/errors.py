@@ -180,7 +180,7 @@ class TooLarge(AdiabatError):
 
 
 class Unauthorized(AdiabatError):
-    """This call needs the service's API key: 'Authorization: Bearer KEY', or --api-key / ADIABAT_API_KEY."""
+    """This call needs the service's API key and none came: 'Authorization: Bearer KEY' (--api-key, ADIABAT_API_KEY)."""
 
     slug = "unauthorized"
 

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from app.api.deps import Parts, PartsDep
 from app.api.description import archive_example
 from app.registry import DatasetRecord
-from app.wire.common import NAME_PATTERN
+from app.wire.common import Name
 from app.wire.datasets import EXAMPLE_FILES, EXAMPLE_LINES, DatasetList, DatasetPublic, UnknownPassages
 
 NDJSON = "application/x-ndjson"
@@ -27,11 +27,11 @@ BODY: dict[str, Any] = {
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
-Name = Annotated[str, PathParam(pattern=NAME_PATTERN, examples=["beekeeping"])]
+DatasetName = Annotated[Name, PathParam(examples=["beekeeping"])]
 
 
 @router.put("/{name}", response_model=DatasetPublic, openapi_extra={"requestBody": BODY})
-async def put_dataset(name: Name, request: Request, parts: PartsDep) -> DatasetPublic:
+async def put_dataset(name: DatasetName, request: Request, parts: PartsDep) -> DatasetPublic:
     """Upload judged queries: an archive (zip, tar, tar.gz) in BEIR shape, or NDJSON.
 
     The archive holds `queries.jsonl`, `qrels/<split>.tsv` and optionally `corpus.jsonl`. NDJSON has a line for each
@@ -61,13 +61,13 @@ def list_datasets(parts: PartsDep) -> DatasetList:
 
 
 @router.get("/{name}", response_model=DatasetPublic)
-def read_dataset(name: Name, parts: PartsDep) -> DatasetPublic:
+def read_dataset(name: DatasetName, parts: PartsDep) -> DatasetPublic:
     """Counts per split and language, and the judgments that name passages which are not stored now."""
     return _read(parts.registry.datasets.get(name), parts)
 
 
 @router.delete("/{name}", status_code=204)
-def delete_dataset(name: Name, parts: PartsDep) -> Response:
+def delete_dataset(name: DatasetName, parts: PartsDep) -> Response:
     """Refused while an unfinished job was started with it."""
     parts.datasets.delete(name)
     return Response(status_code=204)

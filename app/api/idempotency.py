@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from app.api.deps import Parts
 from app.errors import AdiabatError, IdempotencyKeyInUse
 from app.registry import Answer, Keep
+from app.wire.common import plainly
 
 WAIT_S = 60.0  # how long a repeated request waits for the first one before it is told to come again
 POLL_S = 0.25
@@ -29,6 +30,7 @@ IdempotencyKey = Annotated[
         description="The client's own name for this request. The same key with the same body is done once and answered "
         "the same for 24 hours; with another body it is refused. What was refused may be repeated under its key.",
     ),
+    plainly("must be 1 to 255 characters of ASCII without spaces"),
 ]
 
 

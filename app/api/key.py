@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api.problems import is_openai, of_error
 from app.errors import Unauthorized
 
-OPEN = frozenset({"/health/live", "/health/ready", "/version", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+OPEN = frozenset({"/", "/health/live", "/health/ready", "/version", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 OPEN_FOLDER = "/static-offline-docs/"  # what /docs loads
 METRICS = "/metrics"
 
@@ -27,14 +27,18 @@ class KeyCheck:
         self._open = OPEN | {METRICS} if open_metrics else OPEN
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._lets_in(scope):
+        if scope["type"] != "http" or (refusal := self._refusal(scope)) is None:
             await self._app(scope, receive, send)
             return
-        await of_error(Unauthorized(), openai=is_openai(scope["path"]))(scope, receive, send)
+        await of_error(refusal, openai=is_openai(scope["path"]))(scope, receive, send)
 
-    def _lets_in(self, scope: Scope) -> bool:
+    def _refusal(self, scope: Scope) -> Unauthorized | None:
         path: str = scope["path"]
         if self._key is None or path in self._open or path.startswith(OPEN_FOLDER):
-            return True
+            return None
         scheme, given = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
-        return scheme.lower() == "bearer" and given != "" and hmac.compare_digest(given.encode(), self._key.encode())
+        if scheme.lower() != "bearer" or not given:
+            return Unauthorized()
+        if hmac.compare_digest(given.encode(), self._key.encode()):
+            return None
+        return Unauthorized("The API key given is not the service's, which ADIABAT_API_KEY was set to where it runs.")

@@ -261,7 +261,8 @@ class QdrantStore:
             with self._one_at_a_time:
                 return method(self._collection, *arguments, **options)
         except ResponseHandlingException as error:
-            raise Unavailable(f"The Qdrant server does not answer ({error.source}).") from error
+            url = self._client.init_options.get("url")
+            raise Unavailable(f"The Qdrant server at {url} does not answer ({error.source}).") from error
         except UnexpectedResponse as error:
             raise _refused(error) from error
 

@@ -2,10 +2,47 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+GIVEN_CHARS = 60
+
+
+def plainly(expected: str) -> WrapValidator:
+    """One sentence for a value that does not fit, where the validator would tell a pattern, or a finding for each kind
+    of a union. It goes on from the field's name, as in "must be a text"."""
+
+    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            raise ValueError(f"{expected}, not {given(value)}") from error
+
+    return WrapValidator(validate)
+
+
+def given(value: Any) -> str:
+    """What was sent, cut to a length that fits into a sentence; of a list the item that is not as the first."""
+    if isinstance(value, list):
+        odd = (number for number, item in enumerate(value) if type(item) is not type(value[0]))
+        if (number := next(odd, None)) is not None:
+            return f"{given(value[number])} as item {number}"
+    said = repr(value)
+    return said if len(said) <= GIVEN_CHARS else said[: GIVEN_CHARS - 1] + "…"
+
+
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$"),
+    plainly("must be 1 to 64 of a-z, 0-9, '.', '_' and '-', and begin with a letter or digit"),
+]
 EncoderKey = Annotated[str, StringConstraints(min_length=1, max_length=140)]
 
 

@@ -4,11 +4,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.wire.common import PublicModel, RequestModel
+from app.wire.common import PublicModel, RequestModel, plainly
 
-SPLIT_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 # Ids end up in tab-separated qrels.
-LineId = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\t\r\n]+$")]
+LineId = Annotated[
+    str,
+    Field(min_length=1, max_length=512, pattern=r"^[^\t\r\n]+$"),
+    plainly("must be 1 to 512 characters without a tab or line break"),
+]
 Score = Annotated[float, Field(allow_inf_nan=False)]
 
 EXAMPLE_LINES = """\
@@ -34,10 +37,16 @@ class QueryLine(RequestModel):
     """A line of NDJSON: a query and the passages that answer it."""
 
     query: Annotated[str, Field(min_length=1)]
-    relevant: Annotated[list[LineId] | dict[LineId, Score], Field(description="Passage ids, or id: score.")]
+    relevant: Annotated[
+        list[LineId] | dict[LineId, Score],
+        Field(description="Passage ids, or id: score."),
+        plainly("must be a list of passage ids (without tab or line break), or an object of id: score"),
+    ]
     id: Annotated[LineId | None, Field(description="Without it: q and the number of the line.")] = None
     lang: str = ""
-    split: Annotated[str, Field(pattern=SPLIT_PATTERN)] = "train"
+    split: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$"), plainly("must be 1 to 64 letters, digits, '_' and '-'")
+    ] = "train"
 
 
 class PassageLine(RequestModel):

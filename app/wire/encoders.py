@@ -4,10 +4,18 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from app.wire.common import Name, PublicModel, RequestModel
+from app.wire.common import Name, PublicModel, RequestModel, plainly
 
-HubName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")]
-Revision = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")]
+HubName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"),
+    plainly("must be a name on the model hub, as 'owner/model'"),
+]
+Revision = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"),
+    plainly("must be a branch, tag or commit on the model hub"),
+]
 
 
 class EncoderSource(RequestModel):

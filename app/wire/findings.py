@@ -5,8 +5,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from app.wire.common import given
+
 SHOWN = 3
-GIVEN_CHARS = 60
 
 
 def said(item: Mapping[str, Any]) -> str:
@@ -22,11 +23,7 @@ def said(item: Mapping[str, Any]) -> str:
         return str(item["ctx"]["error"])
     if kind in ("model_attributes_type", "dict_type") and isinstance(item.get("input"), bytes):
         return "was not sent as JSON; add the header Content-Type: application/json"
-    given = repr(item.get("input"))
-    return (
-        f"{item['msg'][0].lower()}{item['msg'][1:]}, "
-        f"not {given if len(given) <= GIVEN_CHARS else given[: GIVEN_CHARS - 1] + '…'}"
-    )
+    return f"{item['msg'][0].lower()}{item['msg'][1:]}, not {given(item.get('input'))}"
 
 
 def of_line(error: ValidationError) -> str:

@@ -4,20 +4,20 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from app.wire.common import EncoderUsed, PublicModel, RequestModel
+from app.wire.common import EncoderUsed, PublicModel, RequestModel, plainly
 
 MAX_INPUTS = 2_048
-Text = Annotated[str, Field(min_length=1)]
 
 
 class EmbeddingsRequest(RequestModel):
     model: Annotated[str, Field(min_length=1, max_length=140, description="`active`, or an encoder's name or version.")]
     input: Annotated[
-        Text | list[Text] | list[int] | list[list[int]],
+        str | list[str] | list[int] | list[list[int]],
         Field(
             description="A text or up to 2,048. Each may come in the token numbers of `cl100k_base`, where the service "
             "has that vocabulary (ADIABAT_OPENAI_VOCABULARY)."
         ),
+        plainly("must be a text, a list of texts, or the token numbers of one or several"),
     ]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int | None, Field(description="Only the encoder's own dimension.")] = None

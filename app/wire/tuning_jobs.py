@@ -5,9 +5,13 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from app.recipe import Gate, Recipe
-from app.wire.common import EncoderKey, Name, PublicModel, RequestModel
+from app.wire.common import EncoderKey, Name, PublicModel, RequestModel, plainly
 
-Guard = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}(:[A-Za-z0-9_-]{1,64})?$")]
+Guard = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}(:[A-Za-z0-9_-]{1,64})?$"),
+    plainly("must be the name of a dataset, as 'bees' (its split 'test') or 'bees:SPLIT'"),
+]
 
 
 class TuningJobCreate(RequestModel):

@@ -280,7 +280,7 @@ def test_qdrant_refuses_another_index_space_naming_each_difference() -> None:
 
 def test_a_server_that_does_not_answer_is_unavailable() -> None:
     settings = Settings(qdrant_url="http://127.0.0.1:1")
-    with pytest.raises(Unavailable, match="does not answer"):
+    with pytest.raises(Unavailable, match=r"server at http://127.0.0.1:1 does not answer"):
         open_store(settings, SPACE)
 
 

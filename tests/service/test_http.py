@@ -65,6 +65,34 @@ def test_a_body_that_is_not_read_is_refused_before_anything_happens(http: httpx.
     assert problem(broken, 422, "invalid-field")["errors"][0]["field"] == "body"
 
 
+def test_names_that_are_none_are_refused_in_words(http: httpx.Client) -> None:
+    """No pattern, no word of the validator's own."""
+    encoder: dict[str, Any] = {"name": "a", "source": {"path": "x"}}
+    lines = b'{"query": "x", "relevant": ["p\\t1"]}\n', {"content-type": "application/x-ndjson"}
+    for answer, field in (
+        (http.post("/encoders", json=encoder | {"name": "Bees and more"}), "name"),
+        (http.post("/encoders", json=encoder | {"source": {"hub": "a/b/c"}}), "source.hub"),
+        (http.post("/encoders", json=encoder | {"source": {"hub": "a/b", "revision": "-"}}), "source.revision"),
+        (http.post("/encoders", json=encoder, headers={"Idempotency-Key": "a b"}), "idempotency-key"),
+        (http.post("/tuning-jobs", json={"name": "a", "dataset": "b", "guards": ["b:de", "B:"]}), "guards.1"),
+        (http.get("/datasets/Bees"), "name"),
+        (http.put("/datasets/bees", content=lines[0], headers=lines[1]), "relevant"),
+    ):
+        said = answer.json()["detail"]
+        assert answer.status_code == 422
+        assert f"{field}: must be " in said.replace("Idempotency-Key", "idempotency-key"), said
+        assert ", not " in said
+        assert "^" not in said
+        assert "[LineId]" not in said
+        assert "alue error" not in said
+
+
+def test_the_address_alone_leads_to_the_description_without_a_key(settings: Settings) -> None:
+    with running(settings.model_copy(update={"api_key": KEY})) as service:
+        page = httpx.get(service.url, trust_env=False, follow_redirects=True)
+        assert (page.status_code, page.url.path) == (200, "/docs")
+
+
 def test_get_search_answers_as_post_does(http: httpx.Client) -> None:
     posted = http.post("/search", json={"query": "water", "limit": 2}).json()
     got = http.get("/search", params={"q": "water", "limit": 2}).json()
@@ -236,8 +264,10 @@ def test_with_a_key_every_call_but_health_needs_it(settings: Settings) -> None:
                 ("PUT", "/active-encoder"),
             ):
                 assert problem(http.request(method, path), 401, "unauthorized")
-            wrong = {"Authorization": "Bearer wrong"}
-            assert http.get("/encoders", headers=wrong).headers["www-authenticate"] == "Bearer"
+                assert "none came" in http.request(method, path).json()["detail"]
+            wrong = http.get("/encoders", headers={"Authorization": "Bearer wrong"})
+            assert wrong.headers["www-authenticate"] == "Bearer"
+            assert "The API key given is not the service's" in problem(wrong, 401, "unauthorized")["detail"]
             assert http.get("/health/live").json() == {"status": "live"}
             assert http.get("/health/ready").status_code == 200
             assert http.get("/version").status_code == 200
