@@ -5,7 +5,7 @@ import pytest
 
 from tests.trainer.conftest import unit, write_dataset, write_matrix
 from trainer import mine as mine_module
-from trainer.mine import draw, mine, top_rows
+from trainer.mine import draw, false_negative_ceilings, mine, top_rows
 from trainer.training_set import TrainingSet, read_judged, read_matrix
 
 
@@ -69,3 +69,35 @@ def test_drawing_depends_on_the_seed_alone() -> None:
 def test_more_are_asked_for_than_were_mined() -> None:
     assert draw(np.array([[5, 6]]), 4, seed=(0, 0)).tolist()[0][2:] == [-1, -1]
     assert draw(np.empty((2, 0), dtype=np.int64), 0, seed=(0, 0)).shape == (2, 0)
+
+
+def test_what_scores_nearly_as_a_positive_is_no_negative_and_deeper_ones_take_its_place(tmp_path: Path) -> None:
+    # Scores of the query: 0.95, 0.9 (its best positive), 0.86, 0.8, 0.2 (its other positive), 0.1.
+    vectors = np.array([0.95, 0.9, 0.86, 0.8, 0.2, 0.1])[:, None]
+    training = small(tmp_path, vectors, groups=[0, 1, 2, 3, 4, 5], positives=[[4, 1]])
+    query = np.ones((1, 1), dtype=np.float32)
+    ceilings = false_negative_ceilings(query, training, 0.05)
+    assert ceilings == pytest.approx([0.85])
+    assert mine(query, training, depth=3, ceilings=ceilings).tolist() == [[3, 5, -1]]
+    assert mine(query, training, depth=3).tolist() == [[0, 2, 3]]
+    lenient = false_negative_ceilings(query, training, -0.02)  # only what is clearly above the positive
+    assert mine(query, training, depth=3, ceilings=lenient).tolist() == [[2, 3, 5]]
+
+
+def test_mining_below_ceilings_agrees_with_sorting_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mine_module, "PASSAGE_BLOCK", 16)
+    monkeypatch.setattr(mine_module, "QUERY_BLOCK", 4)
+    rng = np.random.default_rng(1)
+    vectors, queries = unit(rng.normal(size=(90, 8))), unit(rng.normal(size=(10, 8)))
+    positives = [rng.choice(90, size=3, replace=False).tolist() for _ in range(10)]
+    training = small(tmp_path, vectors, list(range(90)), positives)
+    ceilings = false_negative_ceilings(queries, training, 0.1)
+    found = mine(queries, training, depth=12, ceilings=ceilings)
+    taken_out = 0
+    for i, wanted in enumerate(positives):
+        scores = vectors @ queries[i]
+        ceiling = scores[wanted].max() - 0.1
+        taken_out += int((scores > ceiling).sum())
+        allowed = [row for row in np.argsort(-scores) if scores[row] <= ceiling and row not in wanted]
+        assert [row for row in found[i].tolist() if row >= 0] == allowed[:12]
+    assert taken_out > 30
