@@ -3,9 +3,9 @@
 Knows neither torch nor files: the API validates a recipe with this model, the trainer obeys it.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -37,6 +37,13 @@ class Recipe(BaseModel):
         le=4096,
         description="Pairs per step. Each one's passage is a negative for the others: larger is harder.",
     )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        description="Parts in which a step's queries go through the encoder. It saves memory and changes "
+        "nothing else: passages are constants, so each part is compared with those of the whole batch.",
+    )
     temperature: float = Field(
         0.05,
         ge=1e-3,
@@ -57,6 +64,14 @@ class Recipe(BaseModel):
         description="Negatives are drawn from this many best-ranked passages; deeper is easier and has fewer "
         "unjudged positives among the negatives.",
     )
+    false_negative_margin: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="A passage is no negative of a query, mined or of the batch, if the parent's cosine to it is "
+        "above that to the query's best positive less this margin (NV-Retriever's TopK-MarginPos; there 0.05). "
+        "Off: it also takes out what the parent ranks too high, which is what a tuning has to learn.",
+    )
     margin: float = Field(0.1, gt=0, le=2, description="The triplet loss's margin in cosine distance.")
     freeze: tuple[Pattern, ...] = Field(
         (),
@@ -74,10 +89,32 @@ class Recipe(BaseModel):
         le=1,
         description="AdamW's decay pulls towards zero and not towards the parent, so it forgets: off.",
     )
+    drift_penalty: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="Weight of the mean drift, 1 - cos(parent(q), tuned(q)), over the batch's queries, added to the "
+        "loss. Off: it sees only the training's own language, and 'soften' holds all of them.",
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="The topmost layer has the whole rate, each one below it this share of the rate of the one "
+        "above, which spares what the lower layers learnt from all languages. 1: the same rate everywhere.",
+    )
     max_grad_norm: float = Field(
         1.0,
         gt=0,
         description="Gradients longer than this are cut, so that one odd batch cannot throw the encoder.",
+    )
+    average: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="The result is the mean of the weights after each step of this last share of the steps. Off: "
+        "with a rate that falls to zero it made no difference that counts.",
     )
     soften: float = Field(
         0.4,
@@ -86,6 +123,36 @@ class Recipe(BaseModel):
         description="The share of the step that is kept: theta = base + soften (tuned - base). 1 keeps all.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Order of the batches and choice of the negatives.")
+    eval_every: int = Field(
+        100,
+        ge=0,
+        description="Steps from one look at dev, guards and drift to the next; 0: none during the tuning. A look "
+        "changes nothing of the weights' course.",
+    )
+    patience: int = Field(
+        0,
+        ge=0,
+        description="The tuning ends when this many looks found dev no better, and the best weights that were looked "
+        "at are the result. 0: it goes to its end, where the rate is smallest, and the last weights are.",
+    )
+    drift_budget: float | None = Field(
+        None,
+        gt=0,
+        le=2,
+        description="The tuning ends when a look finds a guard's drift above this, and the best weights looked at "
+        "before are the result.",
+    )
+
+    @model_validator(mode="after")
+    def _ending_needs_looks(self) -> Self:
+        if self.eval_every == 0 and self.ends_early:
+            raise ValueError("eval_every is 0, so patience and drift_budget would never be looked at: set it above 0.")
+        return self
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether the result is the best that was looked at, instead of the last."""
+        return self.patience > 0 or self.drift_budget is not None
 
 
 class Gate(BaseModel):

@@ -1,31 +1,32 @@
 """Where a tuning stands, on disk, so that a killed one goes on and ends with the weights of an unbroken one.
 
 One safetensors file per checkpoint: the tuned parameters and AdamW's two moments of each (fp32), the loss of every
-step so far, and the mined negatives. Everything else follows from the recipe, the training set and the parent.
+step so far, the looks and what the parent made of the queries; the mean and the best weights where the recipe asks for
+them. Everything else follows from the recipe, the training set and the parent.
 """
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import Parameter
 
 from app.errors import TuningFailed
+from trainer.lessons import ParentView
+from trainer.parameters import load_parameters
+from trainer.progress import Progress
+from trainer.watch import Look
 
 EVERY_S = 30.0
 LEAST_WORK_PER_WRITE = 20  # at most a twentieth of the time goes into writing, however large the encoder
 KEPT = 2  # should the newest be unreadable, the one before it is taken
-FORMAT = "1"
-VALUE = "parameter/"
+FORMAT = "2"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -35,24 +36,34 @@ def ignore(sentence: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    tensors: dict[str, Tensor]  # "parameter/NAME", "exp_avg/NAME", "exp_avg_sq/NAME"
-    negatives: NDArray[np.int64]  # (queries, depth)
+    tensors: dict[str, Tensor]  # "parameter/NAME", "exp_avg/NAME", "exp_avg_sq/NAME", "mean/NAME", "best/NAME"
+    parent: ParentView
     losses: tuple[float, ...]  # one per step done
+    looks: tuple[Look, ...]
 
-    def restore(self, parameters: Mapping[str, Parameter], optimizer: torch.optim.Optimizer) -> None:
-        """Put parameters and optimizer into the state they had. Raises `TuningFailed` for another model's."""
-        for name in (key.removeprefix(VALUE) for key in self.tensors if key.startswith(VALUE)):
-            if name not in parameters:
-                raise TuningFailed(
-                    f"The checkpoint holds {name}, which this model has not: it was made with other versions of the "
-                    "libraries. Start another job with the same body."
-                )
-            parameter = parameters[name]
-            with torch.no_grad():
-                parameter.copy_(self.tensors[VALUE + name])
-            moments = {key: self.tensors[f"{key}/{name}"].to(parameter.device) for key in MOMENTS}
-            step = torch.tensor(float(len(self.losses)), device=parameter.device)
-            optimizer.state[parameter] = {"step": step, **moments}
+    def restore(self, progress: Progress) -> None:
+        """Put a fresh progress into the state it had. Raises `TuningFailed` for another model's."""
+        values = self._named("parameter")
+        if unknown := next((name for name in values if name not in progress.parameters), None):
+            raise TuningFailed(
+                f"The checkpoint holds {unknown}, which this model has not: it was made with other versions of the "
+                "libraries. Start another job with the same body."
+            )
+        load_parameters(progress.parameters, values)
+        moments = {key: self._named(key) for key in MOMENTS}
+        for name in values:
+            parameter = progress.parameters[name]
+            state = {key: moments[key][name].to(parameter.device) for key in MOMENTS}
+            state["step"] = torch.tensor(float(len(self.losses)), device=parameter.device)
+            progress.optimizer.state[parameter] = state
+        device = next(iter(progress.parameters.values())).device
+        progress.mean = {name: value.to(device) for name, value in self._named("mean").items()}
+        progress.best = {name: value.to(device) for name, value in self._named("best").items()}
+        progress.losses, progress.looks = list(self.losses), list(self.looks)
+
+    def _named(self, kind: str) -> dict[str, Tensor]:
+        prefix = f"{kind}/"
+        return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
 
 
 class Checkpoints:
@@ -79,19 +90,13 @@ class Checkpoints:
             return found
         return None
 
-    def write(
-        self,
-        parameters: Mapping[str, Parameter],
-        optimizer: torch.optim.Optimizer,
-        negatives: NDArray[np.int64],
-        losses: list[float],
-    ) -> None:
+    def write(self, progress: Progress) -> None:
         """Durable and whole, or not there: a full disk costs the checkpoint, not the tuning."""
         began = time.monotonic()
-        target = self._folder / f"step-{len(losses):09d}.safetensors"
+        target = self._folder / f"step-{progress.done:09d}.safetensors"
         try:
             if not target.exists():
-                self._place(target, _tensors(parameters, optimizer, negatives, losses))
+                self._place(target, _tensors(progress))
         except (OSError, SafetensorError) as error:
             self._say(f"no checkpoint could be written ({error}); the tuning goes on without")
         took_s = time.monotonic() - began
@@ -115,18 +120,20 @@ class Checkpoints:
         return sorted(self._folder.glob("step-*.safetensors"))
 
 
-def _tensors(
-    parameters: Mapping[str, Parameter],
-    optimizer: torch.optim.Optimizer,
-    negatives: NDArray[np.int64],
-    losses: list[float],
-) -> dict[str, Tensor]:
-    tensors = {"losses": torch.tensor(losses, dtype=torch.float64), "negatives": torch.from_numpy(negatives.copy())}
-    for name, parameter in parameters.items():  # one that got no gradient has no state and did not move
-        if state := optimizer.state.get(parameter):
-            tensors[VALUE + name] = parameter.detach().contiguous()
+def _tensors(progress: Progress) -> dict[str, Tensor]:
+    tensors = {
+        "losses": torch.tensor(progress.losses, dtype=torch.float64),
+        "looks": torch.tensor([astuple(look) for look in progress.looks], dtype=torch.float64).reshape(-1, 3),
+        "negatives": torch.from_numpy(progress.parent.negatives.copy()),
+    }
+    if progress.parent.vectors is not None:
+        tensors["vectors"] = torch.from_numpy(progress.parent.vectors)
+    for name, parameter in progress.parameters.items():  # one that got no gradient has no state and did not move
+        if state := progress.optimizer.state.get(parameter):
+            tensors[f"parameter/{name}"] = parameter.detach().contiguous()
             tensors |= {f"{key}/{name}": state[key].contiguous() for key in MOMENTS}
-    return tensors
+    tensors |= {f"mean/{name}": value.contiguous() for name, value in progress.mean.items()}
+    return tensors | {f"best/{name}": value.contiguous() for name, value in progress.best.items()}
 
 
 def _read(path: Path) -> Checkpoint:
@@ -134,8 +141,14 @@ def _read(path: Path) -> Checkpoint:
         if (found := (file.metadata() or {}).get("format")) != FORMAT:
             raise KeyError(f"format {found} instead of {FORMAT}")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
-    losses, negatives = tensors.pop("losses"), tensors.pop("negatives")
-    return Checkpoint(tensors=tensors, negatives=negatives.numpy(), losses=tuple(losses.tolist()))
+    losses, looks, negatives = (tensors.pop(name) for name in ("losses", "looks", "negatives"))
+    vectors = tensors.pop("vectors", None)
+    return Checkpoint(
+        tensors=tensors,
+        parent=ParentView(negatives=negatives.numpy(), vectors=None if vectors is None else vectors.numpy()),
+        losses=tuple(losses.tolist()),
+        looks=tuple(Look(step=int(step), dev=dev, drift=drift) for step, dev, drift in looks.tolist()),
+    )
 
 
 def _sync(path: Path) -> None:

@@ -5,30 +5,32 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def infonce(queries: Tensor, candidates: Tensor, excluded: Tensor, *, temperature: float) -> Tensor:
+def infonce(queries: Tensor, candidates: Tensor, excluded: Tensor, own: Tensor, *, temperature: float) -> Tensor:
     """Mean cross-entropy of each query's own passage among the candidates (van den Oord et al. 2018).
 
-    queries: (batch, dim), normalised; candidates: (columns, dim), normalised, the first `batch` of them
-    being the queries' own passages in order; excluded: (batch, columns) bool, columns that a query must
-    not see.
+    queries: (part, dim), normalised; candidates: (columns, dim), normalised; excluded: (part, columns) bool,
+    columns that a query must not see; own: (part,), the column of each query's own passage.
     """
-    logits = (queries @ candidates.T / temperature).masked_fill(excluded, float("-inf"))  # (batch, columns)
-    return functional.cross_entropy(logits, torch.arange(len(queries), device=queries.device))
+    logits = (queries @ candidates.T / temperature).masked_fill(excluded, float("-inf"))  # (part, columns)
+    return functional.cross_entropy(logits, own)
 
 
-def triplet(queries: Tensor, candidates: Tensor, drawn: Tensor, *, margin: float) -> Tensor:
+def triplet(queries: Tensor, positives: Tensor, negatives: Tensor, drawn: Tensor, *, margin: float) -> Tensor:
     """Mean over the drawn triplets of max(0, d(q, p) - d(q, n) + margin), d being the cosine distance.
 
-    queries: (batch, dim) and candidates: (columns, dim), normalised; the first `batch` candidates are the
-    queries' own passages, the others their negatives, query after query; drawn: (batch, most negatives)
-    bool, true where a query has one. Without any negative the loss is 0.
+    queries, positives: (part, dim), normalised; negatives: (triplets, dim), normalised, query after query; drawn:
+    (part, most negatives) bool, true where a query has one. Without any negative the loss is 0.
     """
-    batch = len(queries)
-    owner = drawn.nonzero()[:, 0].to(queries.device)  # (columns - batch,)
-    positive = (queries * candidates[:batch]).sum(dim=1)  # (batch,)
-    negative = (queries[owner] * candidates[batch:]).sum(dim=1)  # (columns - batch,)
+    owner = drawn.nonzero()[:, 0].to(queries.device)  # (triplets,)
+    positive = (queries * positives).sum(dim=1)  # (part,)
+    negative = (queries[owner] * negatives).sum(dim=1)  # (triplets,)
     losses = functional.relu(negative - positive[owner] + margin)  # d(q, p) - d(q, n) = q.n - q.p
     return losses.sum() / max(len(owner), 1)
+
+
+def drift(queries: Tensor, parent: Tensor) -> Tensor:
+    """Mean of 1 - cos(parent(q), tuned(q)); both (part, dim), normalised."""
+    return 1 - (queries * parent).sum(dim=1).mean()
 
 
 def excluded_columns(groups: Tensor, positive_groups: Tensor) -> Tensor:

@@ -1,14 +1,20 @@
 """Which parameters a tuning moves, and how far they moved."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
+import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.nn import Parameter
 
 from app.errors import InvalidField
+
+# The number of a layer in a parameter's name; the number at the very beginning is that of the chain's module.
+LAYER = re.compile(r"\d+\..*?\.(\d+)\.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +36,10 @@ def choose_parameters(model: SentenceTransformer, freeze: Sequence[str]) -> dict
     named = dict(model.named_parameters())
     for pattern in freeze:
         if not any(fnmatchcase(name, pattern) for name in named):
-            example = next(reversed(named))
-            raise InvalidField("recipe.freeze", f"'{pattern}' matches no parameter; they look like '{example}'.")
+            alike = ", ".join(f"'{name}'" for name in get_close_matches(pattern, named, n=3, cutoff=0))
+            raise InvalidField(
+                "recipe.freeze", f"'{pattern}' matches no parameter; the names most like it are {alike}."
+            )
     always = _embedding_block(model)
     chosen = {
         name: parameter
@@ -47,6 +55,23 @@ def choose_parameters(model: SentenceTransformer, freeze: Sequence[str]) -> dict
 
 def copy_parameters(parameters: Mapping[str, Parameter]) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+
+def load_parameters(parameters: Mapping[str, Parameter], values: Mapping[str, Tensor]) -> None:
+    """Copies `values` into the parameters of the same names; the others stay as they are."""
+    with torch.no_grad():
+        for name, value in values.items():
+            parameters[name].copy_(value)
+
+
+def rate_scales(names: Iterable[str], layer_decay: float) -> dict[str, float]:
+    """What the learning rate of each parameter is multiplied with: layer_decay ** (layers above its own).
+
+    1 for what is in no layer, such as a head. Discriminative rates, Howard and Ruder 2018 (arXiv 1801.06146).
+    """
+    layers = {name: int(found[1]) if (found := LAYER.match(name)) else None for name in names}
+    top = max((layer for layer in layers.values() if layer is not None), default=0)
+    return {name: 1.0 if layer is None else layer_decay ** (top - layer) for name, layer in layers.items()}
 
 
 def movement(start: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> Movement:

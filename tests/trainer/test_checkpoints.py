@@ -18,6 +18,7 @@ from trainer.checkpoints import Checkpoints
 from trainer.stopping import Stopped
 from trainer.training_set import TrainingSet
 from trainer.tune import TuneResult, tune
+from trainer.watch import Look
 
 RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=1e-3)
 
@@ -34,7 +35,9 @@ def run(encoder: Path, training: TrainingSet, recipe: Recipe = RECIPE, **options
     return tune(SentenceTransformer(str(encoder), device="cpu"), training, recipe, **options)  # type: ignore[arg-type]
 
 
-def stop_after(encoder: Path, training: TrainingSet, checkpoints: Checkpoints, step: int, recipe: Recipe) -> None:
+def stop_after(
+    encoder: Path, training: TrainingSet, checkpoints: Checkpoints, step: int, recipe: Recipe, **options: object
+) -> None:
     heard: list[int] = []
     with pytest.raises(Stopped):
         run(
@@ -44,6 +47,7 @@ def stop_after(encoder: Path, training: TrainingSet, checkpoints: Checkpoints, s
             on_step=lambda step, *_: heard.append(step),
             should_stop=lambda: len(heard) == step,
             checkpoints=checkpoints,
+            **options,
         )
 
 
@@ -56,7 +60,16 @@ def same(first: TuneResult, second: TuneResult) -> bool:
     )
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, RECIPE.model_copy(update={"loss": "triplet", "weight_decay": 0.1})])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        RECIPE,
+        RECIPE.model_copy(update={"loss": "triplet", "weight_decay": 0.1}),
+        RECIPE.model_copy(update={"average": 0.5, "layer_decay": 0.5}),
+        RECIPE.model_copy(update={"drift_penalty": 0.5, "false_negative_margin": 0.05, "mined_negatives": 0}),
+        RECIPE.model_copy(update={"false_negative_margin": -0.05, "accumulate": 3}),
+    ],
+)
 def test_a_stopped_tuning_goes_on_bit_equal_to_an_unbroken_one(
     tiny_folder: Path, training: TrainingSet, tmp_path: Path, recipe: Recipe
 ) -> None:
@@ -150,3 +163,66 @@ def test_what_cannot_be_written_costs_the_checkpoint_and_not_the_tuning(
     assert len(result.losses) == 10
     assert "no checkpoint could be written" in listener.said[0]
     assert f"Errno {errno.ENOTDIR}" in listener.said[0]
+
+
+class Watcher:
+    """Looks that find what they find after each step; may be asked to stop in the midst of one."""
+
+    def __init__(self, dev: dict[int, float], *, stop_at: int = 0) -> None:
+        self.dev, self.stop_at = dev, stop_at
+        self.steps: list[int] = []
+
+    def __call__(self, step: int, *_: object) -> Look:
+        self.steps.append(step)
+        if step == self.stop_at:
+            raise Stopped
+        return Look(step=step, dev=self.dev[step], drift=0.001 * step)
+
+
+DEV = {2: 0.5, 4: 0.7, 6: 0.6, 8: 0.65, 10: 0.9}
+ENDING = RECIPE.model_copy(update={"eval_every": 2, "patience": 2, "average": 0.7})
+
+
+def test_what_was_looked_at_and_the_best_weights_survive_a_stop(
+    tiny_folder: Path, training: TrainingSet, tmp_path: Path
+) -> None:
+    unbroken = run(tiny_folder, training, ENDING, watch=Watcher(DEV))
+    assert (len(unbroken.losses), unbroken.ended is None) == (8, False)
+    for step in (4, 5, 7):  # before the look after that step, and after it
+        folder = tmp_path / str(step)
+        stop_after(tiny_folder, training, Checkpoints(folder), step, ENDING, watch=Watcher(DEV))
+        again = Watcher(DEV)
+        resumed = run(tiny_folder, training, ENDING, checkpoints=Checkpoints(folder), watch=again)
+        assert same(resumed, unbroken)
+        assert resumed.looks == unbroken.looks
+        assert resumed.ended == unbroken.ended
+        assert again.steps == [each for each in (2, 4, 6, 8) if each > step]
+
+
+def test_a_stop_in_the_midst_of_a_look_costs_that_look_alone(
+    tiny_folder: Path, training: TrainingSet, tmp_path: Path
+) -> None:
+    with pytest.raises(Stopped):
+        run(tiny_folder, training, ENDING, checkpoints=Checkpoints(tmp_path), watch=Watcher(DEV, stop_at=6))
+    again = Watcher(DEV)
+    resumed = run(tiny_folder, training, ENDING, checkpoints=Checkpoints(tmp_path), watch=again)
+    assert same(resumed, run(tiny_folder, training, ENDING, watch=Watcher(DEV)))
+    assert again.steps == [6, 8]
+
+
+def test_a_tuning_that_ended_early_is_taken_up_without_a_step_or_a_look(
+    tiny_folder: Path, training: TrainingSet, tmp_path: Path
+) -> None:
+    done = run(tiny_folder, training, ENDING, checkpoints=Checkpoints(tmp_path), watch=Watcher(DEV))
+    again = Watcher(DEV)
+    steps: list[int] = []
+    resumed = run(
+        tiny_folder,
+        training,
+        ENDING,
+        checkpoints=Checkpoints(tmp_path),
+        watch=again,
+        on_step=lambda step, *_: steps.append(step),
+    )
+    assert same(resumed, done)
+    assert (steps, again.steps) == ([], [])

@@ -21,6 +21,17 @@ from app.recipe import Recipe
         ("freeze", [""]),
         ("seed", -1),
         ("max_grad_norm", 0),
+        ("accumulate", 0),
+        ("false_negative_margin", 1.5),
+        ("drift_penalty", -0.1),
+        ("drift_penalty", float("inf")),
+        ("layer_decay", 0),
+        ("layer_decay", 1.1),
+        ("average", -0.1),
+        ("average", 1.1),
+        ("eval_every", -1),
+        ("patience", -1),
+        ("drift_budget", 0),
     ],
 )
 def test_a_field_out_of_range_is_refused_by_name(field: str, value: object) -> None:
@@ -44,3 +55,10 @@ def test_a_recipe_survives_json_and_cannot_be_changed() -> None:
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
     with pytest.raises(ValidationError):
         recipe.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("ending", [{"patience": 2}, {"drift_budget": 0.1}])
+def test_an_early_end_without_looks_is_refused(ending: dict[str, float]) -> None:
+    Recipe.model_validate(ending)
+    with pytest.raises(ValidationError, match="eval_every is 0, so patience and drift_budget would never"):
+        Recipe.model_validate({"eval_every": 0, **ending})
