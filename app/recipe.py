@@ -193,7 +193,7 @@ class Gate(BaseModel):
     alpha: float = Field(
         0.05,
         gt=0,
-        lt=0.5,
+        le=0.5,
         allow_inf_nan=False,
         description="The risk, of each rule, to let an encoder pass that should not. Smaller asks for more questions.",
     )

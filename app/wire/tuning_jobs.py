@@ -23,7 +23,7 @@ class TuningJobCreate(RequestModel):
                     "dataset": "beekeeping",
                     "guards": ["beekeeping:de"],
                     "recipe": {"epochs": 1},
-                    "gate": {"max_guard_loss": 0.05},
+                    "gate": {"max_guard_loss": 0.1},
                     "activate": "if-gate-passes",
                 }
             ]
