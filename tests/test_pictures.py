@@ -41,4 +41,4 @@ def test_without_matplotlib_the_sentence_names_what_to_install(tmp_path: Path) -
         f"check_kind(Path({str(tmp_path / 'one.png')!r}))\n"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "BadInput: Pictures need matplotlib: pip install 'adiabat[pictures]'." in ended.stderr
+    assert "BadInput: Pictures need matplotlib: pip install 'matplotlib>=3.9'." in ended.stderr
