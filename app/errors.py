@@ -8,7 +8,7 @@
     │   ├── IdempotencyKeyReused the key came before with another body
     │   └── SourceRefused        a path, hub name or archive that may not be read
     ├── NotFound
-    │   ├── EncoderNotFound, PassageNotFound, JobNotFound, DatasetNotFound
+    │   ├── EncoderNotFound, PassageNotFound, JobNotFound, DatasetNotFound, EvaluationNotFound
     ├── Conflict                 the request and the state of things disagree
     │   ├── EncoderRefused       admission says no
     │   ├── EncoderBroken        an artifact that cannot be loaded or verified
@@ -113,6 +113,12 @@ class DatasetNotFound(NotFound):
     slug = "dataset-not-found"
 
 
+class EvaluationNotFound(NotFound):
+    """No evaluation has that id."""
+
+    slug = "evaluation-not-found"
+
+
 class Conflict(AdiabatError):
     """The request does not fit the state of things."""
 
@@ -144,19 +150,19 @@ class IndexSpaceMismatch(Conflict):
 
 
 class JobFinished(Conflict):
-    """The tuning job has already ended."""
+    """The job has already ended."""
 
     slug = "job-finished"
 
 
 class JobNotResumable(Conflict):
-    """The tuning job was not interrupted."""
+    """The job was not interrupted."""
 
     slug = "job-not-resumable"
 
 
 class DatasetInUse(Conflict):
-    """The dataset is needed by a tuning job and cannot be deleted."""
+    """The dataset is needed by a job and cannot be deleted."""
 
     slug = "dataset-in-use"
 

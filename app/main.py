@@ -8,7 +8,19 @@ from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from app import __version__
-from app.api import active_encoder, datasets, encoders, health, metrics, openai, passages, problems, search, tuning_jobs
+from app.api import (
+    active_encoder,
+    datasets,
+    encoders,
+    evaluations,
+    health,
+    metrics,
+    openai,
+    passages,
+    problems,
+    search,
+    tuning_jobs,
+)
 from app.api.deps import Parts, known_parameters
 from app.api.description import ABOUT, REFUSALS, TAGS, describe, operation_id
 from app.api.key import KeyCheck, described
@@ -44,7 +56,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     app.add_middleware(Observed, metrics=parts.metrics)  # the last one added is the outermost
     for open_resource in (health, metrics):
         app.include_router(open_resource.router, dependencies=[Depends(known_parameters)])
-    for resource in (search, passages, encoders, active_encoder, tuning_jobs, datasets, openai):
+    for resource in (search, passages, encoders, active_encoder, tuning_jobs, evaluations, datasets, openai):
         app.include_router(resource.router, dependencies=[Depends(described), Depends(known_parameters)])
     describe(app)
     return app

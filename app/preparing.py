@@ -1,4 +1,4 @@
-"""The service's half of a tuning job: prepare its training set, and activate what it made if asked.
+"""The service's half of a job: prepare what it reads of the store, and activate what a tuning made if asked.
 
 One background thread. It owns nothing a restart could not do again: a job found in `preparing` at start is
 prepared anew, and an export that is already complete is left alone.
@@ -15,9 +15,8 @@ from contextlib import suppress
 from app.encoders.switching import Switcher
 from app.errors import AdiabatError, JobNotFound, Overloaded, Unavailable
 from app.passages import PassageStore
-from app.registry import JobRecord, JobStatus, Registry
+from app.registry import AnyJob, JobRecord, JobStatus, Registry
 from app.registry.job_records import AT_TRAINER, keeps_files
-from app.registry.jobs import RESUME
 from app.settings import Settings
 
 log = logging.getLogger("adiabat.jobs")
@@ -67,9 +66,9 @@ class JobKeeper:
                 try:
                     step()
                 except AdiabatError as error:  # the registry is away: searches go on, jobs wait
-                    log.warning("Tuning jobs wait: %s", error.detail)
+                    log.warning("Jobs wait: %s", error.detail)
                 except Exception:  # a bug must end neither the only thread that keeps jobs going nor the other steps
-                    log.exception("A tuning job could not be looked after")
+                    log.exception("A job could not be looked after")
             self._wake.wait(POLL_S)
             self._wake.clear()
 
@@ -82,11 +81,12 @@ class JobKeeper:
             if self._registry.jobs.move(job.id, JobStatus.PREPARING, only_from=(JobStatus.QUEUED, JobStatus.PREPARING)):
                 self._prepare(job)
 
-    def _prepare(self, job: JobRecord) -> None:
+    def _prepare(self, job: AnyJob) -> None:
         try:
             folder = self._settings.training_set_dir(job.id)
             folder.parent.mkdir(parents=True, exist_ok=True)
-            self._store.export(folder)
+            if job.reads_store:
+                self._store.export(folder)
         except Exception as error:  # whatever it was, the jobs behind this one must come to their turn
             if self._stop.is_set():
                 return  # prepared anew at the next start
@@ -95,14 +95,16 @@ class JobKeeper:
             self._give_up(job, error)
         self._registry.jobs.move(job.id, JobStatus.PREPARED, only_from=(JobStatus.PREPARING,))
 
-    def _give_up(self, job: JobRecord, error: Exception) -> None:
+    def _give_up(self, job: AnyJob, error: Exception) -> None:
         reason = f"The training set could not be prepared: {error}"
         status = JobStatus.FAILED
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or isinstance(error, Unavailable):  # what may be over tomorrow
             status = JobStatus.INTERRUPTED
             held = sum(file.stat().st_size for file in self._settings.jobs_dir.rglob("*") if file.is_file())
-            reason += f"; {RESUME}. Interrupted jobs hold {held / 1e6:.0f} MB: cancelling one frees its part."
+            reason += (
+                f"; {job.how_to_resume}. Interrupted jobs hold {held / 1e6:.0f} MB: cancelling one frees its part."
+            )
         self._registry.jobs.move(job.id, status, only_from=(JobStatus.PREPARING,), reason=reason)
 
     def _sweep(self) -> None:
@@ -112,7 +114,7 @@ class JobKeeper:
         """
         for folder in self._settings.jobs_dir.iterdir() if self._settings.jobs_dir.exists() else ():
             with suppress(JobNotFound):  # not ours: the registry may be another one
-                job = self._registry.jobs.get(folder.name)
+                job = self._registry.jobs.find(folder.name)
                 if not keeps_files(job.status, job.finished_at, time.time()):
                     # In this order: a crash between the two leaves the folder, and both are done again.
                     self._release_datasets(job.dataset_digests.values())
@@ -134,7 +136,9 @@ class JobKeeper:
 
     def _activate_finished(self) -> None:
         for job in self._registry.jobs.with_status(JobStatus.SUCCEEDED):
-            if job.activate != ACTIVATE_IF_GATE or job.activation is not None or job.encoder_id is None:
+            if not isinstance(job, JobRecord) or job.activate != ACTIVATE_IF_GATE:
+                continue
+            if job.activation is not None or job.encoder_id is None:
                 continue
             record = self._registry.encoders.by_id(job.encoder_id)
             outcome = "activated"

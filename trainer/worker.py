@@ -1,4 +1,4 @@
-"""The worker: claim a job, run it, write how it ended; wait; until told to stop."""
+"""The worker: claim a job, tune or evaluate, write how it ended; wait; until told to stop."""
 
 import errno
 import logging
@@ -15,10 +15,10 @@ from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import ArtifactStore
 from app.errors import AdiabatError, Unavailable
 from app.observe import logs
-from app.registry import JobRecord, JobStatus, Registry
+from app.registry import AnyJob, JobRecord, JobStatus, Registry
 from app.registry.job_records import AT_TRAINER
-from app.registry.jobs import RESUME
 from app.settings import Settings
+from trainer.evaluation import run_evaluation
 from trainer.heartbeat import AT_WORK, Heartbeat
 from trainer.job import Outcome, run_job
 from trainer.stopping import Stopped
@@ -64,8 +64,8 @@ class Worker:
                 self._stop.wait(POLL_S)
         self._registry.close()
 
-    def _run(self, job: JobRecord, heartbeat: Heartbeat) -> None:
-        log.info("job %s: tuning %s on %s", job.id, job.name, job.dataset)
+    def _run(self, job: AnyJob, heartbeat: Heartbeat) -> None:
+        log.info("job %s: %s", job.id, _what(job))
         began = time.monotonic()
         heartbeat.follow(job.id)
         place = Workplace(
@@ -77,20 +77,23 @@ class Worker:
             checkpoints=self._settings.checkpoints_dir(job.id),
         )
         try:
-            outcome = run_job(job, place)
+            ended = run_job(job, place) if isinstance(job, JobRecord) else run_evaluation(job, place)
         except Exception as error:  # whatever ended it, the job must not stay at work for ever
             heartbeat.unfollow()
-            status, reason = _ending(error, cancelled=heartbeat.cancelled)
+            status, reason = _ending(error, job, cancelled=heartbeat.cancelled)
             if status is JobStatus.FAILED:
                 log.error("job %s failed", job.id, exc_info=None if isinstance(error, AdiabatError) else error)
             self._end(job, status, reason=reason)
         else:
             heartbeat.unfollow()
-            self._finish(job, outcome)
+            if isinstance(ended, Outcome):
+                self._finish(job, ended)
+            elif not self._end(job, JobStatus.SUCCEEDED, only_from=AT_WORK, result=ended):
+                self._end(job, JobStatus.CANCELLED, reason="cancelled")
         took_s = time.monotonic() - began
-        log.info("job %s: %s after %.0f s", job.id, self._registry.jobs.get(job.id).status, took_s)
+        log.info("job %s: %s after %.0f s", job.id, self._registry.jobs.find(job.id).status, took_s)
 
-    def _finish(self, job: JobRecord, outcome: Outcome) -> None:
+    def _finish(self, job: AnyJob, outcome: Outcome) -> None:
         """A cancel that came while the encoder was being published wins: what was made is taken back."""
         record, result = outcome.record, outcome.result
         rejected = outcome.status is JobStatus.REJECTED
@@ -98,27 +101,33 @@ class Worker:
         values = {"encoder_id": record.id, "result": result, "reason": reason}
         if not self._end(job, outcome.status, only_from=AT_WORK, told={"encoder": record.key}, **values):
             # Weights that were there before belong to whoever registered them, and these to whoever has the job now.
-            mine = outcome.new and self._registry.jobs.get(job.id).worker == self._holder
+            mine = outcome.new and self._registry.jobs.find(job.id).worker == self._holder
             if mine and self._registry.encoders.take_back(record.id):
                 self._artifacts.remove(record.key)
             self._end(job, JobStatus.CANCELLED, reason="cancelled")
 
     def _end(
-        self, job: JobRecord, status: JobStatus, *, only_from: tuple[JobStatus, ...] = AT_TRAINER, **values: Any
+        self, job: AnyJob, status: JobStatus, *, only_from: tuple[JobStatus, ...] = AT_TRAINER, **values: Any
     ) -> bool:
         return self._registry.jobs.move(job.id, status, only_from=only_from, held_by=self._holder, **values)
 
 
-def _ending(error: Exception, *, cancelled: bool) -> tuple[JobStatus, str]:
+def _what(job: AnyJob) -> str:
+    if isinstance(job, JobRecord):
+        return f"tuning {job.name} on {job.dataset}"
+    return f"evaluating {len(job.encoder_ids)} encoders on {', '.join(job.datasets)}"
+
+
+def _ending(error: Exception, job: AnyJob, *, cancelled: bool) -> tuple[JobStatus, str]:
     """How a job ended by `error` is marked, and why. What may be over tomorrow interrupts; the rest fails."""
     if isinstance(error, Stopped) and cancelled:
         return JobStatus.CANCELLED, "cancelled"
     if isinstance(error, Stopped):
-        return JobStatus.INTERRUPTED, f"the trainer was stopped before the job ended; {RESUME}"
+        return JobStatus.INTERRUPTED, f"the trainer was stopped before the job ended; {job.how_to_resume}"
     if _disk_full(error):
-        return JobStatus.INTERRUPTED, f"the disk is full ({error}); free some space, then {RESUME}"
+        return JobStatus.INTERRUPTED, f"the disk is full ({error}); free some space, then {job.how_to_resume}"
     if isinstance(error, Unavailable):
-        return JobStatus.INTERRUPTED, f"{error.detail} Then {RESUME}"
+        return JobStatus.INTERRUPTED, f"{error.detail} Then {job.how_to_resume}"
     if isinstance(error, AdiabatError):
         return JobStatus.FAILED, error.detail
     return JobStatus.FAILED, f"{type(error).__name__}: {error}"

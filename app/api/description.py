@@ -23,6 +23,7 @@ TAGS = [
     {"name": "encoders", "description": "Immutable versions of query encoders: register, read, delete."},
     {"name": "switching", "description": "The active encoder, the switch, the way back, the history."},
     {"name": "tuning", "description": "Jobs that make better query encoders in the background."},
+    {"name": "evaluations", "description": "Encoders measured on datasets, and compared with the base."},
     {"name": "datasets", "description": "Judged queries: what encoders are tuned on and measured with."},
     {"name": "openai", "description": "Query vectors in the shape of OpenAI's API."},
     {"name": "health", "description": "For orchestrators and people: alive, ready, which version. Open without a key."},

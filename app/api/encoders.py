@@ -20,7 +20,7 @@ from app.encoders.artifacts import BASE_KEY
 from app.encoders.packed import pack_registered
 from app.encoders.sources import Source, from_archive, from_hub, from_job, from_path
 from app.errors import EncoderInUse, InvalidField
-from app.registry import Answer, EncoderRecord, EncoderState, Keep
+from app.registry import Answer, EncoderRecord, EncoderState, JobRecord, Keep
 from app.registry.encoders import parse_key
 from app.wire.encoders import (
     EncoderCreate,
@@ -118,7 +118,12 @@ def _check_unused(record: EncoderRecord, parts: Parts) -> None:
     if record.id in roles:
         raise EncoderInUse(f"{record.key} is the {roles[record.id]} encoder; activate another first.")
     if jobs := parts.registry.jobs.uses_encoder(record.id):
-        raise EncoderInUse(f"{record.key} is the parent of the unfinished tuning job {jobs[0]}; cancel it first.")
+        use = (
+            "the parent of the unfinished tuning job"
+            if isinstance(jobs[0], JobRecord)
+            else "measured by the evaluation"
+        )
+        raise EncoderInUse(f"{record.key} is {use} {jobs[0].id}; cancel it first.")
 
 
 def _roles(count: int) -> list[str]:

@@ -10,11 +10,12 @@ from app.api.deps import MAX_DIGITS, Parts, PartsDep
 from app.api.idempotency import IdempotencyKey, once
 from app.api.queries import check_new_name
 from app.api.watching import watching
-from app.errors import BadDataset, Conflict, InvalidField
+from app.errors import Conflict, InvalidField
 from app.registry import Answer, EncoderRecord, EncoderState, JobRecord, Keep, NewJob
 from app.wire.tuning_jobs import JobEncoder, TuningJobCreate, TuningJobList, TuningJobPublic
 
 DEV = "dev"
+HINT = "Tuning needs 'train' and 'dev'; a guard is 'dataset' (split 'test') or 'dataset:split'."
 EVENT_EXAMPLE = """\
 id: 7
 event: progress
@@ -48,7 +49,9 @@ def read_tuning_job(job_id: str, parts: PartsDep) -> TuningJobPublic:
 @router.post("/{job_id}/cancel", response_model=TuningJobPublic, status_code=202, response_model_exclude_none=True)
 def cancel_tuning_job(job_id: str, parts: PartsDep) -> TuningJobPublic:
     """Ask the job to stop. It ends within one step and leaves no encoder; an interrupted one is given up."""
-    return _public(parts.registry.jobs.cancel(job_id), parts)
+    parts.registry.jobs.get(job_id)  # an evaluation is none
+    parts.registry.jobs.cancel(job_id)
+    return _public(parts.registry.jobs.get(job_id), parts)
 
 
 @router.post("/{job_id}/resume", response_model=TuningJobPublic, status_code=202, response_model_exclude_none=True)
@@ -60,9 +63,10 @@ def resume_tuning_job(job_id: str, parts: PartsDep) -> TuningJobPublic:
     """
     job = parts.registry.jobs.get(job_id)
     _usable(parts.registry.encoders.by_id(job.parent_id))
-    resumed = parts.registry.jobs.resume(job_id)
+    parts.registry.jobs.resume(job_id)
+    resumed = _public(parts.registry.jobs.get(job_id), parts)
     parts.jobs.wake()
-    return _public(resumed, parts)
+    return resumed
 
 
 @router.get("/{job_id}/events", response_class=StreamingResponse, responses=EVENTS)
@@ -130,18 +134,9 @@ def _answer(job: JobRecord, parts: Parts) -> Answer:
 
 def _digests(body: TuningJobCreate, parts: Parts) -> dict[str, str]:
     """Fix the content of every dataset named; refuse a split that is not there before anything starts."""
-    digests = {}
     wanted = [(body.dataset, "train"), (body.dataset, "dev")]
     wanted += [(name, split or "test") for name, _, split in (guard.partition(":") for guard in body.guards)]
-    for name, split in wanted:
-        record = parts.registry.datasets.get(name)
-        if split not in record.counts["splits"]:
-            raise BadDataset(
-                f"The dataset {name!r} has no split {split!r}; it has {', '.join(record.counts['splits'])}. "
-                "Tuning needs 'train' and 'dev'; a guard is 'dataset' (split 'test') or 'dataset:split'."
-            )
-        digests[name] = record.digest
-    return digests
+    return {record.name: record.digest for record in parts.registry.datasets.with_splits(wanted, HINT)}
 
 
 def _public(job: JobRecord, parts: Parts) -> TuningJobPublic:

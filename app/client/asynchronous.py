@@ -26,9 +26,11 @@ from app.client.common import (
     NOTHING_MORE,
     RETRIES,
     ApiError,
+    Job,
     Json,
     Model,
     OnBytes,
+    OnEvaluation,
     OnProgress,
     as_parameter,
     async_chunks,
@@ -53,6 +55,7 @@ from app.client.watching import job_bar
 from app.wire.active_encoder import ActivationPublic, ActiveEncoder, History, SwitchedPublic
 from app.wire.datasets import DatasetList, DatasetPublic
 from app.wire.encoders import EncoderList, EncoderPublic
+from app.wire.evaluations import EvaluationList, EvaluationPublic
 from app.wire.health import Ready, Version
 from app.wire.passages import Count, Deleted, PassagePage, PassagePublic, PassagesStreamed, PassagesUpserted
 from app.wire.search import SearchBatchResponse, SearchResponse
@@ -305,15 +308,57 @@ class AsyncAdiabatClient:
         self, job_id: str, on_progress: OnProgress | None = None, *, poll_s: float = 0.5, progress: bool = False
     ) -> TuningJobPublic:
         """The finished job. `on_progress` sees it at every look; `progress` draws a bar on standard error."""
+        return await self._wait(TuningJobPublic, f"/tuning-jobs/{quoted(job_id)}", on_progress, poll_s, progress)
+
+    async def _wait(
+        self, model: type[Job], path: str, on_progress: Callable[[Job], None] | None, poll_s: float, progress: bool
+    ) -> Job:
         with job_bar(progress) as draw:
             while True:
-                job = await self.tuning_job(job_id)
+                job = await self._call(model, "GET", path)
                 draw(job)
                 if on_progress:
                     on_progress(job)
                 if job.status in FINISHED:
                     return job
                 await async_sleep(poll_s)
+
+    async def create_evaluation(self, datasets: list[str], encoders: list[str] | None = None) -> EvaluationPublic:
+        """Measure `encoders` (`name@version`, `name` or `active`; without: base and active) on `datasets`.
+
+        A dataset is `name`, meaning its split `test`, or `name:split`. The base is measured always.
+        """
+        body = {"datasets": datasets} | without_none(encoders=encoders)
+        return await self._call(EvaluationPublic, "POST", "/evaluations", json=body, headers=_once())
+
+    async def evaluations(self) -> list[EvaluationPublic]:
+        """Newest first."""
+        return (await self._call(EvaluationList, "GET", "/evaluations")).evaluations
+
+    async def evaluation(self, evaluation_id: str) -> EvaluationPublic:
+        """Status, progress, and the matrix once it has succeeded."""
+        return await self._call(EvaluationPublic, "GET", f"/evaluations/{quoted(evaluation_id)}")
+
+    async def cancel_evaluation(self, evaluation_id: str) -> EvaluationPublic:
+        """Ask it to stop; an interrupted one is given up."""
+        return await self._call(EvaluationPublic, "POST", f"/evaluations/{quoted(evaluation_id)}/cancel")
+
+    async def resume_evaluation(self, evaluation_id: str) -> EvaluationPublic:
+        """Let an interrupted one be measured from the start."""
+        path = f"/evaluations/{quoted(evaluation_id)}/resume"
+        return await self._call(EvaluationPublic, "POST", path, repeatable=False)
+
+    async def wait_for_evaluation(
+        self,
+        evaluation_id: str,
+        on_progress: OnEvaluation | None = None,
+        *,
+        poll_s: float = 0.5,
+        progress: bool = False,
+    ) -> EvaluationPublic:
+        """The finished evaluation. `on_progress` sees it at every look; `progress` draws a bar on standard error."""
+        path = f"/evaluations/{quoted(evaluation_id)}"
+        return await self._wait(EvaluationPublic, path, on_progress, poll_s, progress)
 
     async def put_dataset(self, name: str, file: Path) -> DatasetPublic:
         """Upload judged queries; the same name again replaces them.

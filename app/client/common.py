@@ -13,6 +13,7 @@ import httpx
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from app.wire.evaluations import EvaluationPublic
 from app.wire.tuning_jobs import JobEventPublic, TuningJobPublic
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -30,7 +31,9 @@ MAX_FOLLOW_WAIT_S = 8.0
 
 Json = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
+Job = TypeVar("Job", TuningJobPublic, EvaluationPublic)
 OnProgress = Callable[[TuningJobPublic], None]
+OnEvaluation = Callable[[EvaluationPublic], None]
 OnBytes = Callable[[int, int], None]  # how many, of how many
 
 

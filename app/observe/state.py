@@ -18,7 +18,7 @@ from app.encoders.session import SHARED
 from app.encoders.slot import Slot
 from app.errors import AdiabatError
 from app.passages import PassageStore
-from app.registry import JobStatus, Registry
+from app.registry import JobRecord, JobStatus, Registry
 from app.registry.job_records import AT_TRAINER
 
 TRAINER_SILENT_S = 30  # a trainer beats every second; one this silent is called dead
@@ -116,6 +116,8 @@ class State(Collector):
             labels=["tuning_job", "encoder"],  # "job" is a label of Prometheus' own
         )
         for job in self.registry.jobs.with_status(*AT_TRAINER):
+            if not isinstance(job, JobRecord):
+                continue
             done = job.progress.get("step", 0) / max(job.progress.get("steps", 0), 1)
             progress.add_metric([job.id, job.name], done)
         yield progress

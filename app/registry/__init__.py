@@ -1,4 +1,4 @@
-"""The registry database: encoders, activations, datasets, tuning jobs. Knows no torch, no store, no web."""
+"""The registry database: encoders, activations, datasets, jobs. Knows no torch, no store, no web."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from app.registry.datasets import DatasetRecord, Datasets
 from app.registry.encoders import Admission, EncoderRecord, Encoders, EncoderState, NewEncoder
 from app.registry.events import EventKind, JobEvent, JobEvents
 from app.registry.idempotency import Answer, IdempotencyKeys, Keep
-from app.registry.job_records import JobRecord, JobStatus, NewJob
+from app.registry.job_records import AnyJob, EvaluationRecord, JobRecord, JobStatus, NewEvaluation, NewJob
 from app.registry.jobs import Jobs
 from app.registry.workers import Workers
 
@@ -17,11 +17,13 @@ __all__ = [
     "Activations",
     "Admission",
     "Answer",
+    "AnyJob",
     "DatasetRecord",
     "Datasets",
     "EncoderRecord",
     "EncoderState",
     "Encoders",
+    "EvaluationRecord",
     "EventKind",
     "IdempotencyKeys",
     "JobEvent",
@@ -31,6 +33,7 @@ __all__ = [
     "Jobs",
     "Keep",
     "NewEncoder",
+    "NewEvaluation",
     "NewJob",
     "Registry",
     "Workers",

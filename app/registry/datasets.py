@@ -1,12 +1,13 @@
 """Which datasets there are: a name, the digest of its content, and what it counts."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, insert, select
 
-from app.errors import DatasetInUse, DatasetNotFound
+from app.errors import BadDataset, DatasetInUse, DatasetNotFound
 from app.registry.database import Database
 from app.registry.job_records import ENDED_FOR_GOOD, FINISHED, JobStatus, keeps_files
 from app.registry.tables import datasets, tuning_jobs
@@ -38,6 +39,20 @@ class Datasets:
             raise _not_found(name)
         return DatasetRecord(**row._asdict())
 
+    def with_splits(self, wanted: Sequence[tuple[str, str]], hint: str) -> list[DatasetRecord]:
+        """The record of every (name, split), before anything starts.
+
+        Raises `DatasetNotFound`, and `BadDataset` with `hint` for a split that is not there.
+        """
+        found = []
+        for name, split in wanted:
+            record = self.get(name)
+            if split not in record.counts["splits"]:
+                there = ", ".join(record.counts["splits"])
+                raise BadDataset(f"The dataset {name!r} has no split {split!r}; it has {there}. {hint}")
+            found.append(record)
+        return found
+
     def all(self) -> list[DatasetRecord]:
         with self._database.read() as connection:
             return [
@@ -51,7 +66,7 @@ class Datasets:
             jobs = connection.execute(select(tuning_jobs.c.id, tuning_jobs.c.dataset_digests).where(unfinished))
             if using := [job.id for job in jobs if name in job.dataset_digests]:
                 raise DatasetInUse(
-                    f"The dataset {name!r} is used by the tuning job {using[0]}; wait for it, or cancel it first.",
+                    f"The dataset {name!r} is used by the unfinished job {using[0]}; wait for it, or cancel it first.",
                     jobs=using,
                 )
             gone = connection.scalar(delete(datasets).where(datasets.c.name == name).returning(datasets.c.digest))

@@ -142,8 +142,11 @@ class Encoders:
         """Delete it where no job and no activation names it; False where one does."""
         of_job = or_(tuning_jobs.c.encoder_id == encoder_id, tuning_jobs.c.parent_id == encoder_id)
         named = (select(tuning_jobs.c.id).where(of_job), select(activations).filter_by(encoder_id=encoder_id))
+        measured = select(tuning_jobs.c.evaluation).where(tuning_jobs.c.evaluation.is_not(None))
         with self._database.write() as connection:
             if any(connection.execute(query.limit(1)).first() for query in named):
+                return False
+            if any(encoder_id in said["encoder_ids"] for said in connection.scalars(measured)):
                 return False
             deleted = {"state": EncoderState.DELETED}
             connection.execute(update(encoders).where(encoders.c.id == encoder_id).values(deleted))

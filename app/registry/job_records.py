@@ -1,20 +1,25 @@
-"""What the registry knows of one tuning job, and what a new one needs."""
+"""What the registry knows of one job, a tuning or an evaluation, and what a new one needs."""
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 # Training set, checkpoints and dataset content of an interrupted job wait this long for a resume.
 KEEP_INTERRUPTED_S = 7 * 24 * 3600.0
+
+
+class JobKind(StrEnum):
+    TUNING = "tuning"
+    EVALUATION = "evaluation"
 
 
 class JobStatus(StrEnum):
     QUEUED = "queued"  # waits for the service to prepare its training set
     PREPARING = "preparing"  # the service is writing the training set
     PREPARED = "prepared"  # waits for a trainer (shown to clients as queued)
-    RUNNING = "running"  # a trainer tunes
-    EVALUATING = "evaluating"  # a trainer measures dev and guards
-    SUCCEEDED = "succeeded"  # published and registered
+    RUNNING = "running"  # a trainer tunes, or measures for an evaluation
+    EVALUATING = "evaluating"  # a trainer measures what it tuned on dev and guards
+    SUCCEEDED = "succeeded"  # published and registered; of an evaluation: everything was measured
     REJECTED = "rejected"  # registered, but the gate said no
     FAILED = "failed"  # ended by an error; `reason` says which
     CANCELLING = "cancelling"  # asked to stop, not yet stopped
@@ -42,22 +47,15 @@ def keeps_files(status: JobStatus, finished_at: float | None, now: float) -> boo
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobRecord:
+class _Job:
+    """What tunings and evaluations have in common."""
+
     id: str
-    name: str
-    parent_id: int
-    dataset: str
-    guards: list[str]
     dataset_digests: dict[str, str]
-    recipe: dict[str, Any]
-    gate: dict[str, Any]
-    activate: str
-    activation: str | None  # what came of `activate`, once it was tried
     status: JobStatus
     progress: dict[str, Any]
     result: dict[str, Any] | None
     reason: str | None
-    encoder_id: int | None
     worker: str | None
     created_at: float
     started_at: float | None
@@ -70,6 +68,40 @@ class JobRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JobRecord(_Job):
+    """A tuning."""
+
+    name: str
+    parent_id: int
+    dataset: str
+    guards: list[str]
+    recipe: dict[str, Any]
+    gate: dict[str, Any]
+    activate: str
+    activation: str | None  # what came of `activate`, once it was tried
+    encoder_id: int | None
+    reads_store: ClassVar[bool] = True  # its training set holds every vector of the store
+    how_to_resume: ClassVar[str] = (
+        "resume it ('adiabat jobs resume', POST …/resume) and it goes on from its last checkpoint"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationRecord(_Job):
+    """A measurement of encoders on datasets."""
+
+    encoder_ids: list[int]  # the base first
+    datasets: list[str]  # "dataset:split"
+    reads_store: bool  # whether one of the datasets is searched among the stored passages
+    how_to_resume: ClassVar[str] = (
+        "resume it ('adiabat evaluate --id', POST …/resume) and it is measured from the start"
+    )
+
+
+AnyJob = JobRecord | EvaluationRecord
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NewJob:
     name: str
     parent_id: int
@@ -79,3 +111,11 @@ class NewJob:
     recipe: dict[str, Any]
     gate: dict[str, Any]
     activate: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewEvaluation:
+    encoder_ids: list[int]
+    datasets: list[str]
+    dataset_digests: dict[str, str]
+    reads_store: bool

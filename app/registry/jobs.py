@@ -1,22 +1,41 @@
-"""Tuning jobs. Service and trainer meet here and nowhere else; every change of status is told in `job_events`."""
+"""Tunings and evaluations. Service and trainer meet here and nowhere else; every change of status is told in
+`job_events`. Who works on jobs takes either kind; who asks for one of a kind does not find the other.
+"""
 
 import time
 import uuid
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select, update
 
-from app.errors import Conflict, JobFinished, JobNotFound, JobNotResumable
+from app.errors import Conflict, EvaluationNotFound, JobFinished, JobNotFound, JobNotResumable
 from app.registry.database import Database
 from app.registry.encoders import EncoderState
 from app.registry.events import EventKind, append
-from app.registry.job_records import AT_TRAINER, ENDED_FOR_GOOD, FINISHED, JobRecord, JobStatus, NewJob
+from app.registry.job_records import (
+    AT_TRAINER,
+    ENDED_FOR_GOOD,
+    FINISHED,
+    AnyJob,
+    EvaluationRecord,
+    JobKind,
+    JobRecord,
+    JobStatus,
+    NewEvaluation,
+    NewJob,
+)
 from app.registry.tables import datasets, encoders, tuning_jobs
 
 IDLE = (JobStatus.QUEUED, JobStatus.PREPARED, JobStatus.INTERRUPTED)  # nobody works on it
 STOPPABLE = (JobStatus.PREPARING, *AT_TRAINER)  # somebody does, and looks for a cancel
-RESUME = "resume it ('adiabat jobs resume', POST …/resume) and it goes on from its last checkpoint"
+# What the table wants of an evaluation and only a tuning has.
+NO_TUNING: dict[str, Any] = {"name": "", "dataset": "", "guards": [], "recipe": {}, "gate": {}, "activate": ""}
+OF_A_JOB = frozenset(field.name for field in fields(JobRecord))
+OF_AN_EVALUATION = frozenset(field.name for field in fields(EvaluationRecord))
+
+Job = TypeVar("Job", JobRecord, EvaluationRecord)
 
 
 class Jobs:
@@ -28,45 +47,88 @@ class Jobs:
 
         Raises `Conflict` when a dataset changed since its digest was read, or the parent went: both may be gone.
         """
-        values = {field: getattr(new, field) for field in NewJob.__slots__}
-        values |= {"id": uuid.uuid4().hex, "status": JobStatus.QUEUED, "progress": {}, "created_at": time.time()}
+        values = {field: getattr(new, field) for field in NewJob.__slots__} | {"kind": JobKind.TUNING}
+        return self._add(values, [new.parent_id], _tuning, also)
+
+    def add_evaluation(
+        self, new: NewEvaluation, also: Callable[[Connection, EvaluationRecord], None] | None = None
+    ) -> EvaluationRecord:
+        """As `add`; none of its encoders may have gone."""
+        said = {"encoder_ids": new.encoder_ids, "datasets": new.datasets, "reads_store": new.reads_store}
+        values = NO_TUNING | {"kind": JobKind.EVALUATION, "parent_id": new.encoder_ids[0], "evaluation": said}
+        values |= {"dataset_digests": new.dataset_digests}
+        return self._add(values, new.encoder_ids, _evaluation, also)
+
+    def _add(
+        self,
+        values: dict[str, Any],
+        encoder_ids: Sequence[int],
+        record: Callable[[Row[Any]], Job],
+        also: Callable[[Connection, Job], None] | None,
+    ) -> Job:
+        queued = {"id": uuid.uuid4().hex, "status": JobStatus.QUEUED, "progress": {}, "created_at": time.time()}
         with self._database.write() as connection:
-            _require_datasets(connection, new.dataset_digests)
-            _require_parent(connection, new.parent_id)
-            row = connection.execute(insert(tuning_jobs).values(values).returning(*tuning_jobs.c)).one()
+            _require_datasets(connection, values["dataset_digests"])
+            _require_encoders(connection, encoder_ids)
+            row = connection.execute(insert(tuning_jobs).values(values | queued).returning(*tuning_jobs.c)).one()
             _tell(connection, row.id, JobStatus.QUEUED)
-            job = _record(row)
+            job = record(row)
             if also is not None:
                 also(connection, job)
             return job
 
     def get(self, job_id: str) -> JobRecord:
-        with self._database.read() as connection:
-            row = connection.execute(select(tuning_jobs).where(tuning_jobs.c.id == job_id)).one_or_none()
-        if row is None:
+        """A tuning. Raises `JobNotFound`."""
+        row = self._row(job_id)
+        if row is None or row.kind != JobKind.TUNING:
             raise JobNotFound(f"No tuning job has the id {job_id!r}; GET /tuning-jobs lists them.")
+        return _tuning(row)
+
+    def evaluation(self, job_id: str) -> EvaluationRecord:
+        """Raises `EvaluationNotFound`."""
+        row = self._row(job_id)
+        if row is None or row.kind != JobKind.EVALUATION:
+            raise EvaluationNotFound(f"No evaluation has the id {job_id!r}; GET /evaluations lists them.")
+        return _evaluation(row)
+
+    def find(self, job_id: str) -> AnyJob:
+        """Of either kind. Raises `JobNotFound`."""
+        if (row := self._row(job_id)) is None:
+            raise JobNotFound(f"No job has the id {job_id!r}.")
         return _record(row)
 
-    def all(self) -> list[JobRecord]:
-        """Newest first."""
+    def _row(self, job_id: str) -> Row[Any] | None:
         with self._database.read() as connection:
-            query = select(tuning_jobs).order_by(tuning_jobs.c.created_at.desc())
-            return [_record(row) for row in connection.execute(query)]
+            return connection.execute(select(tuning_jobs).where(tuning_jobs.c.id == job_id)).one_or_none()
 
-    def with_status(self, *statuses: JobStatus) -> list[JobRecord]:
-        """Oldest first."""
+    def all(self) -> list[JobRecord]:
+        """The tunings, newest first."""
+        return [_tuning(row) for row in self._of_kind(JobKind.TUNING)]
+
+    def evaluations(self) -> list[EvaluationRecord]:
+        """Newest first."""
+        return [_evaluation(row) for row in self._of_kind(JobKind.EVALUATION)]
+
+    def _of_kind(self, kind: JobKind) -> Sequence[Row[Any]]:
+        with self._database.read() as connection:
+            query = select(tuning_jobs).where(tuning_jobs.c.kind == kind)
+            return connection.execute(query.order_by(tuning_jobs.c.created_at.desc())).all()
+
+    def with_status(self, *statuses: JobStatus) -> list[AnyJob]:
+        """Oldest first, of either kind."""
         with self._database.read() as connection:
             query = select(tuning_jobs).where(tuning_jobs.c.status.in_(statuses)).order_by(tuning_jobs.c.created_at)
             return [_record(row) for row in connection.execute(query)]
 
     def counts(self) -> dict[str, int]:
-        """How many jobs have each status; a status that no job has is absent."""
+        """How many tunings have each status; a status that none has is absent."""
+        of_kind = tuning_jobs.c.kind == JobKind.TUNING
         with self._database.read() as connection:
-            query = select(tuning_jobs.c.status, func.count()).group_by(tuning_jobs.c.status)
+            query = select(tuning_jobs.c.status, func.count()).where(of_kind).group_by(tuning_jobs.c.status)
             return {row[0]: row[1] for row in connection.execute(query)}
 
-    def claim(self, worker: str) -> JobRecord | None:
-        """Take the oldest prepared job for `worker`, or None. Two workers can never take the same.
+    def claim(self, worker: str) -> AnyJob | None:
+        """Take the oldest prepared job, of either kind, for `worker`, or None. Two workers can never take the same.
 
         A worker that may come back under the same name calls itself "name/token", so that its word and the word of
         the one before it are told apart.
@@ -135,7 +197,7 @@ class Jobs:
                 append(connection, job_id, EventKind.PROGRESS, progress)
             return JobStatus(before.status)
 
-    def cancel(self, job_id: str) -> JobRecord:
+    def cancel(self, job_id: str) -> AnyJob:
         """Ask a job to stop: at once where nothing runs, else through `cancelling`. Raises `JobFinished`.
 
         An interrupted job is given up for good, and its files with it.
@@ -144,18 +206,18 @@ class Jobs:
             self.move(job_id, JobStatus.CANCELLED, only_from=IDLE, reason="cancelled while nobody worked on it")
             or self.move(job_id, JobStatus.CANCELLING, only_from=STOPPABLE)
         ):  # it may have gone from the one to the other between the two looks
-            if (job := self.get(job_id)).status in ENDED_FOR_GOOD:
+            if (job := self.find(job_id)).status in ENDED_FOR_GOOD:
                 raise JobFinished(f"The job {job_id} has already ended: {job.status}.")
-        return self.get(job_id)
+        return self.find(job_id)
 
-    def resume(self, job_id: str) -> JobRecord:
+    def resume(self, job_id: str) -> AnyJob:
         """Put an interrupted job back into the queue. Raises `JobNotResumable` for any other."""
         fresh: dict[str, Any] = {"reason": None, "worker": None, "finished_at": None, "progress": {}}
         if not self.move(job_id, JobStatus.QUEUED, only_from=(JobStatus.INTERRUPTED,), **fresh):
-            job = self.get(job_id)
+            job = self.find(job_id)
             mend = "start another with the same body" if job.finished else "it needs no resume"
             raise JobNotResumable(f"Only an interrupted job can be resumed; {job_id} is {job.status.shown}: {mend}.")
-        return self.get(job_id)
+        return self.find(job_id)
 
     def end_cancelled_before_work(self) -> None:
         """Jobs whose cancel came while they were prepared; no trainer has them."""
@@ -164,7 +226,7 @@ class Jobs:
                 reason = "cancelled before it started"
                 self.move(job.id, JobStatus.CANCELLED, only_from=(JobStatus.CANCELLING,), reason=reason)
 
-    def interrupt(self, *, worker: str | None = None, silent: JobRecord | None = None) -> list[str]:
+    def interrupt(self, *, worker: str | None = None, silent: AnyJob | None = None) -> list[str]:
         """Mark jobs at a dead trainer: those of `worker`, whatever its token, or the one that still is as `silent`."""
         conditions: list[ColumnElement[bool]] = [tuning_jobs.c.status.in_(AT_TRAINER)]
         if worker is not None:
@@ -175,21 +237,23 @@ class Jobs:
             conditions += [tuning_jobs.c[name] == value for name, value in still.items()]
         if not self.with_status(*AT_TRAINER):  # a look is cheaper than a write lock, twice a second
             return []
-        reason = f"the trainer stopped before the job ended; {RESUME}"
-        values = {"status": JobStatus.INTERRUPTED, "reason": reason, "finished_at": time.time()}
         with self._database.write() as connection:
-            silenced = update(tuning_jobs).where(*conditions).values(values).returning(tuning_jobs.c.id)
-            ids = list(connection.scalars(silenced))
-            for job_id in ids:
-                _tell(connection, job_id, JobStatus.INTERRUPTED, reason)
-            return ids
+            silenced = [_record(row) for row in connection.execute(select(tuning_jobs).where(*conditions))]
+            for job in silenced:
+                reason = f"the trainer stopped before the job ended; {job.how_to_resume}"
+                values = {"status": JobStatus.INTERRUPTED, "reason": reason, "finished_at": time.time()}
+                connection.execute(update(tuning_jobs).where(tuning_jobs.c.id == job.id).values(values))
+                _tell(connection, job.id, JobStatus.INTERRUPTED, reason)
+            return [job.id for job in silenced]
 
-    def uses_encoder(self, encoder_id: int) -> list[str]:
-        """Ids of unfinished jobs that were started from this encoder."""
-        unfinished = tuning_jobs.c.status.not_in([status.value for status in FINISHED])
-        with self._database.read() as connection:
-            query = select(tuning_jobs.c.id).where(unfinished, tuning_jobs.c.parent_id == encoder_id)
-            return list(connection.scalars(query))
+    def uses_encoder(self, encoder_id: int) -> list[AnyJob]:
+        """Unfinished tunings that were started from this encoder, and unfinished evaluations that measure it."""
+        unfinished = self.with_status(*(status for status in JobStatus if status not in FINISHED))
+        return [job for job in unfinished if encoder_id in _encoder_ids(job)]
+
+
+def _encoder_ids(job: AnyJob) -> list[int]:
+    return job.encoder_ids if isinstance(job, EvaluationRecord) else [job.parent_id]
 
 
 def _tell(
@@ -207,14 +271,23 @@ def _require_datasets(connection: Connection, digests: dict[str, str]) -> None:
             raise Conflict(f"The dataset {name!r} was replaced or deleted while the job was made; repeat the call.")
 
 
-def _require_parent(connection: Connection, encoder_id: int) -> None:
-    """Asked within the job's own transaction: from its commit on, the job keeps the parent from being deleted."""
-    state = connection.scalar(select(encoders.c.state).where(encoders.c.id == encoder_id))
-    if state in (EncoderState.DELETED, EncoderState.BROKEN):
-        raise Conflict(f"The parent became {state} while the job was made; name another.")
+def _require_encoders(connection: Connection, encoder_ids: Sequence[int]) -> None:
+    """Asked within the job's own transaction: from its commit on, the job keeps these from being deleted."""
+    query = select(encoders.c.name, encoders.c.version, encoders.c.state).where(encoders.c.id.in_(encoder_ids))
+    for name, version, state in connection.execute(query):
+        if state in (EncoderState.DELETED, EncoderState.BROKEN):
+            raise Conflict(f"The encoder {name}@{version} became {state} while the job was made; name another.")
 
 
-def _record(row: Row[Any]) -> JobRecord:
-    fields = row._asdict()
-    fields["status"] = JobStatus(fields["status"])
-    return JobRecord(**fields)
+def _record(row: Row[Any]) -> AnyJob:
+    return _evaluation(row) if row.kind == JobKind.EVALUATION else _tuning(row)
+
+
+def _tuning(row: Row[Any]) -> JobRecord:
+    values = {name: value for name, value in row._asdict().items() if name in OF_A_JOB}
+    return JobRecord(**values | {"status": JobStatus(row.status)})
+
+
+def _evaluation(row: Row[Any]) -> EvaluationRecord:
+    values = {name: value for name, value in row._asdict().items() if name in OF_AN_EVALUATION}
+    return EvaluationRecord(**values | row.evaluation | {"status": JobStatus(row.status)})

@@ -51,10 +51,13 @@ datasets = Table(
     Column("created_at", Float, nullable=False),
 )
 
+# Tunings, and evaluations by the same rules. `kind` says which; an evaluation's own is in `evaluation`, and what only
+# a tuning has is empty there (its parent is the base, which everything is compared with).
 tuning_jobs = Table(
     "tuning_jobs",
     metadata,
     Column("id", String(32), primary_key=True),
+    Column("kind", String(16), nullable=False, server_default="tuning"),
     Column("name", String(128), nullable=False),
     Column("parent_id", Integer, ForeignKey("encoders.id"), nullable=False),
     Column("dataset", String(128), nullable=False),
@@ -65,6 +68,8 @@ tuning_jobs = Table(
     Column("gate", JSON, nullable=False),
     Column("activate", String(16), nullable=False),
     Column("activation", String, nullable=True),
+    # {"encoder_ids", "datasets", "reads_store"}
+    Column("evaluation", JSON(none_as_null=True), nullable=True),
     Column("status", String(16), nullable=False, index=True),
     Column("progress", JSON, nullable=False),
     Column("result", JSON, nullable=True),

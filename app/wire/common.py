@@ -43,6 +43,11 @@ Name = Annotated[
     StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$"),
     plainly("must be 1 to 64 of a-z, 0-9, '.', '_' and '-', and begin with a letter or digit"),
 ]
+DatasetSplit = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}(:[A-Za-z0-9_-]{1,64})?$"),
+    plainly("must be the name of a dataset, as 'bees' (its split 'test') or 'bees:SPLIT'"),
+]
 EncoderKey = Annotated[str, StringConstraints(min_length=1, max_length=140)]
 
 

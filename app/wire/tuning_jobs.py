@@ -5,13 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from app.recipe import Gate, Recipe
-from app.wire.common import EncoderKey, Name, PublicModel, RequestModel, plainly
-
-Guard = Annotated[
-    str,
-    Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}(:[A-Za-z0-9_-]{1,64})?$"),
-    plainly("must be the name of a dataset, as 'bees' (its split 'test') or 'bees:SPLIT'"),
-]
+from app.wire.common import DatasetSplit, EncoderKey, Name, PublicModel, RequestModel
 
 
 class TuningJobCreate(RequestModel):
@@ -34,7 +28,7 @@ class TuningJobCreate(RequestModel):
     parent: EncoderKey = "base"
     dataset: Annotated[Name, Field(description="Splits 'train' and 'dev', over the stored passages.")]
     recipe: Recipe = Field(default_factory=Recipe)
-    guards: Annotated[list[Guard], Field(max_length=32)] = Field(
+    guards: Annotated[list[DatasetSplit], Field(max_length=32)] = Field(
         default_factory=list, description="'dataset' or 'dataset:split'; the split is 'test' if not named."
     )
     gate: Gate = Field(default_factory=Gate)

@@ -1,6 +1,6 @@
 """Encoders and jobs for the registry's tests."""
 
-from app.registry import Admission, EncoderRecord, JobStatus, NewEncoder, NewJob, Registry
+from app.registry import Admission, EncoderRecord, JobStatus, NewEncoder, NewEvaluation, NewJob, Registry
 
 
 def new_encoder(name: str = "bees", digest: str = "sha256:a") -> NewEncoder:
@@ -37,5 +37,16 @@ def new_job(registry: Registry, dataset_digests: dict[str, str] | None = None) -
 
 def prepared_job(registry: Registry) -> str:
     job = registry.jobs.add(new_job(registry))
+    assert registry.jobs.move(job.id, JobStatus.PREPARED, only_from=(JobStatus.QUEUED,))
+    return job.id
+
+
+def new_evaluation(*encoders: EncoderRecord) -> NewEvaluation:
+    ids = [encoder.id for encoder in encoders]
+    return NewEvaluation(encoder_ids=ids, datasets=["d:test"], dataset_digests={}, reads_store=True)
+
+
+def prepared_evaluation(registry: Registry, *encoders: EncoderRecord) -> str:
+    job = registry.jobs.add_evaluation(new_evaluation(*encoders))
     assert registry.jobs.move(job.id, JobStatus.PREPARED, only_from=(JobStatus.QUEUED,))
     return job.id

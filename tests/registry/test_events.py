@@ -138,7 +138,7 @@ def test_a_dataset_is_kept_while_an_unfinished_job_was_started_with_it(registry:
 def test_a_job_is_not_made_from_a_parent_that_went_meanwhile(registry: Registry, state: EncoderState) -> None:
     new = new_job(registry)
     registry.encoders.set_state(new.parent_id, state)
-    with pytest.raises(Conflict, match=f"parent became {state}"):
+    with pytest.raises(Conflict, match=f"base@1 became {state}"):
         registry.jobs.add(new)
     assert registry.jobs.all() == []
 

@@ -167,6 +167,7 @@ SCENES: dict[str, Callable[[World], httpx.Response]] = {
     "encoder-not-found": lambda w: w.http.get("/encoders/nobody"),
     "passage-not-found": lambda w: w.http.get("/passages/none"),
     "job-not-found": lambda w: w.http.get("/tuning-jobs/none"),
+    "evaluation-not-found": lambda w: w.http.get("/evaluations/none"),
     "dataset-not-found": lambda w: w.http.get("/datasets/none"),
     "method-not-allowed": lambda w: w.http.put("/search"),
     "conflict": lambda w: w.http.post("/active-encoder/rollback"),

@@ -1,0 +1,114 @@
+"""`/evaluations`: measure encoders on datasets, list, read, cancel, resume."""
+
+from functools import partial
+
+from fastapi import APIRouter, Response
+
+from app.api.deps import Parts, PartsDep
+from app.api.idempotency import IdempotencyKey, once
+from app.encoders.artifacts import BASE_KEY
+from app.errors import Conflict
+from app.registry import Answer, EncoderRecord, EncoderState, EvaluationRecord, Keep, NewEvaluation
+from app.wire.evaluations import EvaluationCreate, EvaluationList, EvaluationPublic
+
+ACTIVE = "active"
+SPLIT = "test"
+HINT = "A dataset is named 'dataset' (split 'test') or 'dataset:split'."
+
+router = APIRouter(prefix="/evaluations", tags=["evaluations"])
+
+
+@router.post("", response_model=EvaluationPublic, status_code=202, response_model_exclude_none=True)
+async def create_evaluation(body: EvaluationCreate, parts: PartsDep, key: IdempotencyKey = None) -> Response:
+    """Measure encoders on datasets, in the trainer's process, over exact vectors.
+
+    A dataset without a corpus is searched among the stored passages as they are when the evaluation is prepared, one
+    with a corpus on its own. Judgments whose passage is gone are listed and count as no misses.
+    """
+    return await once(parts, "POST /evaluations", key, body.model_dump_json().encode(), partial(_create, body, parts))
+
+
+@router.get("", response_model=EvaluationList, response_model_exclude_none=True)
+def list_evaluations(parts: PartsDep) -> EvaluationList:
+    """Newest first."""
+    return EvaluationList(evaluations=[_public(each, parts) for each in parts.registry.jobs.evaluations()])
+
+
+@router.get("/{evaluation_id}", response_model=EvaluationPublic, response_model_exclude_none=True)
+def read_evaluation(evaluation_id: str, parts: PartsDep) -> EvaluationPublic:
+    """How it stands; once it has succeeded, the matrix."""
+    return _public(parts.registry.jobs.evaluation(evaluation_id), parts)
+
+
+@router.post(
+    "/{evaluation_id}/cancel", response_model=EvaluationPublic, status_code=202, response_model_exclude_none=True
+)
+def cancel_evaluation(evaluation_id: str, parts: PartsDep) -> EvaluationPublic:
+    """Ask it to stop; an interrupted one is given up."""
+    parts.registry.jobs.evaluation(evaluation_id)  # a tuning is none
+    parts.registry.jobs.cancel(evaluation_id)
+    return _public(parts.registry.jobs.evaluation(evaluation_id), parts)
+
+
+@router.post(
+    "/{evaluation_id}/resume", response_model=EvaluationPublic, status_code=202, response_model_exclude_none=True
+)
+def resume_evaluation(evaluation_id: str, parts: PartsDep) -> EvaluationPublic:
+    """Put an interrupted one back into the queue: it is measured from the start; corpora stay embedded."""
+    for encoder_id in parts.registry.jobs.evaluation(evaluation_id).encoder_ids:
+        _usable(parts.registry.encoders.by_id(encoder_id))
+    parts.registry.jobs.resume(evaluation_id)
+    resumed = _public(parts.registry.jobs.evaluation(evaluation_id), parts)
+    parts.jobs.wake()
+    return resumed
+
+
+def _create(body: EvaluationCreate, parts: Parts, keep: Keep) -> Answer:
+    wanted = {(name, split or SPLIT): None for name, _, split in (each.partition(":") for each in body.datasets)}
+    records = parts.registry.datasets.with_splits(list(wanted), HINT)
+    evaluation = parts.registry.jobs.add_evaluation(
+        NewEvaluation(
+            encoder_ids=[record.id for record in _encoders(body.encoders, parts)],
+            datasets=[f"{name}:{split}" for name, split in wanted],
+            dataset_digests={record.name: record.digest for record in records},
+            reads_store=any(record.counts["passages"] is None for record in records),
+        ),
+        lambda connection, queued: keep(connection, _answer(queued, parts)),
+    )
+    parts.jobs.wake()
+    return _answer(evaluation, parts)
+
+
+def _answer(evaluation: EvaluationRecord, parts: Parts) -> Answer:
+    said = _public(evaluation, parts).model_dump(mode="json", exclude_none=True)
+    return Answer(status=202, body=said, location=f"/evaluations/{evaluation.id}")
+
+
+def _encoders(keys: list[str], parts: Parts) -> list[EncoderRecord]:
+    """What the keys mean now, each once, the base before all."""
+    found = [parts.registry.encoders.find(BASE_KEY)]
+    for key in keys:
+        record = parts.slot.current.encoder.record if key == ACTIVE else parts.registry.encoders.find(key)
+        found.append(_usable(record))
+    return list({record.id: record for record in found}.values())
+
+
+def _usable(record: EncoderRecord) -> EncoderRecord:
+    if record.state in (EncoderState.DELETED, EncoderState.BROKEN):
+        raise Conflict(f"The encoder {record.key} is {record.state} and cannot be measured.")
+    return record
+
+
+def _public(evaluation: EvaluationRecord, parts: Parts) -> EvaluationPublic:
+    return EvaluationPublic(
+        id=evaluation.id,
+        encoders=[parts.registry.encoders.by_id(encoder_id).key for encoder_id in evaluation.encoder_ids],
+        datasets=evaluation.datasets,
+        status=evaluation.status.shown,
+        progress=evaluation.progress,
+        result=evaluation.result,
+        reason=evaluation.reason,
+        created_at=evaluation.created_at,
+        started_at=evaluation.started_at,
+        finished_at=evaluation.finished_at,
+    )
