@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from app.cli import datasets, demo, doctor, encoders, ingesting, jobs, passages, searching, serving, tuning
+from app.cli import datasets, demo, doctor, encoders, evaluating, ingesting, jobs, passages, searching, serving, tuning
 from app.cli.common import fail
 from app.client import ApiError, Unreachable
 from app.errors import AdiabatError
@@ -28,6 +28,7 @@ ingesting.install(cli)
 searching.install(cli)
 passages.install(cli)
 tuning.install(cli)
+evaluating.install(cli)
 demo.install(cli)
 doctor.install(cli)
 cli.add_typer(encoders.cli, name="encoders")

@@ -1,0 +1,166 @@
+"""`adiabat evaluate`."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from app.cli.common import ApiKey, AsJson, Url, connect, console, fail, print_json, progress_bar, say
+from app.client import DEFAULT_URL, AdiabatClient
+from app.errors import BadInput
+from app.pictures import Shade, check_kind, heat_map
+from app.wire.evaluations import Cell, Difference, EvaluationPublic, EvaluationResult, Figures
+
+ALPHA = 0.05
+MARK = "*"
+CELL_CHARS = 19  # the widest line of a cell, an interval, and the gap to the next
+KEY = f"{MARK} differs from the base, p < {ALPHA} (Holm over the datasets; a language's own p)"
+
+Column = tuple[str, str]  # dataset, and language or ""
+
+
+def install(cli: typer.Typer) -> None:
+    cli.command()(evaluate)
+
+
+def evaluate(
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="DATASET[:SPLIT], the split is 'test' (repeatable).")
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME[@VERSION] or 'active' (repeatable; the base is always measured).", show_default="active"
+        ),
+    ] = None,
+    evaluation_id: Annotated[
+        str | None, typer.Option("--id", help="Show this earlier evaluation; an interrupted one is taken up again.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the differences as a heat map: FILE.png or FILE.svg (extra 'pictures').")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure encoders on datasets, each against the base: MRR@10, its difference and 95% interval.
+
+    Example: adiabat evaluate --encoder bees --dataset beekeeping:test --dataset beekeeping:de --picture bees.png
+    """
+    if bool(dataset) == bool(evaluation_id):
+        raise BadInput("Name what to measure on with --dataset, or an earlier evaluation with --id.")
+    if picture is not None:
+        check_kind(picture)
+    with connect(url, api_key) as client:
+        if evaluation_id:
+            evaluation = client.evaluation(evaluation_id)
+            if evaluation.status == "interrupted":
+                evaluation = client.resume_evaluation(evaluation_id)
+        else:
+            evaluation = client.create_evaluation(dataset or [], encoder)
+        evaluation = _wait(client, evaluation)
+    if picture is not None and evaluation.result:
+        draw(evaluation.result, picture)
+    if as_json:
+        print_json(evaluation)
+    else:
+        _print(evaluation)
+    if evaluation.status != "succeeded":
+        raise typer.Exit(1)
+
+
+def _wait(client: AdiabatClient, evaluation: EvaluationPublic) -> EvaluationPublic:
+    with progress_bar("evaluating") as bar:
+
+        def show(seen: EvaluationPublic) -> None:
+            said = seen.progress
+            bar.update(said.get("step", 0), f"({said.get('phase', seen.status)})", said.get("steps"))
+
+        try:
+            return client.wait_for_evaluation(evaluation.id, show)
+        except KeyboardInterrupt:
+            fail(f"no longer watching; the evaluation goes on. 'adiabat evaluate --id {evaluation.id}' takes it up.")
+            raise
+
+
+def _print(evaluation: EvaluationPublic) -> None:
+    say(f"evaluation {evaluation.id}: {evaluation.status}")
+    if evaluation.reason:
+        say(f"  {evaluation.reason}")
+    if not (result := evaluation.result):
+        return
+    columns = _columns(result)
+    at_once = max((console.width - max(map(len, result.matrix))) // CELL_CHARS, 1)
+    for start in range(0, len(columns), at_once):
+        console.print(_table(result, columns[start : start + at_once]))
+    say(f"MRR@10, change and its 95% interval. {KEY}; --json has nDCG@10, recall@10, recall@100 and triplets")
+    for name, found in result.datasets.items():
+        if found.missing.judgments:
+            some = ", ".join(found.missing.ids[:5])
+            left = f"; {found.missing.queries} queries had no other and are left out" if found.missing.queries else ""
+            say(f"{name}: {found.missing.judgments} judgments name passages that are not there ({some} …){left}")
+
+
+def _columns(result: EvaluationResult) -> list[Column]:
+    """Every dataset, and behind one with more than one language these."""
+    found: list[Column] = []
+    for name, cell in next(iter(result.matrix.values())).items():
+        found.append((name, ""))
+        found += [(name, language) for language in cell.languages if len(cell.languages) > 1]
+    return found
+
+
+def _figures(row: dict[str, Cell], column: Column) -> Figures:
+    name, language = column
+    return row[name].languages[language] if language else row[name]
+
+
+def _heading(column: Column) -> str:
+    return "\n".join(filter(None, column))
+
+
+def _mark(difference: Difference) -> str:
+    p = difference.p if difference.p_holm is None else difference.p_holm
+    return MARK if p < ALPHA else ""
+
+
+def _table(result: EvaluationResult, columns: Sequence[Column]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
+    table.add_column("encoder")
+    for column in columns:
+        table.add_column(_heading(column), justify="right", no_wrap=True)
+    base = next(iter(result.matrix.values()))
+    table.add_row("", *(f"{_figures(base, column).queries} queries" for column in columns))
+    for key, row in result.matrix.items():
+        table.add_row(key, *("\n".join(_lines(_figures(row, column))) for column in columns))
+    return table
+
+
+def _lines(figures: Figures) -> Iterator[str]:
+    """Flushed right; the place of the mark is kept where there is none, so that figures stand below each other."""
+    yield f"{figures.mrr:.4f} "
+    if difference := figures.difference:
+        yield f"{difference.change:+.4f}{_mark(difference) or ' '}"
+        yield f"{difference.low:+.4f} … {difference.high:+.4f}"
+
+
+def draw(result: EvaluationResult, path: Path) -> None:
+    """The differences as a heat map: encoders down, datasets and languages across."""
+    columns = _columns(result)
+    heat_map(
+        path,
+        list(result.matrix),
+        [_heading(column) for column in columns],
+        [[_shade(_figures(row, column)) for column in columns] for row in result.matrix.values()],
+        title="MRR@10: change against the base",
+        key=f"Bold: change, below it MRR@10. Blue is better than the base, orange is worse.\n{KEY}.",
+    )
+
+
+def _shade(figures: Figures) -> Shade:
+    if not (difference := figures.difference):
+        return Shade(figure=f"{figures.mrr:.3f}")
+    said = f"{difference.change:+.3f}{_mark(difference)}"
+    return Shade(figure=said, note=f"{figures.mrr:.3f}", value=difference.change)
