@@ -7,17 +7,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from app.encoders.artifacts import BASE_KEY
 from app.recipe import Gate, Recipe
 from app.registry import EncoderRecord, EventKind, JobRecord, JobStatus
 from trainer.checkpoints import Checkpoints
-from trainer.evaluate import DEV, EvaluationSet, Measured, Sets, compare, halve, means, measure
+from trainer.evaluate import DEV, EvaluationSet, Measured, Sets, compare, glance, halve, means, measure
 from trainer.gate import judge
 from trainer.publish import publish
 from trainer.soften import load_softened
 from trainer.stopping import Stopped
 from trainer.training_set import Judged, Matrix, TrainingSet, read_measured, read_training_set
 from trainer.tune import TuneResult, tune
+from trainer.watch import Look, Watch
 from trainer.workplace import Encoder, Workplace
 
 CHOOSE, PROVE = "choose", "prove"
@@ -58,7 +61,8 @@ def run_job(job: JobRecord, place: Workplace) -> Outcome:
         if job.parent_id != base.record.id:
             parent = place.load(registry.encoders.by_id(job.parent_id), folder / "parent")
             started = _measure(job, place, parent, halves, when="parent")
-        tuned = _tune(job, place, parent, recipe, training)
+        watch = _watch(job, place, parent, recipe, halves[CHOOSE], before[CHOOSE])
+        tuned = _tune(job, place, parent, recipe, training, watch)
         load_softened(parent.model, tuned.start, tuned.tuned, recipe.soften)
 
         registry.jobs.move(job.id, JobStatus.EVALUATING, only_from=(JobStatus.RUNNING,), held_by=job.worker)
@@ -131,7 +135,30 @@ def _sizes(sets: Sets) -> dict[str, int]:
     return {name: len(each.queries.ids) for name, each in sets.items()}
 
 
-def _tune(job: JobRecord, place: Workplace, parent: Encoder, recipe: Recipe, training: TrainingSet) -> TuneResult:
+def _watch(
+    job: JobRecord, place: Workplace, parent: Encoder, recipe: Recipe, choose: Sets, base: Mapping[str, Measured]
+) -> Watch:
+    """Looks at the choose halves as the encoder would find them if the tuning ended now, softened."""
+
+    def watch(step: int, start: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> Look:
+        load_softened(parent.model, start, tuned, recipe.soften)
+        found, drifts = glance(
+            parent.model, choose, base, query_prompt=parent.query_prompt, should_stop=place.heartbeat.should_stop
+        )
+        figures = {"when": "during", "step": step, "half": CHOOSE, "drift": drifts, **_apart(found)}
+        place.registry.events.tell(job.id, EventKind.MEASURED, **figures)
+        return Look(
+            step=step,
+            dev=found[DEV],
+            drift=max((drifted for name, drifted in drifts.items() if name != DEV), default=0.0),
+        )
+
+    return watch
+
+
+def _tune(
+    job: JobRecord, place: Workplace, parent: Encoder, recipe: Recipe, training: TrainingSet, watch: Watch
+) -> TuneResult:
     """The parent's model tuned, in place."""
     heartbeat = place.heartbeat
     first: tuple[int, float] | None = None
@@ -150,6 +177,7 @@ def _tune(job: JobRecord, place: Workplace, parent: Encoder, recipe: Recipe, tra
         query_prompt=parent.query_prompt,
         on_step=on_step,
         should_stop=heartbeat.should_stop,
+        watch=watch,
         checkpoints=Checkpoints(place.checkpoints, say=lambda sentence: place.say(job.id, sentence)),
     )
 
@@ -161,6 +189,8 @@ def _figures(tuned: TuneResult, training: TrainingSet, sets: Sets) -> dict[str, 
         "pairs": tuned.pairs,
         "tuning_s": round(tuned.seconds, 1),
         "weights": asdict(tuned.movement),
+        "looks": [asdict(look) for look in tuned.looks],
+        "ended": tuned.ended,
         "store_writes": training.matrix.meta.get("writes"),
     }
 

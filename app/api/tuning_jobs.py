@@ -81,8 +81,8 @@ async def follow_tuning_job(
     `id` is the number of the event within the job: a follower that lost the connection goes on after it. `data` is
     `{sequence, at, kind, data}`, and by `kind` the inner `data` is: `status` and `end` `{status, reason?, encoder?}`
     (only a resumed job goes on after an `end`), `progress` `{phase, step?, steps?, eta_s?, loss?}`, `measured`
-    `{when: before|parent|after, half: choose|prove, dev, guards}` in MRR@10, `log` `{message}`. A comment every 15 s
-    says that the job is silent.
+    `{when: before|parent|during|after, half: choose|prove, dev, guards, step?, drift?}` in MRR@10, `log` `{message}`.
+    A comment every 15 s says that the job is silent.
     """
     start = after if last_event_id is None else last_event_id
     job = await watching(lambda: parts.registry.jobs.get(job_id))

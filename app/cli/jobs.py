@@ -165,7 +165,8 @@ def _show(event: JobEventPublic, bar: Bar) -> None:
     elif event.kind == "measured":
         figures = {"dev": data["dev"], **data["guards"]}
         shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        _note(f"MRR@10 {data['when']} ({data['half']} half): {shown}")
+        step = f" step {data['step']}" if "step" in data else ""
+        _note(f"MRR@10 {data['when']}{step} ({data['half']} half): {shown}")
     elif event.kind == "log":
         _note(data["message"])
     else:

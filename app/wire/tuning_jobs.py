@@ -68,7 +68,8 @@ class JobEventPublic(PublicModel):
     """One thing that happened to a job; the `data` of a server-sent event.
 
     `status`: `{status, reason?}`. `progress`: what the job shows as its progress. `measured`: MRR@10 of a half of each
-    set, `{when: before | parent | after, half: choose | prove, dev, guards}`; `parent` where that is not the base.
+    set, `{when: before | parent | during | after, half: choose | prove, dev, guards}`; `parent` where that is not the
+    base; `during` has also `step` and `drift`.
     `log`: `{message}`. `end`: `{status, reason?, encoder?}`; only a resumed job goes on after it.
     """
 

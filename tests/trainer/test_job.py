@@ -18,7 +18,7 @@ from trainer.workplace import Workplace
 
 pytestmark = pytest.mark.slow
 
-RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3}
+RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3, "eval_every": 2}
 DIGEST = "sha256:world"
 
 
@@ -83,12 +83,18 @@ def test_a_job_proves_on_one_half_what_it_chose_by_the_other_from_base_and_from_
     assert [(each["when"], each["half"]) for each in told] == [
         ("before", "choose"),
         ("before", "prove"),
+        ("during", "choose"),
+        ("during", "choose"),
         ("after", "choose"),
         ("after", "prove"),
     ]
+    looked = told[2:4]
+    assert [each["step"] for each in looked] == [look["step"] for look in result["looks"]] == [2, 4]
+    assert [each["dev"] for each in looked] == [look["dev"] for look in result["looks"]]
+    assert 0 < looked[0]["drift"]["guard"] == result["looks"][0]["drift"] < looked[1]["drift"]["guard"]
     assert told[0]["dev"] == result["choose"]["dev"]["before"] != result["dev"]["before"] == told[1]["dev"]
-    assert told[2]["guards"]["guard"] == result["choose"]["guards"]["guard"]["after"]
-    assert told[3]["guards"]["guard"] == result["guards"]["guard"]["after"]
+    assert told[4]["guards"]["guard"] == result["choose"]["guards"]["guard"]["after"]
+    assert told[5]["guards"]["guard"] == result["guards"]["guard"]["after"]
     sizes = result["halves"]
     assert sizes["choose"]["dev"] + sizes["prove"]["dev"] == result["queries"]["dev"] == 24 * QUERIES_A_PASSAGE
     assert result["guards"]["guard"]["queries"] == sizes["prove"]["guard"]
