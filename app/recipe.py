@@ -179,7 +179,7 @@ class Gate(BaseModel):
         allow_inf_nan=False,
         description="Most that any guard's MRR@10 may fall, with confidence: one question in 25 that falls from the "
         "first place to the second. A guard must be large enough to show that it lost less: 600 questions on 120 "
-        "passages show 0.02, 50 questions 0.1. 1 allows everything.",
+        "passages show 0.02 where nothing was lost, 50 questions 0.1. 1 allows everything.",
     )
     max_drift: float | None = Field(
         None,
