@@ -34,7 +34,8 @@ def mine(
         top = top_rows(queries[start:stop], training.matrix.vectors, depth + spare, highest)
         for i, ranked in enumerate(top, start=start):
             positive = groups[training.queries.relevant[i]]
-            kept = ranked[(ranked >= 0) & ~np.isin(groups[ranked], positive)][:depth]
+            # Where a ceiling leaves no more rows, `ranked` ends in -1, and so may what is kept.
+            kept = ranked[~np.isin(groups[ranked], positive)][:depth]
             out[i, : len(kept)] = kept
     return out
 
