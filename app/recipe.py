@@ -8,29 +8,32 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
+Auto = Literal["auto"]
+Rate = Annotated[float, Field(gt=0, le=1e-2, allow_inf_nan=False)]
+Epochs = Annotated[int, Field(ge=1, le=1000)]
+Soften = Annotated[float, Field(gt=0, le=1)]
 
 
 class Recipe(BaseModel):
-    """How a query encoder is tuned. The defaults are measured (docs/LOG.md): a large step, mostly taken
-    back.
+    """How a query encoder is tuned. The defaults are measured (docs/LOG.md): a large step, partly taken back.
+
+    What says "auto" is found by a search on the choose halves of dev and guards (docs/adiabatic.md).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     loss: Literal["infonce", "triplet"] = Field(
         "infonce",
-        description="infonce: each query against every other passage of its batch and its mined negatives; "
+        description="infonce: each query against the index, the passages of its batch, and mined negatives; "
         "triplet: one mined negative and a cosine margin, as in the paper, for very gentle rates.",
     )
-    learning_rate: float = Field(
+    learning_rate: Rate | Auto = Field(
         1e-4,
-        gt=0,
-        le=1e-2,
-        allow_inf_nan=False,
-        description="AdamW's peak rate. Large on purpose: 'soften' takes most of the step back, and that "
-        "buys more in the domain for the same loss elsewhere than a small rate does.",
+        description="AdamW's peak rate. Large on purpose: 'soften' takes a part of the step back, and that "
+        "buys more in the domain for the same loss elsewhere than a small rate does. auto: found on a grid from 1e-7 "
+        "to 1e-3.",
     )
-    epochs: int = Field(3, ge=1, le=1000, description="Passes over the training pairs.")
+    epochs: Epochs | Auto = Field(1, description="Passes over the training pairs. auto: 1 or 3.")
     batch_size: int = Field(
         64,
         ge=2,
@@ -50,12 +53,20 @@ class Recipe(BaseModel):
         le=1,
         description="InfoNCE's softmax temperature; smaller looks only at the hardest negatives.",
     )
+    corpus_negatives: int = Field(
+        16_384,
+        ge=0,
+        le=262_144,
+        description="InfoNCE: so many passages of the index, drawn anew for each step (all, where it holds no more), "
+        "are negatives for every query. Their vectors are there, so they cost next to nothing, and what is learnt is "
+        "the ranking of the index itself: it keeps other languages better than mined negatives do.",
+    )
     mined_negatives: int = Field(
-        4,
+        0,
         ge=0,
         le=64,
-        description="Hard negatives per query, found with the parent encoder. 0: only the batch's own "
-        "passages (triplet needs at least 1, and takes 1 when this says 0).",
+        description="Hard negatives per query, found with the parent encoder. They buy the domain at the cost of "
+        "other languages. Triplet needs at least 1, and takes 1 when this says 0.",
     )
     mine_depth: int = Field(
         30,
@@ -116,11 +127,10 @@ class Recipe(BaseModel):
         description="The result is the mean of the weights after each step of this last share of the steps. Off: "
         "with a rate that falls to zero it made no difference that counts.",
     )
-    soften: float = Field(
-        0.4,
-        gt=0,
-        le=1,
-        description="The share of the step that is kept: theta = base + soften (tuned - base). 1 keeps all.",
+    soften: Soften | Auto = Field(
+        "auto",
+        description="The share of the step that is kept: theta = parent + soften (tuned - parent). 1 keeps all. auto: "
+        "the best of ten on the choose halves.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Order of the batches and choice of the negatives.")
     eval_every: int = Field(
@@ -153,6 +163,17 @@ class Recipe(BaseModel):
     def ends_early(self) -> bool:
         """Whether the result is the best that was looked at, instead of the last."""
         return self.patience > 0 or self.drift_budget is not None
+
+    def fixed(self, *, learning_rate: float, epochs: int) -> "FixedRecipe":
+        """With these in place of what may be "auto"; softening comes after the tuning."""
+        return FixedRecipe(**self.model_dump() | {"learning_rate": learning_rate, "epochs": epochs})
+
+
+class FixedRecipe(Recipe):
+    """A recipe with nothing left to be found before the tuning."""
+
+    learning_rate: Rate = 1e-4
+    epochs: Epochs = 1
 
 
 class Gate(BaseModel):

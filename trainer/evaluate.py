@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from trainer.embed import embed
 from trainer.halves import clusters, split_halves
-from trainer.metrics import Scores, drift, mrr, score
+from trainer.metrics import Scores, drift, score
 from trainer.statistics import compare_paired, holm, lower_bound
 from trainer.stopping import ShouldStop, never
 from trainer.training_set import Judged, Matrix
@@ -61,23 +61,6 @@ def measure(
         scores = score(vectors, each.matrix.vectors, each.queries.relevant)
         measured[name] = Measured(vectors=vectors, scores=scores)
     return measured
-
-
-def glance(
-    model: SentenceTransformer,
-    sets: Sets,
-    base: Mapping[str, Measured],
-    *,
-    query_prompt: str = "",
-    should_stop: ShouldStop = never,
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean MRR@10 by set and drift from the base, which was measured on the same sets, without the rest."""
-    found, drifts = {}, {}
-    for name, each in sets.items():
-        vectors = embed(model, each.queries.texts, prompt=query_prompt, should_stop=should_stop)
-        found[name] = float(mrr(vectors, each.matrix.vectors, each.queries.relevant).mean())
-        drifts[name] = drift(base[name].vectors, vectors)
-    return found, drifts
 
 
 def compare(

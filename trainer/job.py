@@ -7,20 +7,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from app.encoders.artifacts import BASE_KEY
 from app.recipe import Gate, Recipe
 from app.registry import EncoderRecord, EventKind, JobRecord, JobStatus
-from trainer.checkpoints import Checkpoints
-from trainer.evaluate import DEV, EvaluationSet, Measured, Sets, compare, glance, halve, means, measure
+from trainer.evaluate import DEV, EvaluationSet, Measured, Sets, compare, halve, means, measure
 from trainer.gate import judge
 from trainer.publish import publish
+from trainer.search import Bench, Found, search
 from trainer.soften import load_softened
 from trainer.stopping import Stopped
 from trainer.training_set import Judged, Matrix, TrainingSet, read_measured, read_training_set
-from trainer.tune import TuneResult, tune
-from trainer.watch import Look, Watch
+from trainer.trials import Trials
+from trainer.tune import TuneResult
 from trainer.workplace import Encoder, Workplace
 
 CHOOSE, PROVE = "choose", "prove"
@@ -61,9 +59,9 @@ def run_job(job: JobRecord, place: Workplace) -> Outcome:
         if job.parent_id != base.record.id:
             parent = place.load(registry.encoders.by_id(job.parent_id), folder / "parent")
             started = _measure(job, place, parent, halves, when="parent")
-        watch = _watch(job, place, parent, recipe, halves[CHOOSE], before[CHOOSE])
-        tuned = _tune(job, place, parent, recipe, training, watch)
-        load_softened(parent.model, tuned.start, tuned.tuned, recipe.soften)
+        found = _search(job, place, parent, recipe, gate, training, halves[CHOOSE], before[CHOOSE])
+        tuned, point = found.tuned, found.point
+        load_softened(parent.model, tuned.start, tuned.tuned, point.soften)
 
         registry.jobs.move(job.id, JobStatus.EVALUATING, only_from=(JobStatus.RUNNING,), held_by=job.worker)
         steps = len(tuned.losses)
@@ -78,6 +76,12 @@ def run_job(job: JobRecord, place: Workplace) -> Outcome:
             "parent": _apart(means(started[PROVE])),
             "halves": {"seed": HALVES_SEED} | {half: _sizes(of) for half, of in halves.items()},
             "gate": {"passed": verdict.passed, "reasons": list(verdict.reasons)},
+            "chosen": {
+                "learning_rate": found.trial.learning_rate,
+                "epochs": found.trial.epochs,
+                "soften": point.soften,
+            },
+            "search": [asdict(trial) for trial in found.trials],
             **_figures(tuned, training, sets),
         }
 
@@ -92,6 +96,7 @@ def run_job(job: JobRecord, place: Workplace) -> Outcome:
             parent=parent.record,
             result=result,
             verdict=verdict,
+            found=found,
             registrar=place.registrar,
         )
         status = JobStatus.SUCCEEDED if verdict.passed else JobStatus.REJECTED
@@ -135,51 +140,51 @@ def _sizes(sets: Sets) -> dict[str, int]:
     return {name: len(each.queries.ids) for name, each in sets.items()}
 
 
-def _watch(
-    job: JobRecord, place: Workplace, parent: Encoder, recipe: Recipe, choose: Sets, base: Mapping[str, Measured]
-) -> Watch:
-    """Looks at the choose halves as the encoder would find them if the tuning ended now, softened."""
-
-    def watch(step: int, start: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> Look:
-        load_softened(parent.model, start, tuned, recipe.soften)
-        found, drifts = glance(
-            parent.model, choose, base, query_prompt=parent.query_prompt, should_stop=place.heartbeat.should_stop
-        )
-        figures = {"when": "during", "step": step, "half": CHOOSE, "drift": drifts, **_apart(found)}
-        place.registry.events.tell(job.id, EventKind.MEASURED, **figures)
-        return Look(
-            step=step,
-            dev=found[DEV],
-            drift=max((drifted for name, drifted in drifts.items() if name != DEV), default=0.0),
-        )
-
-    return watch
-
-
-def _tune(
-    job: JobRecord, place: Workplace, parent: Encoder, recipe: Recipe, training: TrainingSet, watch: Watch
-) -> TuneResult:
-    """The parent's model tuned, in place."""
+def _search(
+    job: JobRecord,
+    place: Workplace,
+    parent: Encoder,
+    recipe: Recipe,
+    gate: Gate,
+    training: TrainingSet,
+    sets: Sets,
+    before: Mapping[str, Measured],
+) -> Found:
+    """What the recipe leaves open is found, by the choose halves; a recipe that leaves nothing open is tuned."""
     heartbeat = place.heartbeat
-    first: tuple[int, float] | None = None
+    phase = ""
+    began: tuple[int, float] | None = None
+
+    def say(now: str) -> None:
+        nonlocal phase, began
+        phase, began = now, None
+        heartbeat.say(phase=phase)
 
     def on_step(step: int, steps: int, loss: float) -> None:
-        nonlocal first
-        first = first or (step, time.monotonic())  # what came before it says nothing of the rest
-        eta_s = (time.monotonic() - first[1]) / max(step - first[0], 1) * (steps - step)
-        heartbeat.say(phase="tuning", step=step, steps=steps, eta_s=round(eta_s, 1), loss=round(loss, 5))
+        nonlocal began
+        began = began or (step, time.monotonic())  # what came before it says nothing of the rest
+        eta_s = (time.monotonic() - began[1]) / max(step - began[0], 1) * (steps - step)
+        heartbeat.say(phase=phase, step=step, steps=steps, eta_s=round(eta_s, 1), loss=round(loss, 5))
 
-    heartbeat.say(phase="mining negatives")
-    return tune(
-        parent.model,
+    def looked(step: int, figures: Mapping[str, float], drifts: Mapping[str, float]) -> None:
+        said = {"when": "during", "step": step, "half": CHOOSE, "drift": drifts, **_apart(figures)}
+        place.registry.events.tell(job.id, EventKind.MEASURED, **said)
+
+    trials = Trials(
+        parent,
         training,
         recipe,
-        query_prompt=parent.query_prompt,
-        on_step=on_step,
+        sets,
+        before,
+        folder=place.checkpoints,
         should_stop=heartbeat.should_stop,
-        watch=watch,
-        checkpoints=Checkpoints(place.checkpoints, say=lambda sentence: place.say(job.id, sentence)),
+        say=say,
+        log=lambda sentence: place.say(job.id, sentence),
+        on_step=on_step,
+        looked=looked,
     )
+    bench = Bench(tune=trials.tune, measure=trials.measure)
+    return search(recipe, bench, max_guard_loss=gate.max_guard_loss, kept=place.checkpoints / "trials.json")
 
 
 def _figures(tuned: TuneResult, training: TrainingSet, sets: Sets) -> dict[str, Any]:

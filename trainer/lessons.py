@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from app.errors import TuningFailed
-from app.recipe import Recipe
+from app.recipe import FixedRecipe
 from trainer.batches import Batches
 from trainer.embed import embed, forward, token_counts
 from trainer.losses import drift, excluded_columns, infonce, triplet
@@ -43,7 +43,7 @@ class Lessons:
     """The steps of one run over `model`: `backward(step)` adds a step's gradients to the parameters."""
 
     def __init__(
-        self, model: SentenceTransformer, training: TrainingSet, recipe: Recipe, parent: ParentView, prompt: str
+        self, model: SentenceTransformer, training: TrainingSet, recipe: FixedRecipe, parent: ParentView, prompt: str
     ) -> None:
         self._model, self._training, self._recipe, self._parent, self._prompt = model, training, recipe, parent, prompt
         texts, relevant, groups = training.queries.texts, training.queries.relevant, training.matrix.groups
@@ -83,7 +83,7 @@ class Lessons:
         pairs = self._batches[step]
         asked, own = self._pair_query[pairs], self._pair_row[pairs]  # (batch,), (batch,)
         drawn = draw(self._parent.negatives[asked], negatives_per_query(self._recipe), seed=(self._recipe.seed, step))
-        rows = np.concatenate([own, drawn[drawn >= 0]])  # (columns,)
+        rows = np.concatenate([own, drawn[drawn >= 0], self._of_the_index(step)])  # (columns,)
         vectors = matrix.vectors[rows]  # (columns, dim)
         excluded = excluded_columns(
             torch.from_numpy(matrix.groups[rows]), torch.from_numpy(self._positive_groups[asked])
@@ -100,6 +100,13 @@ class Lessons:
             excluded=excluded.to(device),
             parent=None if parent is None else torch.from_numpy(parent).to(device),
         )
+
+    def _of_the_index(self, step: int) -> NDArray[np.int64]:
+        """Rows that every query of the step is compared with, whatever the batch."""
+        recipe, passages = self._recipe, len(self._training.matrix.ids)
+        if recipe.loss == "triplet" or recipe.corpus_negatives >= passages:
+            return np.arange(0 if recipe.loss == "triplet" else passages)
+        return np.random.default_rng((recipe.seed, step, 1)).choice(passages, recipe.corpus_negatives, replace=False)
 
     def _loss(self, batch: _Batch, part: slice) -> Tensor:
         """The part's share in the batch's mean loss."""
@@ -123,7 +130,7 @@ class Lessons:
 
 
 def view_of_parent(
-    model: SentenceTransformer, training: TrainingSet, recipe: Recipe, prompt: str, should_stop: ShouldStop
+    model: SentenceTransformer, training: TrainingSet, recipe: FixedRecipe, prompt: str, should_stop: ShouldStop
 ) -> ParentView:
     """What `model`, which still is the parent, makes of the queries; they are embedded only where it is needed."""
     depth = recipe.mine_depth if negatives_per_query(recipe) else 0
@@ -139,7 +146,7 @@ def view_of_parent(
     )
 
 
-def negatives_per_query(recipe: Recipe) -> int:
+def negatives_per_query(recipe: FixedRecipe) -> int:
     """How many mined negatives a query gets in a step; the triplet loss cannot do without one."""
     return max(recipe.mined_negatives, 1) if recipe.loss == "triplet" else recipe.mined_negatives
 

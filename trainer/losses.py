@@ -43,15 +43,15 @@ def excluded_columns(groups: Tensor, positive_groups: Tensor) -> Tensor:
     text after its first column (a passage that is there twice would weigh double). A query's own column
     never is.
     """
-    batch = len(positive_groups)
-    positive = (groups[None, :, None] == positive_groups[:, None, :]).any(dim=2)  # (batch, columns)
-    excluded = positive | _repeated(groups)[None, :]
-    own = torch.arange(batch, device=groups.device)
+    batch, columns = len(positive_groups), len(groups)
+    known, place = torch.unique(groups, return_inverse=True)  # (texts,), (columns,)
+    found = torch.searchsorted(known, positive_groups).clamp(max=len(known) - 1)  # (batch, width)
+    found = torch.where(known[found] == positive_groups, found, len(known))
+    positive = torch.zeros(batch, len(known) + 1, dtype=torch.bool, device=groups.device)
+    positive.scatter_(1, found, True)
+    number = torch.arange(columns, device=groups.device)
+    first = torch.full_like(known, columns, dtype=torch.int64).scatter_reduce(0, place, number, "amin")  # (texts,)
+    excluded = positive[:, place] | (first[place] != number)[None, :]
+    own = number[:batch]
     excluded[own, own] = False
     return excluded
-
-
-def _repeated(groups: Tensor) -> Tensor:
-    """True where the same group stands further left: (columns,)."""
-    same = groups[None, :] == groups[:, None]  # (columns, columns)
-    return torch.tril(same, diagonal=-1).any(dim=1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from app.recipe import Recipe
+from app.recipe import FixedRecipe
 from trainer.lessons import ParentView
 from trainer.parameters import copy_parameters, load_parameters, rate_scales
 from trainer.schedule import rate_factor
@@ -16,7 +16,7 @@ from trainer.watch import Look, Watch, best_look
 class Progress:
     """The state of a run of `steps` steps over `parameters`, which it moves in place."""
 
-    def __init__(self, parameters: dict[str, Parameter], parent: ParentView, recipe: Recipe, steps: int) -> None:
+    def __init__(self, parameters: dict[str, Parameter], parent: ParentView, recipe: FixedRecipe, steps: int) -> None:
         self.parameters = parameters
         self.parent = parent
         self.losses: list[float] = []  # one per step done

@@ -11,7 +11,9 @@ from app.encoders.digest import digest_encoder
 from app.encoders.overlay import EncoderFiles
 from app.encoders.spec import read_spec
 from app.registry import EncoderRecord, EncoderState, JobRecord
+from trainer.card import write_card
 from trainer.gate import Verdict
+from trainer.search import Found
 
 
 def publish(
@@ -23,13 +25,15 @@ def publish(
     parent: EncoderRecord,
     result: dict[str, Any],
     verdict: Verdict,
+    found: Found,
     registrar: Registrar,
 ) -> tuple[EncoderRecord, bool]:
-    """Save `model` to `folder` with its lineage, then register it; rejected ones too, marked as such.
+    """Save `model` to `folder` with its lineage and card, then register it; rejected ones too, marked as such.
 
     False beside the record: the very same weights were registered under this name before.
     """
     model.save(str(folder), create_model_card=False, safe_serialization=True)
+    write_card(folder, job, result, base=base, parent=parent, trials=found.trials, losses=found.tuned.losses)
     files = EncoderFiles(folder, None)
     spec = read_spec(files)
     metrics = {**result, "verdict": "; ".join(verdict.reasons), "job": job.id}
@@ -42,7 +46,7 @@ def publish(
         max_length=spec.max_length,
         query_prompt=spec.query_prompt,
         passage_prompt=spec.passage_prompt,
-        recipe=job.recipe,
+        recipe=job.recipe | result["chosen"],
         metrics=metrics,
     ).write(folder)
     return registrar.register(

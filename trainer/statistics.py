@@ -64,6 +64,12 @@ def lower_bound(before: Doubles, after: Doubles, clusters: Numbers, *, alpha: fl
     return _quantile(np.append(sums, IMAGINED), np.append(sizes, 1.0), alpha)
 
 
+def standard_error(differences: Doubles, clusters: Numbers) -> float:
+    """Of the mean of `differences`, (queries,), robust to clusters as above; 1 where one cluster says nothing."""
+    sums, sizes = _by_cluster(np.zeros_like(differences), differences, clusters)
+    return _error(sums, sizes) if len(sums) > 1 else 1.0
+
+
 def holm(p: Mapping[str, float]) -> dict[str, float]:
     """Adjusted p by name, in the order given: Holm's step-down (1979), valid however the tests hang together."""
     adjusted: dict[str, float] = {}
@@ -90,9 +96,12 @@ def _quantile(sums: Doubles, sizes: Doubles, share: float) -> float:
     count, total = len(sums), sizes.sum()
     if count == 1:
         return -1.0 if share < 0.5 else 1.0
-    mean = sums.sum() / total
-    error = np.sqrt(count / (count - 1) * np.sum((sums - mean * sizes) ** 2)) / total
-    return float(np.clip(mean + stats.t.ppf(share, count - 1) * error, -1, 1))
+    return float(np.clip(sums.sum() / total + stats.t.ppf(share, count - 1) * _error(sums, sizes), -1, 1))
+
+
+def _error(sums: Doubles, sizes: Doubles) -> float:
+    count, total = len(sums), sizes.sum()
+    return float(np.sqrt(count / (count - 1) * np.sum((sums - sums.sum() / total * sizes) ** 2)) / total)
 
 
 def _sign_flip(sums: Doubles, seed: int, rounds: int) -> float:

@@ -72,6 +72,13 @@ class TrainingSet:
     matrix: Matrix
     queries: Judged
 
+    def sample(self, pairs: int, *, seed: int) -> "TrainingSet":
+        """Queries by lot, until they have so many pairs or there are no more."""
+        drawn = np.random.default_rng(seed).permutation(len(self.queries.ids))
+        ends = np.cumsum([len(self.queries.relevant[i]) for i in drawn])
+        count = int(np.searchsorted(ends, pairs)) + 1
+        return TrainingSet(matrix=self.matrix, queries=self.queries.take(np.sort(drawn[:count]).tolist()))
+
 
 def read_matrix(folder: Path) -> Matrix:
     """Opens a matrix folder; the vectors stay on disk and are paged in as they are read."""

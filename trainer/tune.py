@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from app.errors import InvalidField, TuningFailed
-from app.recipe import Recipe
+from app.recipe import FixedRecipe
 from trainer.checkpoints import Checkpoints
 from trainer.lessons import Lessons, view_of_parent
 from trainer.parameters import Movement, choose_parameters, copy_parameters, load_parameters, movement
@@ -45,7 +45,7 @@ class TuneResult:
 def tune(
     model: SentenceTransformer,
     training: TrainingSet,
-    recipe: Recipe,
+    recipe: FixedRecipe,
     *,
     query_prompt: str = "",
     on_step: OnStep = ignore_step,
@@ -110,7 +110,7 @@ def tune(
     )
 
 
-def _result(progress: Progress, recipe: Recipe, ended: str | None) -> dict[str, Tensor]:
+def _result(progress: Progress, recipe: FixedRecipe, ended: str | None) -> dict[str, Tensor]:
     """The best weights looked at where the recipe asks for them, else the last."""
     if not (recipe.ends_early and progress.looks):
         return progress.result()
@@ -122,7 +122,7 @@ def _result(progress: Progress, recipe: Recipe, ended: str | None) -> dict[str, 
     return progress.best
 
 
-def _moved(moved: Movement, recipe: Recipe) -> Movement:
+def _moved(moved: Movement, recipe: FixedRecipe) -> Movement:
     if moved.share < MIN_MOVED:
         raise InvalidField(
             "recipe.learning_rate",

@@ -1,0 +1,190 @@
+"""The search for what a recipe leaves to "auto": what it tries, what it keeps, and that it can be broken off."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from app.errors import TuningFailed
+from app.recipe import Recipe
+from trainer.evaluate import DEV, EvaluationSet, halve, measure
+from trainer.search import EPOCHS, PROBE_SOFTENINGS, RATES, SOFTENINGS, Bench, Found, Point, best_point, search
+from trainer.stopping import Stopped
+from trainer.training_set import TrainingSet
+from trainer.trials import QUICK_QUERIES, Trials
+from trainer.tune import TuneResult
+from trainer.workplace import Encoder
+
+
+def point(soften: float, dev: float, *guards: float, error: float = 0.01) -> Point:
+    changes = {f"guard {i}": change for i, change in enumerate(guards)}
+    return Point(soften=soften, dev=dev, dev_error=error, guards=changes, drifts=dict.fromkeys(changes, 0.001))
+
+
+@pytest.mark.parametrize(
+    ("points", "best"),
+    [
+        # the domain's gain and the guards' mean change weigh the same
+        ([point(0.3, 0.10, 0.02, 0.02), point(0.6, 0.13, 0.0, 0.0)], 0.6),
+        ([point(0.3, 0.10, 0.04, 0.04), point(0.6, 0.13, 0.0, 0.0)], 0.3),
+        # a guard that lost more than half of what is allowed rules a point out, however much is gained
+        ([point(0.3, 0.10, 0.0, 0.0), point(0.6, 0.30, 0.02, -0.011)], 0.3),
+        ([point(0.3, 0.10, 0.0, 0.0), point(0.6, 0.30, 0.02, -0.010)], 0.6),
+        # where all are ruled out, the least harm
+        ([point(0.3, 0.10, -0.03), point(0.6, 0.30, -0.05)], 0.3),
+        # of equals the gentler
+        ([point(0.6, 0.10, 0.0), point(0.3, 0.10, 0.0)], 0.3),
+        # without guards: the gentlest within a standard error of the best
+        ([point(0.2, 0.085), point(0.4, 0.092), point(0.8, 0.10)], 0.4),
+    ],
+)
+def test_the_best_point(points: Sequence[Point], best: float) -> None:
+    assert best_point(points, max_guard_loss=0.02).soften == best
+
+
+class World:
+    """Real trials over the tiny world, cut into halves, that remember what was asked of them."""
+
+    def __init__(self, model: SentenceTransformer, training: TrainingSet, recipe: Recipe, folder: Path) -> None:
+        whole = {name: EvaluationSet(matrix=training.matrix, queries=training.queries) for name in (DEV, "guard")}
+        sets, _ = halve(whole)
+        self.asked: list[tuple[float, int, int | None]] = []
+        self.measured: list[tuple[float, bool]] = []
+        self.fail_at: tuple[float, int, int | None] | None = None
+        self.sets, self.before = sets, measure(model, sets)
+        record = None  # of a registry, which trials never look at
+        self.trials = Trials(
+            Encoder(record=record, model=model, query_prompt="", passage_prompt=""),  # type: ignore[arg-type]
+            training,
+            recipe,
+            sets,
+            self.before,
+            folder=folder,
+            should_stop=lambda: False,
+            say=lambda _: None,
+            log=lambda _: None,
+            on_step=lambda *_: None,
+            looked=lambda *_: None,
+        )
+        self.recipe, self.kept = recipe, folder / "trials.json"
+
+    def search(self) -> Found:
+        return search(self.recipe, Bench(tune=self.tune, measure=self.measure), max_guard_loss=0.5, kept=self.kept)
+
+    def tune(self, rate: float, epochs: int, pairs: int | None) -> TuneResult:
+        self.asked.append((rate, epochs, pairs))
+        if self.asked[-1] == self.fail_at:
+            raise Stopped
+        return self.trials.tune(rate, epochs, pairs)
+
+    def measure(self, tuned: TuneResult, soften: float, quick: bool) -> Point:
+        self.measured.append((soften, quick))
+        return self.trials.measure(tuned, soften, quick)
+
+
+ALL_AUTO = Recipe(learning_rate="auto", epochs="auto", soften="auto", batch_size=16, corpus_negatives=8)
+
+
+def test_rates_are_climbed_on_a_short_budget_and_the_best_is_tuned_in_full(
+    tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
+) -> None:
+    world = World(tiny, training, ALL_AUTO, tmp_path)
+    found = world.search()
+    probes = [asked for asked in world.asked if asked[2] is not None]
+    assert [rate for rate, _, _ in probes] == list(RATES[: len(probes)])
+    assert RATES[-1] / RATES[0] >= 1e4
+    assert [asked[1:] for asked in world.asked[len(probes) :]] == [(epochs, None) for epochs in EPOCHS]
+    assert {rate for rate, _, _ in world.asked[len(probes) :]} == {found.trial.learning_rate}
+    assert world.measured[: 3 * len(probes)] == [(a, True) for a in PROBE_SOFTENINGS] * len(probes)
+    assert world.measured[3 * len(probes) :] == [(a, False) for a in SOFTENINGS] * len(EPOCHS)
+    every = [each for trial in found.trials if trial.stage == "length" for each in trial.points]
+    assert found.point == best_point(every, max_guard_loss=0.5)
+    assert found.point.dev > 0
+
+
+def test_the_same_search_again_finds_the_same(tiny_folder: Path, training: TrainingSet, tmp_path: Path) -> None:
+    once, again = (
+        World(SentenceTransformer(str(tiny_folder), device="cpu"), training, ALL_AUTO, tmp_path / name).search()
+        for name in ("once", "again")
+    )
+    assert once.trials == again.trials
+    assert all((once.tuned.tuned[name] == again.tuned.tuned[name]).all() for name in once.tuned.tuned)
+
+
+def test_a_search_that_was_broken_off_goes_on_and_ends_the_same(
+    tiny_folder: Path, training: TrainingSet, tmp_path: Path
+) -> None:
+    def fresh(folder: Path) -> World:
+        return World(SentenceTransformer(str(tiny_folder), device="cpu"), training, ALL_AUTO, folder)
+
+    whole = fresh(tmp_path / "whole")
+    expected = whole.search()
+    first = fresh(tmp_path / "broken")
+    first.fail_at = whole.asked[4]
+    with pytest.raises(Stopped):
+        first.search()
+    second = fresh(tmp_path / "broken")
+    found = second.search()
+    assert second.asked == whole.asked[4:]
+    assert (found.trials, found.point) == (expected.trials, expected.point)
+    assert all((found.tuned.tuned[name] == value).all() for name, value in expected.tuned.tuned.items())
+
+
+def test_what_the_recipe_says_is_not_searched(tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path) -> None:
+    world = World(tiny, training, Recipe(learning_rate=1e-3, epochs=2, soften=0.7, batch_size=16), tmp_path)
+    found = world.search()
+    assert (world.asked, world.measured) == ([(1e-3, 2, None)], [(0.7, False)])
+    assert (found.trial.epochs, found.point.soften) == (2, 0.7)
+
+
+def test_a_point_is_the_change_from_the_base_on_the_choose_half(
+    tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
+) -> None:
+    world = World(tiny, training, Recipe(learning_rate=1e-3, epochs=3, batch_size=16), tmp_path)
+    tuned = world.trials.tune(1e-3, 3, None)
+    whole, half = (world.trials.measure(tuned, a, False) for a in (1.0, 0.5))
+    after = measure(tiny, world.sets)  # the model holds what was measured last
+    dev = after[DEV].scores.mrr - world.before[DEV].scores.mrr
+    assert half.dev == pytest.approx(dev.mean(), abs=1e-9)
+    assert 0 < half.drifts["guard"] < whole.drifts["guard"]
+    assert half.dev_error > 0
+    assert len(world.sets[DEV].queries.ids) < QUICK_QUERIES
+    assert world.trials.measure(tuned, 0.5, True) == half  # fewer than a sample: all are asked
+
+
+def test_rates_that_give_no_encoder_are_said_and_end_the_climb(
+    tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
+) -> None:
+    world = World(tiny, training, ALL_AUTO, tmp_path)
+
+    def tune(rate: float, epochs: int, pairs: int | None) -> TuneResult:
+        if rate > 1e-6 or rate < 2e-7:
+            raise TuningFailed(f"no number at {rate:g}")
+        return world.trials.tune(rate, epochs, pairs)
+
+    found = search(world.recipe, Bench(tune=tune, measure=world.measure), max_guard_loss=0.5, kept=world.kept)
+    probes = [trial for trial in found.trials if trial.stage == "rate"]
+    assert [(trial.ended is not None) for trial in probes] == [True, False, False, True]
+    assert json.loads(world.kept.read_text())[0]["ended"] == "no number at 1e-07"
+
+    def never(rate: float, *_: int | None) -> TuneResult:
+        raise TuningFailed(f"no number at {rate:g}")
+
+    with pytest.raises(TuningFailed, match=r"No rate from 1e-07 to 0\.001 gave an encoder"):
+        search(world.recipe, Bench(tune=never, measure=world.measure), max_guard_loss=0.5, kept=tmp_path / "other")
+
+
+def test_a_sample_has_whole_queries_by_lot(training: TrainingSet) -> None:
+    some = training.sample(20, seed=3)
+    assert some.queries.pairs == 20
+    assert set(some.queries.ids) < set(training.queries.ids)
+    assert set(some.queries.ids) != set(training.sample(20, seed=4).queries.ids)
+    assert training.sample(10_000, seed=3).queries.ids == training.queries.ids
+    np.testing.assert_array_equal(some.queries.relevant[0], training.queries.relevant[int(_place(training, some))])
+
+
+def _place(training: TrainingSet, some: TrainingSet) -> int:
+    return training.queries.ids.index(some.queries.ids[0])

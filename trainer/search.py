@@ -1,0 +1,187 @@
+"""`"auto"`: finds learning rate, length and softening on the choose halves, cheap trials first.
+
+1. Rates. Each rate of a logarithmic grid over four decades gets the same short budget, gentlest first, and is measured
+   at a few softenings, which cost nothing but the measuring. Climbing ends once two rates in a row did clearly worse.
+2. Lengths. The best rate is tuned in full, once for each number of epochs.
+3. Softening. Every full tuning is measured at ten softenings; the best point of all is what is kept.
+
+What is best: the gain in the domain plus the mean change of the guards, both in MRR@10, among the points at which no
+guard lost more than half of what the gate allows. So a language kept counts as much as a question won. Where nothing
+but the domain is measured, the gentlest point within one standard error of the best is taken (the rule of Breiman,
+Friedman, Olshen and Stone, "Classification and Regression Trees", 1984, section 3.4.3): what cannot be seen is not to
+be risked.
+
+The same input gives the same trials and the same choice.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from app.errors import InvalidField, TuningFailed
+from app.recipe import Recipe
+from trainer.tune import TuneResult
+
+RATES = tuple(round(10 ** (exponent / 2), 9) for exponent in range(-14, -5))  # 1e-7 to 1e-3, two to a decade
+EPOCHS = (1, 3)
+PROBE_PAIRS = 2_048
+PROBE_SOFTENINGS = (1.0, 0.5, 0.25)
+SOFTENINGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+CLEARLY_WORSE = 0.01  # of score: what two rates in a row must be below the best before climbing ends
+
+Stage = Literal["rate", "length"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """One encoder that was measured: changes of MRR@10 from the base, on the choose halves."""
+
+    soften: float
+    dev: float
+    dev_error: float  # the standard error of `dev`
+    guards: Mapping[str, float]
+    drifts: Mapping[str, float]  # of the guards
+
+    @property
+    def score(self) -> float:
+        return self.dev + self.guards_mean
+
+    @property
+    def guards_mean(self) -> float:
+        """0 without guards."""
+        return sum(self.guards.values()) / len(self.guards) if self.guards else 0.0
+
+    @property
+    def worst(self) -> float:
+        """The change of the guard that lost most; 0 without guards."""
+        return min(self.guards.values(), default=0.0)
+
+    def merit(self, max_guard_loss: float) -> tuple[bool, float, float]:
+        """Larger is better. First whether the guards hold with half of the allowed loss to spare."""
+        if self.worst >= -max_guard_loss / 2:
+            return True, self.score, -self.soften
+        return False, self.worst, self.dev
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One tuning and its points; `ended` says why it has none."""
+
+    stage: Stage
+    learning_rate: float
+    epochs: int
+    pairs: int
+    points: tuple[Point, ...] = ()
+    ended: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """The trial and point to keep, that trial's weights, and all trials in their order."""
+
+    trial: Trial
+    point: Point
+    tuned: TuneResult
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bench:
+    """What the search works with.
+
+    `tune(rate, epochs, pairs)` tunes from the parent, on so many of the pairs (None: all); raises as
+    `trainer.tune.tune` does. `measure(tuned, soften, quick)` measures that tuning softened so far, `quick` on a sample
+    of the queries.
+    """
+
+    tune: Callable[[float, int, int | None], TuneResult]
+    measure: Callable[[TuneResult, float, bool], Point]
+
+
+def search(recipe: Recipe, bench: Bench, *, max_guard_loss: float, kept: Path) -> Found:
+    """Fill in what `recipe` leaves to "auto".
+
+    `kept` is a file with the trials that are done: a search that was broken off goes on from it. Raises `TuningFailed`
+    where no rate gave an encoder.
+    """
+    done = _Done(kept)
+    rate = recipe.learning_rate
+    if rate == "auto":
+        rate = _best_rate(recipe, bench, done, max_guard_loss)
+    softenings = SOFTENINGS if recipe.soften == "auto" else (recipe.soften,)
+    found: list[tuple[Trial, TuneResult]] = []
+    for epochs in EPOCHS if recipe.epochs == "auto" else (recipe.epochs,):
+        tuned = bench.tune(rate, epochs, None)
+        trial = done.find("length", rate, epochs)
+        if trial is None:
+            points = tuple(bench.measure(tuned, a, False) for a in softenings)
+            trial = Trial(stage="length", learning_rate=rate, epochs=epochs, pairs=tuned.pairs, points=points)
+            done.add(trial)
+        found.append((trial, tuned))
+    point = best_point([each for trial, _ in found for each in trial.points], max_guard_loss)
+    trial, tuned = next(each for each in found if any(point is own for own in each[0].points))
+    return Found(trial=trial, point=point, tuned=tuned, trials=tuple(done.trials))
+
+
+def best_point(points: Sequence[Point], max_guard_loss: float) -> Point:
+    best = max(points, key=lambda point: point.merit(max_guard_loss))
+    if best.guards:
+        return best
+    near = [point for point in points if point.score >= best.score - best.dev_error]
+    return min(near, key=lambda point: point.soften)
+
+
+def _best_rate(recipe: Recipe, bench: Bench, done: "_Done", max_guard_loss: float) -> float:
+    softenings = PROBE_SOFTENINGS if recipe.soften == "auto" else (recipe.soften,)
+    climbed: list[tuple[tuple[bool, float, float], float]] = []  # best merit, rate
+    for rate in RATES:
+        trial = done.find("rate", rate, 1) or done.add(_probe(rate, bench, softenings))
+        if trial.points:
+            climbed.append((max(point.merit(max_guard_loss) for point in trial.points), rate))
+        if climbed and (trial.ended or _past_the_top([merit for merit, _ in climbed])):
+            break  # a larger rate would only forget more
+    if not climbed:
+        raise TuningFailed(
+            f"No learning rate from {RATES[0]:g} to {RATES[-1]:g} gave an encoder. The last: {trial.ended}"
+        )
+    return max(climbed)[1]
+
+
+def _probe(rate: float, bench: Bench, softenings: Sequence[float]) -> Trial:
+    try:
+        tuned = bench.tune(rate, 1, PROBE_PAIRS)
+    except (TuningFailed, InvalidField) as error:  # no number any more, or a rate that moves nothing
+        return Trial(stage="rate", learning_rate=rate, epochs=1, pairs=PROBE_PAIRS, ended=error.detail)
+    points = tuple(bench.measure(tuned, a, True) for a in softenings)
+    return Trial(stage="rate", learning_rate=rate, epochs=1, pairs=tuned.pairs, points=points)
+
+
+def _past_the_top(merits: Sequence[tuple[bool, float, float]]) -> bool:
+    held, score, _ = max(merits)
+    return len(merits) > 2 and all(m[0] < held or m[1] < score - CLEARLY_WORSE for m in merits[-2:])
+
+
+class _Done:
+    """The trials so far, on disk after each one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.trials: list[Trial] = []
+        if path.exists():
+            for each in json.loads(path.read_text()):
+                points = tuple(Point(**point) for point in each.pop("points"))
+                self.trials.append(Trial(**each, points=points))
+
+    def find(self, stage: Stage, rate: float, epochs: int) -> Trial | None:
+        wanted = stage, rate, epochs
+        return next((t for t in self.trials if (t.stage, t.learning_rate, t.epochs) == wanted), None)
+
+    def add(self, trial: Trial) -> Trial:
+        self.trials.append(trial)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._path.with_suffix(".tmp")
+        draft.write_text(json.dumps([asdict(each) for each in self.trials]))
+        draft.replace(self._path)
+        return trial

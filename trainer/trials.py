@@ -1,0 +1,116 @@
+"""The tunings and measurements that a search asks for: always from the same parent, always against the base."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from app.recipe import Recipe
+from trainer.checkpoints import Checkpoints
+from trainer.embed import embed
+from trainer.evaluate import DEV, Measured, Sets
+from trainer.halves import clusters
+from trainer.metrics import drift, mrr
+from trainer.parameters import copy_parameters, load_parameters
+from trainer.search import Point
+from trainer.soften import load_softened
+from trainer.statistics import standard_error
+from trainer.stopping import ShouldStop
+from trainer.training_set import TrainingSet
+from trainer.tune import OnStep, TuneResult, tune
+from trainer.watch import Look
+from trainer.workplace import Encoder
+
+QUICK_QUERIES = 256  # of each set, where many trials are only to be told apart
+
+Say = Callable[[str], None]
+
+
+class Trials:
+    """`parent`'s model is what is tuned, in place; `sets` are the choose halves and `before` is the base on them.
+
+    `folder` keeps the checkpoints of tunings in full. `say` hears what is being done, `on_step` of every step, `log`
+    what checkpoints have to say, `looked` of every look: the step, and MRR@10 by set.
+    """
+
+    def __init__(
+        self,
+        parent: Encoder,
+        training: TrainingSet,
+        recipe: Recipe,
+        sets: Sets,
+        before: Mapping[str, Measured],
+        *,
+        folder: Path,
+        should_stop: ShouldStop,
+        say: Say,
+        log: Say,
+        on_step: OnStep,
+        looked: Callable[[int, Mapping[str, float]], None],
+    ) -> None:
+        self._parent, self._training, self._recipe = parent, training, recipe
+        self._sets, self._before = sets, before
+        self._folder, self._should_stop = folder, should_stop
+        self._say, self._log, self._on_step, self._looked = say, log, on_step, looked
+        self._parameters = dict(parent.model.named_parameters())
+        self._start = copy_parameters(self._parameters)
+        self._sample = {name: _lot(len(each.queries.ids), recipe.seed) for name, each in sets.items()}
+
+    def tune(self, learning_rate: float, epochs: int, pairs: int | None) -> TuneResult:
+        """See `search.Bench`."""
+        load_parameters(self._parameters, self._start)
+        training, checkpoints = self._training, None
+        name = f"{learning_rate:g}-{epochs}"
+        if pairs is None:
+            checkpoints = Checkpoints(self._folder / name, say=self._log)
+        else:
+            training = training.sample(pairs, seed=self._recipe.seed)
+        self._say(f"tuning at {learning_rate:g}" if pairs else f"tuning at {learning_rate:g}, {epochs} epochs")
+        return tune(
+            self._parent.model,
+            training,
+            self._recipe.fixed(learning_rate=learning_rate, epochs=epochs),
+            query_prompt=self._parent.query_prompt,
+            on_step=self._on_step,
+            should_stop=self._should_stop,
+            checkpoints=checkpoints,
+            watch=None if pairs else self._look,
+        )
+
+    def measure(self, tuned: TuneResult, soften: float, quick: bool) -> Point:
+        """See `search.Bench`."""
+        self._say(f"measuring at a = {soften:g}")
+        return self._point(tuned.start, tuned.tuned, soften, quick)
+
+    def _look(self, step: int, start: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> Look:
+        """What a tuning under way would give, on the sample; softened where the recipe says by how much."""
+        soften = 1.0 if self._recipe.soften == "auto" else self._recipe.soften
+        point = self._point(start, tuned, soften, quick=True)
+        base = {name: float(self._before[name].scores.mrr[rows].mean()) for name, rows in self._sample.items()}
+        self._looked(step, {name: base[name] + change for name, change in {DEV: point.dev, **point.guards}.items()})
+        return Look(step=step, dev=base[DEV] + point.dev, drift=max(point.drifts.values(), default=0.0))
+
+    def _point(self, start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], soften: float, quick: bool) -> Point:
+        model, prompt = self._parent.model, self._parent.query_prompt
+        load_softened(model, start, tuned, soften)
+        changes, drifts, error = {}, {}, 0.0
+        for name, each in self._sets.items():
+            rows = self._sample[name] if quick else np.arange(len(each.queries.ids))
+            queries, before = each.queries.take(rows.tolist()), self._before[name]
+            vectors = embed(model, queries.texts, prompt=prompt, should_stop=self._should_stop)
+            change = mrr(vectors, each.matrix.vectors, queries.relevant) - before.scores.mrr[rows]
+            changes[name] = float(change.mean())
+            drifts[name] = drift(before.vectors[rows], vectors)
+            if name == DEV:
+                error = standard_error(change, clusters(queries))
+        dev = changes.pop(DEV)
+        del drifts[DEV]
+        return Point(soften=soften, dev=dev, dev_error=error, guards=changes, drifts=drifts)
+
+
+def _lot(count: int, seed: int) -> NDArray[np.int64]:
+    """At most `QUICK_QUERIES` of so many queries, in their order."""
+    drawn = np.random.default_rng(seed).permutation(count)[:QUICK_QUERIES]
+    return np.sort(drawn)
