@@ -83,7 +83,7 @@ class Lessons:
         pairs = self._batches[step]
         asked, own = self._pair_query[pairs], self._pair_row[pairs]  # (batch,), (batch,)
         drawn = draw(self._parent.negatives[asked], negatives_per_query(self._recipe), seed=(self._recipe.seed, step))
-        rows = np.concatenate([own, drawn[drawn >= 0], self._of_the_index(step)])  # (columns,)
+        rows = np.concatenate([own, drawn[drawn >= 0], self.of_the_index(step)])  # (columns,)
         vectors = matrix.vectors[rows]  # (columns, dim)
         excluded = excluded_columns(
             torch.from_numpy(matrix.groups[rows]), torch.from_numpy(self._positive_groups[asked])
@@ -101,7 +101,7 @@ class Lessons:
             parent=None if parent is None else torch.from_numpy(parent).to(device),
         )
 
-    def _of_the_index(self, step: int) -> NDArray[np.int64]:
+    def of_the_index(self, step: int) -> NDArray[np.int64]:
         """Rows that every query of the step is compared with, whatever the batch."""
         recipe, passages = self._recipe, len(self._training.matrix.ids)
         if recipe.loss == "triplet" or recipe.corpus_negatives >= passages:

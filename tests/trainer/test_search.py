@@ -173,7 +173,7 @@ def test_rates_that_give_no_encoder_are_said_and_end_the_climb(
     def never(rate: float, *_: int | None) -> TuneResult:
         raise TuningFailed(f"no number at {rate:g}")
 
-    with pytest.raises(TuningFailed, match=r"No rate from 1e-07 to 0\.001 gave an encoder"):
+    with pytest.raises(TuningFailed, match=r"No learning rate from 1e-07 to 0\.001 gave an encoder"):
         search(world.recipe, Bench(tune=never, measure=world.measure), max_guard_loss=0.5, kept=tmp_path / "other")
 
 

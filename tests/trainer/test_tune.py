@@ -204,7 +204,7 @@ def test_a_drift_penalty_holds_the_queries_where_the_parent_had_them(tiny_folder
         before = embed(model, training.queries.texts)
         calls: list[int] = []
         hook = model.register_forward_pre_hook(lambda *_: calls.append(1))
-        tune(model, training, changed(drift_penalty=weight, epochs=6))
+        tune(model, training, changed(drift_penalty=weight, mined_negatives=2, epochs=6))
         hook.remove()
         return float(1 - (before * embed(model, training.queries.texts)).sum(axis=1).mean()), len(calls)
 
