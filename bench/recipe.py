@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from app.recipe import Recipe
+from app.recipe import FixedRecipe
 from trainer.evaluate import DEV, EvaluationSet, Measured, compare, measure
 from trainer.matrix import corpus_matrix
 from trainer.soften import load_softened
@@ -41,7 +41,7 @@ def main() -> None:
     training, sets = read_data(args, model)
     before = measure(model, sets, query_prompt=args.query_prompt)
     for text in args.recipe:
-        recipe = Recipe.model_validate_json(text)
+        recipe = FixedRecipe.model_validate_json(text)
         states = {}
         for seed in args.seeds:
             seeded = recipe.model_copy(update={"seed": seed})
@@ -83,7 +83,7 @@ def matrix_of(args: argparse.Namespace, model: SentenceTransformer, dataset: Pat
 
 
 def tuned_states(
-    args: argparse.Namespace, model: SentenceTransformer, recipe: Recipe, text: str, training: TrainingSet
+    args: argparse.Namespace, model: SentenceTransformer, recipe: FixedRecipe, text: str, training: TrainingSet
 ) -> dict[str, State]:
     """The last weights and the mean of the second half's, from the work folder or tuned now."""
     name = f"{text}{' dropout' if args.dropout else ''} seed {recipe.seed}"

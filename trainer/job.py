@@ -171,11 +171,12 @@ def _search(
         place.registry.events.tell(job.id, EventKind.MEASURED, **said)
 
     trials = Trials(
-        parent,
+        parent.model,
         training,
         recipe,
         sets,
         before,
+        query_prompt=parent.query_prompt,
         folder=place.checkpoints,
         should_stop=heartbeat.should_stop,
         say=say,

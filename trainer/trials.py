@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from app.recipe import Recipe
-from trainer.checkpoints import Checkpoints
+from trainer.checkpoints import Checkpoints, ignore
 from trainer.embed import embed
 from trainer.evaluate import DEV, Measured, Sets
 from trainer.halves import clusters
@@ -17,19 +18,23 @@ from trainer.parameters import copy_parameters, load_parameters
 from trainer.search import Point
 from trainer.soften import load_softened
 from trainer.statistics import standard_error
-from trainer.stopping import ShouldStop
+from trainer.stopping import ShouldStop, never
 from trainer.training_set import TrainingSet
-from trainer.tune import OnStep, TuneResult, tune
+from trainer.tune import OnStep, TuneResult, ignore_step, tune
 from trainer.watch import Look
-from trainer.workplace import Encoder
 
 QUICK_QUERIES = 256  # of each set, where many trials are only to be told apart
 
 Say = Callable[[str], None]
+Looked = Callable[[int, Mapping[str, float]], None]
+
+
+def ignore_look(step: int, figures: Mapping[str, float]) -> None:
+    """For callers who do not watch."""
 
 
 class Trials:
-    """`parent`'s model is what is tuned, in place; `sets` are the choose halves and `before` is the base on them.
+    """`model` is the parent and is tuned in place; `sets` are the choose halves and `before` is the base on them.
 
     `folder` keeps the checkpoints of tunings in full. `say` hears what is being done, `on_step` of every step, `log`
     what checkpoints have to say, `looked` of every look: the step, and MRR@10 by set.
@@ -37,24 +42,25 @@ class Trials:
 
     def __init__(
         self,
-        parent: Encoder,
+        model: SentenceTransformer,
         training: TrainingSet,
         recipe: Recipe,
         sets: Sets,
         before: Mapping[str, Measured],
         *,
+        query_prompt: str = "",
         folder: Path,
-        should_stop: ShouldStop,
-        say: Say,
-        log: Say,
-        on_step: OnStep,
-        looked: Callable[[int, Mapping[str, float]], None],
+        should_stop: ShouldStop = never,
+        say: Say = ignore,
+        log: Say = ignore,
+        on_step: OnStep = ignore_step,
+        looked: Looked = ignore_look,
     ) -> None:
-        self._parent, self._training, self._recipe = parent, training, recipe
+        self._model, self._prompt, self._training, self._recipe = model, query_prompt, training, recipe
         self._sets, self._before = sets, before
         self._folder, self._should_stop = folder, should_stop
         self._say, self._log, self._on_step, self._looked = say, log, on_step, looked
-        self._parameters = dict(parent.model.named_parameters())
+        self._parameters = dict(model.named_parameters())
         self._start = copy_parameters(self._parameters)
         self._sample = {name: _lot(len(each.queries.ids), recipe.seed) for name, each in sets.items()}
 
@@ -69,10 +75,10 @@ class Trials:
             training = training.sample(pairs, seed=self._recipe.seed)
         self._say(f"tuning at {learning_rate:g}" if pairs else f"tuning at {learning_rate:g}, {epochs} epochs")
         return tune(
-            self._parent.model,
+            self._model,
             training,
             self._recipe.fixed(learning_rate=learning_rate, epochs=epochs),
-            query_prompt=self._parent.query_prompt,
+            query_prompt=self._prompt,
             on_step=self._on_step,
             should_stop=self._should_stop,
             checkpoints=checkpoints,
@@ -93,13 +99,12 @@ class Trials:
         return Look(step=step, dev=base[DEV] + point.dev, drift=max(point.drifts.values(), default=0.0))
 
     def _point(self, start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], soften: float, quick: bool) -> Point:
-        model, prompt = self._parent.model, self._parent.query_prompt
-        load_softened(model, start, tuned, soften)
+        load_softened(self._model, start, tuned, soften)
         changes, drifts, error = {}, {}, 0.0
         for name, each in self._sets.items():
             rows = self._sample[name] if quick else np.arange(len(each.queries.ids))
             queries, before = each.queries.take(rows.tolist()), self._before[name]
-            vectors = embed(model, queries.texts, prompt=prompt, should_stop=self._should_stop)
+            vectors = embed(self._model, queries.texts, prompt=self._prompt, should_stop=self._should_stop)
             change = mrr(vectors, each.matrix.vectors, queries.relevant) - before.scores.mrr[rows]
             changes[name] = float(change.mean())
             drifts[name] = drift(before.vectors[rows], vectors)

@@ -16,7 +16,6 @@ from trainer.stopping import Stopped
 from trainer.training_set import TrainingSet
 from trainer.trials import QUICK_QUERIES, Trials
 from trainer.tune import TuneResult
-from trainer.workplace import Encoder
 
 
 def point(soften: float, dev: float, *guards: float, error: float = 0.01) -> Point:
@@ -55,20 +54,7 @@ class World:
         self.measured: list[tuple[float, bool]] = []
         self.fail_at: tuple[float, int, int | None] | None = None
         self.sets, self.before = sets, measure(model, sets)
-        record = None  # of a registry, which trials never look at
-        self.trials = Trials(
-            Encoder(record=record, model=model, query_prompt="", passage_prompt=""),  # type: ignore[arg-type]
-            training,
-            recipe,
-            sets,
-            self.before,
-            folder=folder,
-            should_stop=lambda: False,
-            say=lambda _: None,
-            log=lambda _: None,
-            on_step=lambda *_: None,
-            looked=lambda *_: None,
-        )
+        self.trials = Trials(model, training, recipe, sets, self.before, folder=folder)
         self.recipe, self.kept = recipe, folder / "trials.json"
 
     def search(self) -> Found:
