@@ -1,5 +1,6 @@
 """`/evaluations`: measure encoders on datasets, list, read, cancel, resume."""
 
+from dataclasses import replace
 from functools import partial
 
 from fastapi import APIRouter, Response
@@ -30,8 +31,9 @@ async def create_evaluation(body: EvaluationCreate, parts: PartsDep, key: Idempo
 
 @router.get("", response_model=EvaluationList, response_model_exclude_none=True)
 def list_evaluations(parts: PartsDep) -> EvaluationList:
-    """Newest first."""
-    return EvaluationList(evaluations=[_public(each, parts) for each in parts.registry.jobs.evaluations()])
+    """Newest first, without what they found: that is in `GET /evaluations/{evaluation_id}`."""
+    found = [replace(each, result=None) for each in parts.registry.jobs.evaluations()]
+    return EvaluationList(evaluations=[_public(each, parts) for each in found])
 
 
 @router.get("/{evaluation_id}", response_model=EvaluationPublic, response_model_exclude_none=True)

@@ -15,7 +15,8 @@ from app.wire.evaluations import Cell, Difference, EvaluationPublic, EvaluationR
 
 ALPHA = 0.05
 MARK = "*"
-CELL_CHARS = 19  # the widest line of a cell, an interval, and the gap to the next
+GAP_CHARS = 2
+CELL_CHARS = 17 + GAP_CHARS  # an interval is the widest line of a cell
 KEY = f"{MARK} differs from the base, p < {ALPHA} (Holm over the datasets; a language's own p)"
 
 Column = tuple[str, str]  # dataset, and language or ""
@@ -51,6 +52,8 @@ def evaluate(
     """
     if bool(dataset) == bool(evaluation_id):
         raise BadInput("Name what to measure on with --dataset, or an earlier evaluation with --id.")
+    if evaluation_id and encoder:
+        raise BadInput("--encoder goes with --dataset: an earlier evaluation keeps the encoders it was made with.")
     if picture is not None:
         check_kind(picture)
     with connect(url, api_key) as client:
@@ -91,11 +94,9 @@ def _print(evaluation: EvaluationPublic) -> None:
         say(f"  {evaluation.reason}")
     if not (result := evaluation.result):
         return
-    columns = _columns(result)
-    at_once = max((console.width - max(map(len, result.matrix))) // CELL_CHARS, 1)
-    for start in range(0, len(columns), at_once):
-        console.print(_table(result, columns[start : start + at_once]))
-    say(f"MRR@10, change and its 95% interval. {KEY}; --json has nDCG@10, recall@10, recall@100 and triplets")
+    for columns in beside_each_other(_columns(result), console.width - max(map(len, result.matrix))):
+        console.print(_table(result, columns))
+    say(f"MRR@10, change and its 95% interval. {KEY}; --json has nDCG@10, recall, triplets and drift too")
     for name, found in result.datasets.items():
         if found.missing.judgments:
             some = ", ".join(found.missing.ids[:5])
@@ -110,6 +111,20 @@ def _columns(result: EvaluationResult) -> list[Column]:
         found.append((name, ""))
         found += [(name, language) for language in cell.languages if len(cell.languages) > 1]
     return found
+
+
+def beside_each_other(columns: Sequence[Column], room: int) -> Iterator[list[Column]]:
+    """As many columns at a time as `room` characters hold, one at least."""
+    held: list[Column] = []
+    used = 0
+    for column in columns:
+        width = max(CELL_CHARS, len(column[0]) + GAP_CHARS)
+        if held and used + width > room:
+            yield held
+            held, used = [], 0
+        held.append(column)
+        used += width
+    yield held
 
 
 def _figures(row: dict[str, Cell], column: Column) -> Figures:
@@ -127,7 +142,7 @@ def _mark(difference: Difference) -> str:
 
 
 def _table(result: EvaluationResult, columns: Sequence[Column]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, GAP_CHARS, 1, 0))
     table.add_column("encoder")
     for column in columns:
         table.add_column(_heading(column), justify="right", no_wrap=True)

@@ -332,7 +332,7 @@ class AsyncAdiabatClient:
         return await self._call(EvaluationPublic, "POST", "/evaluations", json=body, headers=_once())
 
     async def evaluations(self) -> list[EvaluationPublic]:
-        """Newest first."""
+        """Newest first, without their results."""
         return (await self._call(EvaluationList, "GET", "/evaluations")).evaluations
 
     async def evaluation(self, evaluation_id: str) -> EvaluationPublic:

@@ -328,7 +328,7 @@ class AdiabatClient:
         return self._call(EvaluationPublic, "POST", "/evaluations", json=body, headers=_once())
 
     def evaluations(self) -> list[EvaluationPublic]:
-        """Newest first."""
+        """Newest first, without their results."""
         return (self._call(EvaluationList, "GET", "/evaluations")).evaluations
 
     def evaluation(self, evaluation_id: str) -> EvaluationPublic:

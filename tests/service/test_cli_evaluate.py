@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.evaluating import draw
+from app.cli.evaluating import beside_each_other, draw
 from app.registry import JobStatus
 from app.wire.evaluations import EvaluationResult
 from tests.conftest import Service, wait_until
@@ -55,7 +55,9 @@ def test_an_evaluation_is_followed_to_a_table_json_and_a_picture(stocked: Servic
     named = ("--encoder", "near", "--dataset", "pumps", "--dataset", "own:test", "--picture", str(picture))
     with working(stocked.settings):
         said = adiabat(stocked, "evaluate", *named)
-    (made,) = stocked.client.evaluations()
+    (listed,) = stocked.client.evaluations()
+    assert (listed.status, listed.result) == ("succeeded", None)  # a list tells no results
+    made = stocked.client.evaluation(listed.id)
     assert made.result is not None
     near = made.result.matrix["near@1"]["pumps:test"]
     assert near.difference is not None
@@ -79,6 +81,8 @@ def test_what_is_not_asked_well_makes_no_evaluation(stocked: Service, tmp_path: 
     assert "--dataset, or an earlier evaluation with --id" in adiabat(stocked, "evaluate", code=1)
     both = ("--dataset", "pumps", "--id", "abc")
     assert "--dataset, or an earlier evaluation with --id" in adiabat(stocked, "evaluate", *both, code=1)
+    kept = ("--id", "abc", "--encoder", "near")
+    assert "--encoder goes with --dataset" in adiabat(stocked, "evaluate", *kept, code=1)
     jpeg = ("--dataset", "pumps", "--picture", str(tmp_path / "m.jpg"))
     assert ".png or .svg, not as 'm.jpg'" in adiabat(stocked, "evaluate", *jpeg, code=1)
     assert "[dataset-not-found]" in adiabat(stocked, "evaluate", "--dataset", "wasps", code=1)
@@ -110,3 +114,11 @@ def test_languages_have_columns_and_stars_by_their_own_p(tmp_path: Path) -> None
     for said in ("+0.060", "+0.120*", "+0.030", "de", "en"):
         assert f">{said}<" in svg, said
     assert "+0.060*" not in svg  # its p is under 0.05, but not after Holm
+
+
+@pytest.mark.parametrize(("room", "parts"), [(60, [3, 1]), (40, [2, 1, 1]), (1, [1, 1, 1, 1])])
+def test_as_many_columns_standbeside_each_other_as_there_is_room_for(room: int, parts: list[int]) -> None:
+    columns = [("d:test", ""), ("d:test", "de"), ("d:test", "en"), ("a-name-of-thirty-characters:dev", "")]
+    held = list(beside_each_other(columns, room))
+    assert [len(each) for each in held] == parts
+    assert [column for each in held for column in each] == columns
