@@ -1,5 +1,6 @@
 """A whole job in this process: a real registry, artifacts, halves, gate, and the encoder it registers."""
 
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ class Trainer:
             self.registry.datasets.put(name, DIGEST, {})
         (self.training_set,) = (world / "matrices").iterdir()
 
-    def run(self, parent: str, **gate: float) -> tuple[Outcome, list[dict[str, Any]]]:
+    def run(self, parent: str, recipe: dict[str, Any] = RECIPE, **gate: float) -> tuple[Outcome, list[dict[str, Any]]]:
         """The outcome and what was told as measured."""
         new = NewJob(
             name="bees",
@@ -48,7 +49,7 @@ class Trainer:
             dataset="world",
             guards=["guard"],
             dataset_digests={"world": DIGEST, "guard": DIGEST},
-            recipe=RECIPE,
+            recipe=recipe,
             gate=gate,
             activate="never",
         )
@@ -112,3 +113,30 @@ def test_a_job_proves_on_one_half_what_it_chose_by_the_other_from_base_and_from_
     assert again.result["guards"]["guard"]["held"] is False
     assert again.status is JobStatus.REJECTED
     assert trainer.registry.encoders.find("bees@2").state is EncoderState.REJECTED
+
+
+def test_what_is_left_to_auto_is_found_kept_and_told_by_the_card(trainer: Trainer) -> None:
+    recipe = RECIPE | {"learning_rate": "auto", "epochs": "auto", "soften": "auto"}
+    outcome, _ = trainer.run("base@1", recipe, min_gain=-1, max_guard_loss=1)
+    chosen, trials = outcome.result["chosen"], outcome.result["search"]
+    in_full = [trial for trial in trials if trial["stage"] == "length"]
+    assert {trial["learning_rate"] for trial in in_full} == {chosen["learning_rate"]}
+    best = next(trial for trial in in_full if trial["epochs"] == chosen["epochs"])
+    point = next(point for point in best["points"] if point["soften"] == chosen["soften"])
+    choose = outcome.result["choose"]["dev"]
+    assert point["dev"] == pytest.approx(choose["after"] - choose["before"], abs=1e-6)
+    assert trainer.artifacts.manifest(outcome.record.key).recipe == recipe | chosen
+
+    folder = trainer.artifacts.folder(outcome.record.key)
+    card = (folder / "README.md").read_text()
+    shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", card)
+    assert sorted(shown) == [f"card/{name}.png" for name in ("changes", "loss", "rates", "softening")]
+    assert sorted(str(path.relative_to(folder)) for path in folder.glob("card/*")) == sorted(shown)
+    assert all((folder / picture).read_bytes().startswith(b"\x89PNG") for picture in shown)
+    for name in ("dev", "guard"):
+        figures = outcome.result[name] if name == "dev" else outcome.result["guards"][name]
+        assert f"| {name} | {figures['queries']} | {figures['before']:.4f} | {figures['after']:.4f} |" in card
+    assert all(reason in card for reason in outcome.result["gate"]["reasons"])
+    assert f"{outcome.result['weights']['moved']:,} of" in card
+    assert card.count("\n| rate |") == sum(len(trial["points"]) for trial in trials if trial["stage"] == "rate")
+    assert trainer.registry.encoders.find("base@1").digest in card
