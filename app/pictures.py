@@ -1,4 +1,4 @@
-"""The look of every picture, and the heat map. matplotlib comes with the extra `pictures` and is imported only here.
+"""The look of every picture, and the heat map. matplotlib is imported only here, and only to draw.
 
 Colours are told apart by every kind of eye: blue is better, orange is worse (never red and green), paper is no change.
 """
@@ -61,10 +61,9 @@ class Shade:
 
 
 def check_kind(path: Path) -> None:
-    """Raises `BadInput` for a file that is no picture of ours, and where matplotlib is missing."""
+    """Raises `BadInput` for a file that is no picture of ours."""
     if path.suffix.lower() not in KINDS:
         raise BadInput(f"A picture is written as {' or '.join(KINDS)}, not as {path.name!r}.")
-    _matplotlib()
 
 
 @contextmanager
@@ -119,10 +118,3 @@ def _draw(axes: "Axes", x: int, y: int, cell: Shade, colour: Any) -> None:
         x, y - lift, cell.figure.replace("-", "−"), ha="center", va="center", color=ink, fontsize=10, fontweight="bold"
     )
     axes.text(x, y + 0.24, cell.note, ha="center", va="center", color=ink, fontsize=7.5)
-
-
-def _matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401  # asked before anything is measured or drawn
-    except ImportError as error:
-        raise BadInput("Pictures need matplotlib: pip install 'matplotlib>=3.9'.") from error

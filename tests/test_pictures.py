@@ -1,7 +1,5 @@
 """Pictures: what is drawn, that the same is drawn twice, and what is said where none can be."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -31,14 +29,3 @@ def test_a_png_is_one(tmp_path: Path) -> None:
 def test_another_kind_of_file_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"\.png or \.svg, not as 'one\.jpg'"):
         drawn(tmp_path / "one.jpg")
-
-
-def test_without_matplotlib_the_sentence_names_what_to_install(tmp_path: Path) -> None:
-    script = (
-        "import sys; sys.modules['matplotlib'] = None\n"
-        "from pathlib import Path\n"
-        "from app.pictures import check_kind\n"
-        f"check_kind(Path({str(tmp_path / 'one.png')!r}))\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "BadInput: Pictures need matplotlib: pip install 'matplotlib>=3.9'." in ended.stderr

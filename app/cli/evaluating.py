@@ -40,7 +40,7 @@ def evaluate(
         str | None, typer.Option("--id", help="Show this earlier evaluation; an interrupted one is taken up again.")
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="Draw the differences as a heat map: FILE.png or FILE.svg (extra 'pictures').")
+        Path | None, typer.Option(help="Draw the differences as a heat map: FILE.png or FILE.svg.")
     ] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
