@@ -197,6 +197,9 @@ def print_result(job: TuningJobPublic) -> None:
         return
     for sentence in result["gate"]["reasons"]:
         say(f"  {sentence}")
+    if chosen := result.get("chosen"):  # jobs of earlier versions have none
+        rate, epochs, soften = chosen["learning_rate"], chosen["epochs"], chosen["soften"]
+        say(f"  rate {rate:g}, epochs {epochs}, share of the step that is kept {soften:g}")
     table = Table(box=None, pad_edge=False)
     for heading in ("MRR@10", "questions", "before", "after", "change", "95% interval", "relative", "drift"):
         table.add_column(heading, justify="left" if heading == "MRR@10" else "right")

@@ -14,6 +14,8 @@ from app.wire.tuning_jobs import TuningJobPublic
 
 GATE = Gate()
 
+AUTO = {"learning_rate": "auto", "epochs": "auto", "soften": "auto"}
+
 
 def install(cli: typer.Typer) -> None:
     cli.command()(tune)
@@ -27,6 +29,9 @@ def tune(
     ] = None,
     parent: Annotated[str, typer.Option(help="Encoder to start from.")] = "base",
     recipe: Annotated[str, typer.Option(help="Recipe as JSON; what is not named has good defaults.")] = "{}",
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Search for the learning rate and the number of epochs; takes longer.")
+    ] = False,
     min_gain: Annotated[
         float, typer.Option(help="Gate: what dev MRR@10 must gain at least, with confidence.")
     ] = GATE.min_gain,
@@ -45,7 +50,10 @@ def tune(
 ) -> None:
     """Tune a query encoder in the background, measured on the dataset's dev split and on the guards.
 
-    Example: adiabat tune bees --dataset beekeeping --guard beekeeping:de --guard beekeeping:es
+    How much of the tuning's step is kept is found on one half of dev and guards, with --auto all the rest too; what
+    comes of it is proved on the other half.
+
+    Example: adiabat tune bees --dataset beekeeping --guard beekeeping:de --guard beekeeping:es --auto
     """
     with connect(url, api_key) as client:
         job = client.create_tuning_job(
@@ -53,7 +61,7 @@ def tune(
             dataset,
             parent=parent,
             guards=guard or [],
-            recipe=_parse_recipe(recipe),
+            recipe=(AUTO if auto else {}) | _parse_recipe(recipe),
             gate={"min_gain": min_gain, "max_guard_loss": max_guard_loss, "max_drift": max_drift, "alpha": alpha},
             activate="if-gate-passes" if activate else "never",
         )
