@@ -117,7 +117,7 @@ def test_languages_have_columns_and_stars_by_their_own_p(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("room", "parts"), [(60, [3, 1]), (40, [2, 1, 1]), (1, [1, 1, 1, 1])])
-def test_as_many_columns_standbeside_each_other_as_there_is_room_for(room: int, parts: list[int]) -> None:
+def test_as_many_columns_stand_beside_each_other_as_there_is_room_for(room: int, parts: list[int]) -> None:
     columns = [("d:test", ""), ("d:test", "de"), ("d:test", "en"), ("a-name-of-thirty-characters:dev", "")]
     held = list(beside_each_other(columns, room))
     assert [len(each) for each in held] == parts
