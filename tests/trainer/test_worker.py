@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import trainer.worker
-from app.registry import EncoderRecord, EncoderState, JobRecord, JobStatus, Registry
+from app.registry import EncoderRecord, EncoderState, EvaluationRecord, JobRecord, JobStatus, Registry
 from app.settings import Settings
-from tests.registry.jobs import add, prepared_job
+from tests.registry.jobs import add, prepared_evaluation, prepared_job
 from trainer.job import Outcome
 from trainer.worker import Worker
 from trainer.workplace import Workplace
@@ -50,6 +51,23 @@ def test_an_encoder_that_came_after_a_cancel_is_taken_back(
     work(settings, monkeypatch, run_job)
     assert registry.jobs.get(job_id).status is JobStatus.CANCELLED
     assert registry.encoders.find("bees@1").state is EncoderState.DELETED
+
+
+def test_an_evaluation_that_ends_after_a_cancel_tells_nothing(
+    settings: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation_id = prepared_evaluation(registry, add(registry, "base"))
+    worker = Worker(settings, "embedded")
+
+    def run(job: EvaluationRecord, _place: Workplace) -> dict[str, Any]:
+        worker.stop()
+        registry.jobs.cancel(job.id)
+        return {"datasets": {}, "matrix": {}}
+
+    monkeypatch.setattr(trainer.worker, "run_evaluation", run)
+    worker.run()
+    ended = registry.jobs.evaluation(evaluation_id)
+    assert (ended.status, ended.result) == (JobStatus.CANCELLED, None)
 
 
 def test_a_trainer_of_the_same_name_that_was_taken_for_dead_harms_nothing(
