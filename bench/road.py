@@ -220,12 +220,12 @@ def measure_switching(client: AdiabatClient, judged: Judged, tuned: str, answers
                 number += CLIENTS
         return kept
 
-    client.activate(tuned)
+    client.activate(tuned, force=True)  # whatever its gate said: this measures switches
     switches_us = []
     with ThreadPoolExecutor(CLIENTS) as clients:
         futures = [clients.submit(searching, first) for first in range(CLIENTS)]
         for number in range(SWITCHES):
-            switched = client.activate("base@1" if number % 2 == 0 else tuned)
+            switched = client.activate("base@1" if number % 2 == 0 else tuned, force=True)
             switches_us.append(switched.swap.switch_us)
         done.set()
         kept = [answer for future in futures for answer in future.result()]  # a failed request raises here

@@ -44,7 +44,8 @@ def run_job(job: JobRecord, place: Workplace) -> Outcome:
     """
     heartbeat, registry = place.heartbeat, place.registry
     recipe, gate = Recipe(**job.recipe), Gate(**job.gate)
-    with tempfile.TemporaryDirectory(prefix="adiabat-job-") as scratch:
+    place.checkpoints.mkdir(parents=True, exist_ok=True)  # what a killed trainer leaves there is removed with the job
+    with tempfile.TemporaryDirectory(dir=place.checkpoints) as scratch:
         folder = Path(scratch)
         heartbeat.say(phase="loading")
         base = place.load(registry.encoders.find(BASE_KEY), folder / "base")
