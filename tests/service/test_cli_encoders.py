@@ -32,7 +32,7 @@ def test_a_folder_from_here_is_uploaded_exported_and_loads_as_what_it_was(
     )
     assert [path.name for path in out.parent.iterdir()] == ["out"]  # nothing half-done beside it
     said = adiabat(service, "encoders", "export", "bees@1", str(out), code=2)
-    assert "not empty" in said
+    assert "not empty" in " ".join(said.replace("│", " ").split())  # a box breaks lines where the path is long
 
 
 def test_an_archive_is_uploaded_as_it_is(service: Service, tiny: Path, tmp_path: Path) -> None:
