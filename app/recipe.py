@@ -5,13 +5,34 @@ Knows neither torch nor files: the API validates a recipe with this model, the t
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 Auto = Literal["auto"]
 Rate = Annotated[float, Field(gt=0, le=1e-2, allow_inf_nan=False)]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
 Soften = Annotated[float, Field(gt=0, le=1)]
+MAX_LOGITS = 2**26  # 256 MiB of fp32, of which a step has a few
+
+
+def _or_auto(expected: str) -> WrapValidator:
+    """One finding for a value that is neither, instead of one for each kind under a name that no field has."""
+
+    def validate(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            raise ValueError(f"must be {expected} or 'auto', not {value!r:.60}") from error
+
+    return WrapValidator(validate)
 
 
 class Recipe(BaseModel):
@@ -27,13 +48,13 @@ class Recipe(BaseModel):
         description="infonce: each query against the index, the passages of its batch, and mined negatives; "
         "triplet: one mined negative and a cosine margin, as in the paper, for very gentle rates.",
     )
-    learning_rate: Rate | Auto = Field(
+    learning_rate: Annotated[Rate | Auto, _or_auto("a number above 0 and at most 0.01")] = Field(
         1e-4,
         description="AdamW's peak rate. Large on purpose: 'soften' takes a part of the step back, and that "
         "buys more in the domain for the same loss elsewhere than a small rate does. auto: found on a grid from 1e-7 "
         "to 1e-3.",
     )
-    epochs: Epochs | Auto = Field(
+    epochs: Annotated[Epochs | Auto, _or_auto("a whole number from 1 to 1000")] = Field(
         3, description="Passes over the training pairs; with 10,000 of them 1 does nearly as much. auto: 1 or 3."
     )
     batch_size: int = Field(
@@ -60,7 +81,7 @@ class Recipe(BaseModel):
         ge=0,
         le=262_144,
         description="InfoNCE: so many passages of the index, drawn anew for each step (all, where it holds no more), "
-        "are negatives for every query. Their vectors are there, so they cost next to nothing, and what is learnt is "
+        "are negatives for every query. Their vectors are there already, so they cost little, and what is learnt is "
         "the ranking of the index itself: it keeps other languages better than mined negatives do.",
     )
     mined_negatives: int = Field(
@@ -129,7 +150,7 @@ class Recipe(BaseModel):
         description="The result is the mean of the weights after each step of this last share of the steps. Off: "
         "with a rate that falls to zero it made no difference that counts.",
     )
-    soften: Soften | Auto = Field(
+    soften: Annotated[Soften | Auto, _or_auto("a number above 0 and at most 1")] = Field(
         "auto",
         description="The share of the step that is kept: theta = parent + soften (tuned - parent). 1 keeps all. auto: "
         "the best of ten on the choose halves.",
@@ -159,6 +180,16 @@ class Recipe(BaseModel):
     def _ending_needs_looks(self) -> Self:
         if self.eval_every == 0 and self.ends_early:
             raise ValueError("eval_every is 0, so patience and drift_budget would never be looked at: set it above 0.")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> Self:
+        columns = self.corpus_negatives + self.batch_size * (1 + self.mined_negatives)
+        if self.loss == "infonce" and self.batch_size * columns > MAX_LOGITS:
+            raise ValueError(
+                f"batch_size x candidates is {self.batch_size} x {columns}, above {MAX_LOGITS}: too much for a step's "
+                "memory. Choose fewer corpus_negatives or a smaller batch_size."
+            )
         return self
 
     @property

@@ -104,7 +104,7 @@ def auto(
     trials = Trials(model, training, recipe, choose, chosen_by, folder=folder, say=lambda now: print(now, flush=True))
     gate = Gate()
     bench = Bench(tune=trials.tune, measure=trials.measure)
-    found = search(recipe, bench, max_guard_loss=gate.max_guard_loss, kept=folder / "trials.json")
+    found = search(recipe, bench, gate=gate, kept=folder / "trials.json")
     load_softened(model, found.tuned.start, found.tuned.tuned, found.point.soften)
     result = compare(proved_by, measure(model, prove), prove, alpha=gate.alpha)
     verdict = judge(gate, result)
@@ -135,8 +135,9 @@ def auto(
 def regime(model: SentenceTransformer, training: TrainingSet, sets: Sets, work: Path) -> None:
     path = work / "map.jsonl"
     there = {(row["kind"], row["learning_rate"]) for row in rows(path)}
-    before = measure(model, sets)
+    before, start = measure(model, sets), dict(base_state(model))
     for kind, fields in MAP_KINDS.items():
+        load_softened(model, start, start, 1.0)  # trials begin with what the model holds
         recipe = Recipe(epochs=1, soften=1.0, eval_every=0, **fields)
         trials = Trials(model, training, recipe, sets, before, folder=work / "states" / kind.replace(" ", "_"))
         for rate in MAP_RATES:

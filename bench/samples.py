@@ -55,7 +55,7 @@ def run(matrix: Matrix, recipe: Recipe) -> dict[str, Any]:
     with TemporaryDirectory() as kept:
         trials = Trials(model, training, recipe, choose, measure(model, choose), folder=Path(kept))
         bench = Bench(tune=trials.tune, measure=trials.measure)
-        found = search(recipe, bench, max_guard_loss=Gate().max_guard_loss, kept=Path(kept) / "trials.json")
+        found = search(recipe, bench, gate=Gate(), kept=Path(kept) / "trials.json")
     load_softened(model, found.tuned.start, found.tuned.tuned, found.point.soften)
     after = measure(model, sets)
     low, high = interval(after["test"].scores.mrr - before["test"].scores.mrr)

@@ -180,11 +180,16 @@ def _use(job: JobRecord) -> str:
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_plain, line))} |" for line in lines)
+
+
+def _plain(cell: str) -> str:
+    """What users wrote, such as the name of a language, must not break the table or bring in markup."""
+    return " ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _p(p: float) -> str:
-    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+    return f"{p:.4f}" if p >= 0.0001 else "below 0.0001"
 
 
 def _draw_changes(path: Path, sets: Mapping[str, Any]) -> None:

@@ -41,7 +41,7 @@ def halve(sets: Sets, *, seed: int = 0) -> tuple[Sets, Sets]:
     """The same sets with the queries of their (choose, prove) halves. Raises `BadDataset` naming one without two."""
     choose, prove = {}, {}
     for name, each in sets.items():
-        one, other = split_halves(each.queries, each.matrix.ids, seed=seed, name=name)
+        one, other = split_halves(each.queries, seed=seed, name=name)
         choose[name] = EvaluationSet(matrix=each.matrix, queries=one)
         prove[name] = EvaluationSet(matrix=each.matrix, queries=other)
     return choose, prove

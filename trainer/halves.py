@@ -4,7 +4,6 @@ Rate, length and softening are chosen on one half; the gate, the intervals and t
 """
 
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +14,20 @@ from app.errors import BadDataset
 from trainer.training_set import Judged
 
 
-def split_halves(judged: Judged, ids: Sequence[str], *, seed: int = 0, name: str = "measured") -> tuple[Judged, Judged]:
-    """The halves (choose, prove) of the set called `name`; `ids` are those of the matrix that its rows point at.
+def split_halves(judged: Judged, *, seed: int = 0, name: str = "measured") -> tuple[Judged, Judged]:
+    """The halves (choose, prove) of the set called `name`.
 
     All queries that share a relevant passage, directly or over others, fall into one half: what was learnt about a
     passage while choosing would flatter the proof. Such clusters are put in the order of SHA-256 over the seed and
-    their first passage id, and cut where the halves' queries are most nearly equal. So the order of queries and
-    passages says nothing, and a set that grows keeps its halves but for the clusters near the cut: an encoder tuned
-    from an earlier one is not proved on what that one was chosen by.
-    Raises `BadDataset` when there is nothing to cut, which is one cluster.
+    their first query id, and cut where the halves' queries are most nearly equal. So translations of one set, which
+    keep its query ids, are cut alike; the order of queries and passages says nothing; and a set that grows keeps its
+    halves but for the clusters near the cut: an encoder tuned from an earlier one is not proved on what that one was
+    chosen by. Raises `BadDataset` when there is nothing to cut, which is one cluster.
     """
     cluster_of = clusters(judged)
     key: dict[int, str] = {}
-    for cluster, rows in zip(cluster_of.tolist(), judged.relevant, strict=True):
-        first = min(ids[row] for row in rows)
-        key[cluster] = min(key.get(cluster, first), first)
+    for cluster, query_id in zip(cluster_of.tolist(), judged.ids, strict=True):
+        key[cluster] = min(key.get(cluster, query_id), query_id)
     if len(key) < 2:
         raise BadDataset(
             f"The set '{name}' cannot be cut into a half to choose by and a half to prove with: its {len(judged.ids)} "

@@ -186,7 +186,7 @@ def _search(
         looked=looked,
     )
     bench = Bench(tune=trials.tune, measure=trials.measure)
-    return search(recipe, bench, max_guard_loss=gate.max_guard_loss, kept=place.checkpoints / "trials.json")
+    return search(recipe, bench, gate=gate, kept=place.checkpoints / "trials.json")
 
 
 def _figures(tuned: TuneResult, training: TrainingSet, sets: Sets) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def publish(
     write_card(folder, job, result, base=base, parent=parent, trials=found.trials, losses=found.tuned.losses)
     files = EncoderFiles(folder, None)
     spec = read_spec(files)
-    metrics = {**result, "verdict": "; ".join(verdict.reasons), "job": job.id}
+    figures = {name: value for name, value in result.items() if name not in ("search", "looks")}  # the job's own story
+    metrics = {**figures, "verdict": "; ".join(verdict.reasons), "job": job.id}
     Manifest(
         digest=digest_encoder(files, spec),
         base_digest=base.digest,

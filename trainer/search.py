@@ -5,11 +5,11 @@
 2. Lengths. The best rate is tuned in full, once for each number of epochs.
 3. Softening. Every full tuning is measured at ten softenings; the best point of all is what is kept.
 
-What is best: the gain in the domain plus the mean change of the guards, both in MRR@10, among the points at which no
-guard lost more than half of what the gate allows. So a language kept counts as much as a question won. Where nothing
-but the domain is measured, the gentlest point within one standard error of the best is taken (the rule of Breiman,
-Friedman, Olshen and Stone, "Classification and Regression Trees", 1984, section 3.4.3): what cannot be seen is not to
-be risked.
+What is best: the gain in the domain plus the mean change of the guards, both in MRR@10, among the points at which every
+guard, less its standard error, lost at most half of what the gate allows. So a language kept counts as much as a
+question won. Where only the domain is measured, the gentlest point within one standard error of the best is kept (the
+rule of Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees", 1984, section 3.4.3): what
+cannot be seen is not to be risked.
 
 The same input gives the same trials and the same choice.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from app.errors import InvalidField, TuningFailed
-from app.recipe import Recipe
+from app.recipe import Gate, Recipe
 from trainer.tune import TuneResult
 
 RATES = tuple(round(10 ** (exponent / 2), 9) for exponent in range(-14, -5))  # 1e-7 to 1e-3, two to a decade
@@ -42,6 +42,7 @@ class Point:
     dev: float
     dev_error: float  # the standard error of `dev`
     guards: Mapping[str, float]
+    guard_errors: Mapping[str, float]
     drifts: Mapping[str, float]  # of the guards
 
     @property
@@ -58,11 +59,15 @@ class Point:
         """The change of the guard that lost most; 0 without guards."""
         return min(self.guards.values(), default=0.0)
 
-    def merit(self, max_guard_loss: float) -> tuple[bool, float, float]:
-        """Larger is better. First whether the guards hold with half of the allowed loss to spare."""
-        if self.worst >= -max_guard_loss / 2:
+    def merit(self, gate: Gate) -> tuple[bool, float, float]:
+        """Larger is better. First whether the gate's rules for guards hold with something to spare: half of the
+        allowed loss after one standard error.
+        """
+        spare = min((change - self.guard_errors[name] for name, change in self.guards.items()), default=0.0)
+        drift = max(self.drifts.values(), default=0.0)
+        if spare >= -gate.max_guard_loss / 2 and (gate.max_drift is None or drift <= gate.max_drift):
             return True, self.score, -self.soften
-        return False, self.worst, self.dev
+        return False, spare, -self.soften
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +105,7 @@ class Bench:
     measure: Callable[[TuneResult, float, bool], Point]
 
 
-def search(recipe: Recipe, bench: Bench, *, max_guard_loss: float, kept: Path) -> Found:
+def search(recipe: Recipe, bench: Bench, *, gate: Gate, kept: Path) -> Found:
     """Fill in what `recipe` leaves to "auto".
 
     `kept` is a file with the trials that are done: a search that was broken off goes on from it. Raises `TuningFailed`
@@ -109,37 +114,44 @@ def search(recipe: Recipe, bench: Bench, *, max_guard_loss: float, kept: Path) -
     done = _Done(kept)
     rate = recipe.learning_rate
     if rate == "auto":
-        rate = _best_rate(recipe, bench, done, max_guard_loss)
+        rate = _best_rate(recipe, bench, done, gate)
     softenings = SOFTENINGS if recipe.soften == "auto" else (recipe.soften,)
     found: list[tuple[Trial, TuneResult]] = []
     for epochs in EPOCHS if recipe.epochs == "auto" else (recipe.epochs,):
-        tuned = bench.tune(rate, epochs, None)
+        try:
+            tuned = bench.tune(rate, epochs, None)
+        except TuningFailed as error:
+            if not found:  # the gentler one comes first: what fails there fails the more at the next
+                raise
+            done.add(Trial(stage="length", learning_rate=rate, epochs=epochs, pairs=0, ended=error.detail))
+            break
         trial = done.find("length", rate, epochs)
         if trial is None:
             points = tuple(bench.measure(tuned, a, False) for a in softenings)
             trial = Trial(stage="length", learning_rate=rate, epochs=epochs, pairs=tuned.pairs, points=points)
             done.add(trial)
         found.append((trial, tuned))
-    point = best_point([each for trial, _ in found for each in trial.points], max_guard_loss)
+    point = best_point([each for trial, _ in found for each in trial.points], gate)
     trial, tuned = next(each for each in found if any(point is own for own in each[0].points))
     return Found(trial=trial, point=point, tuned=tuned, trials=tuple(done.trials))
 
 
-def best_point(points: Sequence[Point], max_guard_loss: float) -> Point:
-    best = max(points, key=lambda point: point.merit(max_guard_loss))
+def best_point(points: Sequence[Point], gate: Gate) -> Point:
+    """The one to keep. Without guards the gentlest within a standard error of the best."""
+    best = max(points, key=lambda point: point.merit(gate))
     if best.guards:
         return best
     near = [point for point in points if point.score >= best.score - best.dev_error]
     return min(near, key=lambda point: point.soften)
 
 
-def _best_rate(recipe: Recipe, bench: Bench, done: "_Done", max_guard_loss: float) -> float:
+def _best_rate(recipe: Recipe, bench: Bench, done: "_Done", gate: Gate) -> float:
     softenings = PROBE_SOFTENINGS if recipe.soften == "auto" else (recipe.soften,)
     climbed: list[tuple[tuple[bool, float, float], float]] = []  # best merit, rate
     for rate in RATES:
         trial = done.find("rate", rate, 1) or done.add(_probe(rate, bench, softenings))
         if trial.points:
-            climbed.append((max(point.merit(max_guard_loss) for point in trial.points), rate))
+            climbed.append((max(point.merit(gate) for point in trial.points), rate))
         if climbed and (trial.ended or _past_the_top([merit for merit, _ in climbed])):
             break  # a larger rate would only forget more
     if not climbed:
@@ -153,6 +165,8 @@ def _probe(rate: float, bench: Bench, softenings: Sequence[float]) -> Trial:
     try:
         tuned = bench.tune(rate, 1, PROBE_PAIRS)
     except (TuningFailed, InvalidField) as error:  # no number any more, or a rate that moves nothing
+        if isinstance(error, InvalidField) and error.data["field"] != "recipe.learning_rate":
+            raise
         return Trial(stage="rate", learning_rate=rate, epochs=1, pairs=PROBE_PAIRS, ended=error.detail)
     points = tuple(bench.measure(tuned, a, True) for a in softenings)
     return Trial(stage="rate", learning_rate=rate, epochs=1, pairs=tuned.pairs, points=points)
@@ -169,10 +183,12 @@ class _Done:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.trials: list[Trial] = []
-        if path.exists():
-            for each in json.loads(path.read_text()):
+        try:
+            for each in json.loads(path.read_text()) if path.exists() else ():
                 points = tuple(Point(**point) for point in each.pop("points"))
                 self.trials.append(Trial(**each, points=points))
+        except (ValueError, TypeError, KeyError):  # torn by a crash, or of another version: nothing is lost but time
+            self.trials = []
 
     def find(self, stage: Stage, rate: float, epochs: int) -> Trial | None:
         wanted = stage, rate, epochs

@@ -101,7 +101,7 @@ class Trials:
 
     def _point(self, start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], soften: float, quick: bool) -> Point:
         load_softened(self._model, start, tuned, soften)
-        changes, drifts, error = {}, {}, 0.0
+        changes, drifts, errors = {}, {}, {}
         for name, each in self._sets.items():
             rows = self._sample[name] if quick else np.arange(len(each.queries.ids))
             queries, before = each.queries.take(rows.tolist()), self._before[name]
@@ -109,11 +109,16 @@ class Trials:
             change = mrr(vectors, each.matrix.vectors, queries.relevant) - before.scores.mrr[rows]
             changes[name] = float(change.mean())
             drifts[name] = drift(before.vectors[rows], vectors)
-            if name == DEV:
-                error = standard_error(change, clusters(queries))
-        dev = changes.pop(DEV)
+            errors[name] = standard_error(change, clusters(queries))
         del drifts[DEV]
-        return Point(soften=soften, dev=dev, dev_error=error, guards=changes, drifts=drifts)
+        return Point(
+            soften=soften,
+            dev=changes.pop(DEV),
+            dev_error=errors.pop(DEV),
+            guards=changes,
+            guard_errors=errors,
+            drifts=drifts,
+        )
 
 
 def _lot(count: int, seed: int) -> NDArray[np.int64]:

@@ -37,8 +37,12 @@ async def create_tuning_job(body: TuningJobCreate, parts: PartsDep, key: Idempot
 
 @router.get("", response_model=TuningJobList, response_model_exclude_none=True)
 def list_tuning_jobs(parts: PartsDep) -> TuningJobList:
-    """Newest first."""
-    return TuningJobList(tuning_jobs=[_public(job, parts) for job in parts.registry.jobs.all()])
+    """Newest first, their results without the `search` and the `looks`, which reading one job shows."""
+    jobs = [_public(job, parts) for job in parts.registry.jobs.all()]
+    for job in jobs:
+        for left_out in ("search", "looks"):
+            (job.result or {}).pop(left_out, None)
+    return TuningJobList(tuning_jobs=jobs)
 
 
 @router.get("/{job_id}", response_model=TuningJobPublic, response_model_exclude_none=True)

@@ -166,7 +166,8 @@ def _show(event: JobEventPublic, bar: Bar) -> None:
         figures = {"dev": data["dev"], **data["guards"]}
         shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
         step = f" step {data['step']}" if "step" in data else ""
-        _note(f"MRR@10 {data['when']}{step} ({data['half']} half): {shown}")
+        half = f" ({data['half']} half)" if "half" in data else ""
+        _note(f"MRR@10 {data['when']}{step}{half}: {shown}")
     elif event.kind == "log":
         _note(data["message"])
     else:
@@ -197,23 +198,24 @@ def print_result(job: TuningJobPublic) -> None:
         return
     for sentence in result["gate"]["reasons"]:
         say(f"  {sentence}")
-    if chosen := result.get("chosen"):  # jobs of earlier versions have none
+    if chosen := result.get("chosen"):
         rate, epochs, soften = chosen["learning_rate"], chosen["epochs"], chosen["soften"]
         say(f"  rate {rate:g}, epochs {epochs}, share of the step that is kept {soften:g}")
     table = Table(box=None, pad_edge=False)
     for heading in ("MRR@10", "questions", "before", "after", "change", "95% interval", "relative", "drift"):
         table.add_column(heading, justify="left" if heading == "MRR@10" else "right")
     for name, figures in {"dev": result["dev"], **result["guards"]}.items():
+        proved = "low" in figures  # jobs of earlier versions have less
         table.add_row(
             name,
-            str(figures["queries"]),
+            str(figures.get("queries", "")),
             f"{figures['before']:.4f}",
             f"{figures['after']:.4f}",
             f"{figures['after'] - figures['before']:+.4f}",
-            f"{figures['low']:+.4f} … {figures['high']:+.4f}",
-            f"{figures['relative']:+.1%}",
-            f"{figures['drift']:.1e}",
+            f"{figures['low']:+.4f} … {figures['high']:+.4f}" if proved else "",
+            f"{figures['relative']:+.1%}" if "relative" in figures else "",
+            f"{figures['drift']:.1e}" if proved else "",
         )
     console.print(table)
-    if result["guards_relative"] is not None:
+    if result.get("guards_relative") is not None:
         say(f"mean relative change of the guards: {result['guards_relative']:+.2%}")

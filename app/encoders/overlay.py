@@ -155,6 +155,6 @@ def card_files(files: EncoderFiles) -> dict[str, Path]:
         str(path.relative_to(files.own)): path
         for glob in _CARD
         for path in sorted(files.own.glob(glob))
-        if path.is_file()
+        if path.is_file() and not path.is_symlink() and not path.parent.is_symlink()
     }
     return found if sum(path.stat().st_size for path in found.values()) <= MAX_CARD_BYTES else {}

@@ -181,3 +181,14 @@ def write_card(folder: Path, *, picture: bytes) -> None:
     (folder / "README.md").write_text("# bees")
     (folder / "card").mkdir()
     (folder / "card" / "curve.png").write_bytes(picture)
+
+
+def test_a_card_that_leads_elsewhere_is_not_followed(copied: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "curve.png").write_bytes(b"secret")
+    (copied / "README.md").symlink_to(secret / "curve.png")
+    (copied / "card").symlink_to(secret)
+    write_full(EncoderFiles(copied), tmp_path / "full")
+    assert not (tmp_path / "full" / "README.md").exists()
+    assert not (tmp_path / "full" / "card").exists()

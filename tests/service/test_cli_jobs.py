@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select
 
-from app.cli.jobs import find
+from app.cli.jobs import find, print_result
 from app.errors import BadInput, JobNotFound
 from app.registry import EventKind, JobStatus, Registry
 from app.registry.tables import tuning_jobs
+from app.wire.tuning_jobs import TuningJobPublic
 from tests.conftest import Service, wait_until
 from tests.service.test_cli import adiabat
 
@@ -97,3 +98,28 @@ def test_datasets_are_put_as_lines_shown_by_split_and_language_and_deleted(servi
     assert "questions: dev 1, train 1; over the stored passages" in adiabat(service, "datasets", "list")
     assert "questions deleted" in adiabat(service, "datasets", "delete", "questions")
     assert "dataset-not-found" in adiabat(service, "datasets", "show", "questions", code=1)
+
+
+def test_the_result_of_an_earlier_version_is_shown_as_far_as_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    job = TuningJobPublic(
+        id="0" * 32,
+        name="bees",
+        parent="base@1",
+        dataset="bees",
+        guards=["de"],
+        recipe={},
+        gate={},
+        activate="never",
+        status="succeeded",
+        progress={},
+        result={
+            "dev": {"before": 0.5, "after": 0.6},
+            "guards": {"de": {"before": 0.4, "after": 0.4, "relative": 0.0}},
+            "gate": {"passed": True, "reasons": ["kept: dev"]},
+        },
+        created_at=0.0,
+    )
+    print_result(job)
+    shown = capsys.readouterr()
+    assert "0.6000" in shown.out + shown.err
+    assert "+0.1000" in shown.out + shown.err

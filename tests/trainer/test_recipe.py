@@ -62,3 +62,25 @@ def test_an_early_end_without_looks_is_refused(ending: dict[str, float]) -> None
     Recipe.model_validate(ending)
     with pytest.raises(ValidationError, match="eval_every is 0, so patience and drift_budget would never"):
         Recipe.model_validate({"eval_every": 0, **ending})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("learning_rate", -1, "must be a number above 0 and at most 0.01 or 'auto', not -1"),
+        ("learning_rate", "fast", "or 'auto', not 'fast'"),
+        ("epochs", 1.5, "must be a whole number from 1 to 1000 or 'auto', not 1.5"),
+        ("soften", 0, "must be a number above 0 and at most 1 or 'auto', not 0"),
+    ],
+)
+def test_what_is_neither_a_number_nor_auto_is_one_finding_under_its_name(field: str, value: object, said: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Recipe.model_validate({field: value})
+    (finding,) = refused.value.errors()
+    assert finding["loc"] == (field,)
+    assert said in finding["msg"]
+
+
+def test_a_step_that_no_memory_holds_is_refused() -> None:
+    with pytest.raises(ValidationError, match="Choose fewer corpus_negatives or a smaller batch_size"):
+        Recipe(batch_size=4096, corpus_negatives=262_144)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from app.errors import TuningFailed
-from app.recipe import Recipe
+from app.errors import InvalidField, TuningFailed
+from app.recipe import Gate, Recipe
 from trainer.evaluate import DEV, EvaluationSet, halve, measure
 from trainer.search import EPOCHS, PROBE_SOFTENINGS, RATES, SOFTENINGS, Bench, Found, Point, best_point, search
 from trainer.stopping import Stopped
@@ -17,21 +17,30 @@ from trainer.training_set import TrainingSet
 from trainer.trials import QUICK_QUERIES, Trials
 from trainer.tune import TuneResult
 
+GATE = Gate(max_guard_loss=1)
 
-def point(soften: float, dev: float, *guards: float, error: float = 0.01) -> Point:
+
+def point(soften: float, dev: float, *guards: float, error: float = 0.01, drift: float = 0.001) -> Point:
     changes = {f"guard {i}": change for i, change in enumerate(guards)}
-    return Point(soften=soften, dev=dev, dev_error=error, guards=changes, drifts=dict.fromkeys(changes, 0.001))
+    return Point(
+        soften=soften,
+        dev=dev,
+        dev_error=error,
+        guards=changes,
+        guard_errors=dict.fromkeys(changes, error),
+        drifts=dict.fromkeys(changes, drift),
+    )
 
 
 @pytest.mark.parametrize(
     ("points", "best"),
     [
         # the domain's gain and the guards' mean change weigh the same
-        ([point(0.3, 0.10, 0.02, 0.02), point(0.6, 0.13, 0.0, 0.0)], 0.6),
+        ([point(0.3, 0.10, 0.00, 0.00), point(0.6, 0.13, 0.0, 0.0)], 0.6),
         ([point(0.3, 0.10, 0.04, 0.04), point(0.6, 0.13, 0.0, 0.0)], 0.3),
-        # a guard that lost more than half of what is allowed rules a point out, however much is gained
+        # a guard that, less its error, lost more than half of what is allowed rules a point out, whatever is gained
         ([point(0.3, 0.10, 0.0, 0.0), point(0.6, 0.30, 0.02, -0.011)], 0.3),
-        ([point(0.3, 0.10, 0.0, 0.0), point(0.6, 0.30, 0.02, -0.010)], 0.6),
+        ([point(0.3, 0.10, 0.0, 0.0), point(0.6, 0.30, 0.02, -0.009)], 0.6),
         # where all are ruled out, the least harm
         ([point(0.3, 0.10, -0.03), point(0.6, 0.30, -0.05)], 0.3),
         # of equals the gentler
@@ -41,7 +50,7 @@ def point(soften: float, dev: float, *guards: float, error: float = 0.01) -> Poi
     ],
 )
 def test_the_best_point(points: Sequence[Point], best: float) -> None:
-    assert best_point(points, max_guard_loss=0.02).soften == best
+    assert best_point(points, Gate(max_guard_loss=0.04)).soften == best
 
 
 class World:
@@ -58,7 +67,7 @@ class World:
         self.recipe, self.kept = recipe, folder / "trials.json"
 
     def search(self) -> Found:
-        return search(self.recipe, Bench(tune=self.tune, measure=self.measure), max_guard_loss=0.5, kept=self.kept)
+        return search(self.recipe, Bench(tune=self.tune, measure=self.measure), gate=GATE, kept=self.kept)
 
     def tune(self, rate: float, epochs: int, pairs: int | None) -> TuneResult:
         self.asked.append((rate, epochs, pairs))
@@ -87,7 +96,7 @@ def test_rates_are_climbed_on_a_short_budget_and_the_best_is_tuned_in_full(
     assert world.measured[: 3 * len(probes)] == [(a, True) for a in PROBE_SOFTENINGS] * len(probes)
     assert world.measured[3 * len(probes) :] == [(a, False) for a in SOFTENINGS] * len(EPOCHS)
     every = [each for trial in found.trials if trial.stage == "length" for each in trial.points]
-    assert found.point == best_point(every, max_guard_loss=0.5)
+    assert found.point == best_point(every, GATE)
     assert found.point.dev > 0
 
 
@@ -151,7 +160,7 @@ def test_rates_that_give_no_encoder_are_said_and_end_the_climb(
             raise TuningFailed(f"no number at {rate:g}")
         return world.trials.tune(rate, epochs, pairs)
 
-    found = search(world.recipe, Bench(tune=tune, measure=world.measure), max_guard_loss=0.5, kept=world.kept)
+    found = search(world.recipe, Bench(tune=tune, measure=world.measure), gate=GATE, kept=world.kept)
     probes = [trial for trial in found.trials if trial.stage == "rate"]
     assert [(trial.ended is not None) for trial in probes] == [True, False, False, True]
     assert json.loads(world.kept.read_text())[0]["ended"] == "no number at 1e-07"
@@ -160,7 +169,7 @@ def test_rates_that_give_no_encoder_are_said_and_end_the_climb(
         raise TuningFailed(f"no number at {rate:g}")
 
     with pytest.raises(TuningFailed, match=r"No learning rate from 1e-07 to 0\.001 gave an encoder"):
-        search(world.recipe, Bench(tune=never, measure=world.measure), max_guard_loss=0.5, kept=tmp_path / "other")
+        search(world.recipe, Bench(tune=never, measure=world.measure), gate=GATE, kept=tmp_path / "other")
 
 
 def test_a_sample_has_whole_queries_by_lot(training: TrainingSet) -> None:
@@ -174,3 +183,41 @@ def test_a_sample_has_whole_queries_by_lot(training: TrainingSet) -> None:
 
 def _place(training: TrainingSet, some: TrainingSet) -> int:
     return training.queries.ids.index(some.queries.ids[0])
+
+
+def test_a_point_that_drifts_beyond_the_gate_is_not_kept() -> None:
+    points = [point(0.3, 0.10, 0.0, drift=0.01), point(0.6, 0.30, 0.0, drift=0.03)]
+    assert best_point(points, Gate(max_guard_loss=0.04, max_drift=0.02)).soften == 0.3
+    assert best_point(points, Gate(max_guard_loss=0.04)).soften == 0.6
+
+
+def test_a_longer_tuning_that_fails_does_not_cost_the_shorter(
+    tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
+) -> None:
+    recipe = Recipe(learning_rate=1e-3, epochs="auto", batch_size=16)
+    world = World(tiny, training, recipe, tmp_path)
+
+    def tune(rate: float, epochs: int, pairs: int | None) -> TuneResult:
+        if epochs > 1:
+            raise TuningFailed("no number")
+        return world.trials.tune(rate, epochs, pairs)
+
+    found = search(recipe, Bench(tune=tune, measure=world.measure), gate=GATE, kept=world.kept)
+    assert found.trial.epochs == 1
+    assert [trial.ended for trial in found.trials] == [None, "no number"]
+
+
+def test_a_mistake_in_the_recipe_is_told_as_what_it_is(
+    tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
+) -> None:
+    recipe = Recipe(learning_rate="auto", freeze=("nothing.of.the.sort",), batch_size=16)
+    with pytest.raises(InvalidField, match=r"nothing\.of\.the\.sort"):
+        World(tiny, training, recipe, tmp_path).search()
+
+
+def test_a_torn_record_of_trials_costs_time_and_nothing_else(
+    tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
+) -> None:
+    (tmp_path / "trials.json").write_text('[{"stage": "rate", "lear')
+    world = World(tiny, training, Recipe(learning_rate=1e-3, epochs=1, soften=1, batch_size=16), tmp_path)
+    assert len(world.search().trials) == 1
