@@ -101,7 +101,7 @@ class Trials:
 
     def _point(self, start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], soften: float, quick: bool) -> Point:
         load_softened(self._model, start, tuned, soften)
-        changes, drifts, errors = {}, {}, {}
+        changes, drifts, error = {}, {}, 0.0
         for name, each in self._sets.items():
             rows = self._sample[name] if quick else np.arange(len(each.queries.ids))
             queries, before = each.queries.take(rows.tolist()), self._before[name]
@@ -109,14 +109,14 @@ class Trials:
             change = mrr(vectors, each.matrix.vectors, queries.relevant) - before.scores.mrr[rows]
             changes[name] = float(change.mean())
             drifts[name] = drift(before.vectors[rows], vectors)
-            errors[name] = standard_error(change, clusters(queries))
+            if name == DEV:
+                error = standard_error(change, clusters(queries))
         del drifts[DEV]
         return Point(
             soften=soften,
             dev=changes.pop(DEV),
-            dev_error=errors.pop(DEV),
+            dev_error=error,
             guards=changes,
-            guard_errors=errors,
             drifts=drifts,
         )
 
