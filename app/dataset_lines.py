@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from app.beir import CORPUS, MAX_LINE_CHARS, QRELS_HEAD, QUERIES
 from app.errors import BadDataset
+from app.plainly import given
 from app.wire import findings
-from app.wire.common import given
 from app.wire.datasets import PassageLine, QueryLine
 
 MAX_SPLITS = 100

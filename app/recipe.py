@@ -5,15 +5,9 @@ Knows neither torch nor files: the API validates a recipe with this model, the t
 
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.plainly import plainly
 
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 Auto = Literal["auto"]
@@ -21,18 +15,6 @@ Rate = Annotated[float, Field(gt=0, le=1e-2, allow_inf_nan=False)]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
 Soften = Annotated[float, Field(gt=0, le=1)]
 MAX_LOGITS = 2**26  # 256 MiB of fp32, of which a step has a few
-
-
-def _or_auto(expected: str) -> WrapValidator:
-    """One finding for a value that is neither, instead of one for each kind under a name that no field has."""
-
-    def validate(value: object, handler: ValidatorFunctionWrapHandler) -> object:
-        try:
-            return handler(value)
-        except ValidationError as error:
-            raise ValueError(f"must be {expected} or 'auto', not {value!r:.60}") from error
-
-    return WrapValidator(validate)
 
 
 class Recipe(BaseModel):
@@ -48,13 +30,13 @@ class Recipe(BaseModel):
         description="infonce: each query against the index, the passages of its batch, and mined negatives; "
         "triplet: one mined negative and a cosine margin, as in the paper, for very gentle rates.",
     )
-    learning_rate: Annotated[Rate | Auto, _or_auto("a number above 0 and at most 0.01")] = Field(
+    learning_rate: Annotated[Rate | Auto, plainly("must be a number above 0 and at most 0.01 or 'auto'")] = Field(
         1e-4,
         description="AdamW's peak rate. Large on purpose: 'soften' takes a part of the step back, and that "
         "buys more in the domain for the same loss elsewhere than a small rate does. auto: found on a grid from 1e-7 "
         "to 1e-3.",
     )
-    epochs: Annotated[Epochs | Auto, _or_auto("a whole number from 1 to 1000")] = Field(
+    epochs: Annotated[Epochs | Auto, plainly("must be a whole number from 1 to 1000 or 'auto'")] = Field(
         3, description="Passes over the training pairs; with 10,000 of them 1 does nearly as much. auto: 1 or 3."
     )
     batch_size: int = Field(
@@ -150,7 +132,7 @@ class Recipe(BaseModel):
         description="The result is the mean of the weights after each step of this last share of the steps. Off: "
         "with a rate that falls to zero it made no difference that counts.",
     )
-    soften: Annotated[Soften | Auto, _or_auto("a number above 0 and at most 1")] = Field(
+    soften: Annotated[Soften | Auto, plainly("must be a number above 0 and at most 1 or 'auto'")] = Field(
         "auto",
         description="The share of the step that is kept: theta = parent + soften (tuned - parent). 1 keeps all. auto: "
         "the best of ten on the choose halves.",

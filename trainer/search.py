@@ -118,7 +118,8 @@ def search(recipe: Recipe, bench: Bench, *, gate: Gate, kept: Path) -> Found:
         except TuningFailed as error:
             if not found:  # the gentler one comes first: what fails there fails the more at the next
                 raise
-            done.add(Trial(stage="length", learning_rate=rate, epochs=epochs, pairs=0, ended=error.detail))
+            if not done.find("length", rate, epochs):
+                done.add(Trial(stage="length", learning_rate=rate, epochs=epochs, pairs=0, ended=error.detail))
             break
         trial = done.find("length", rate, epochs)
         if trial is None:

@@ -14,8 +14,8 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.deps import Parts
 from app.errors import AdiabatError, IdempotencyKeyInUse
+from app.plainly import plainly
 from app.registry import Answer, Keep
-from app.wire.common import plainly
 
 WAIT_S = 60.0  # how long a repeated request waits for the first one before it is told to come again
 POLL_S = 0.25

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.wire.common import PublicModel, RequestModel, plainly
+from app.plainly import plainly
+from app.wire.common import PublicModel, RequestModel
 
 # Ids end up in tab-separated qrels.
 LineId = Annotated[

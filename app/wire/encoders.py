@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from app.wire.common import Name, PublicModel, RequestModel, plainly
+from app.plainly import plainly
+from app.wire.common import Name, PublicModel, RequestModel
 
 HubName = Annotated[
     str,

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.wire.common import given
+from app.plainly import given
 
 SHOWN = 3
 

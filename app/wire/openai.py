@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from app.wire.common import EncoderUsed, PublicModel, RequestModel, plainly
+from app.plainly import plainly
+from app.wire.common import EncoderUsed, PublicModel, RequestModel
 
 MAX_INPUTS = 2_048
 

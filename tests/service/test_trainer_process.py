@@ -25,7 +25,8 @@ def test_a_session_of_its_own_is_as_nice_as_the_process(settings: Settings) -> N
     try:
         group = Path(f"/proc/{trainer.pid}/autogroup")
         wait_until(lambda: niceness(trainer) == NICENESS)
-        wait_until(lambda: group.read_text().endswith(f"nice {NICENESS}\n"))
+        wait_until(lambda: not group.read_text().endswith("nice 0\n"))
+        assert group.read_text().endswith(f"nice {NICENESS}\n")
     finally:
         trainer.terminate()
         trainer.wait(30)

@@ -201,9 +201,10 @@ def test_a_longer_tuning_that_fails_does_not_cost_the_shorter(
             raise TuningFailed("no number")
         return world.trials.tune(rate, epochs, pairs)
 
-    found = search(recipe, Bench(tune=tune, measure=world.measure), gate=GATE, kept=world.kept)
-    assert found.trial.epochs == 1
-    assert [trial.ended for trial in found.trials] == [None, "no number"]
+    for _ in range(2):  # the second goes on from the first
+        found = search(recipe, Bench(tune=tune, measure=world.measure), gate=GATE, kept=world.kept)
+        assert found.trial.epochs == 1
+        assert [trial.ended for trial in found.trials] == [None, "no number"]
 
 
 def test_a_mistake_in_the_recipe_is_told_as_what_it_is(
