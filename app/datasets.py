@@ -16,6 +16,7 @@ from app.dataset_lines import write_beir
 from app.encoders.artifacts import ArtifactStore, fsync_folder
 from app.encoders.files import fsync_tree
 from app.errors import BadDataset, Conflict
+from app.hub_datasets import HubDataset, fetch
 from app.passages import PassageStore
 from app.registry import DatasetRecord, Registry
 
@@ -56,6 +57,12 @@ class DatasetStore:
             write_beir(lines, staging)
             return self._keep(name, staging)
 
+    def put_hub(self, name: str, wanted: HubDataset) -> DatasetRecord:
+        """Fetch, check and keep it as `name`. Raises `BadDataset`, `SourceRefused`, `TooLarge`, `Unavailable`."""
+        with self._artifacts.staging() as staging:
+            source = fetch(wanted, staging, max_bytes=self._max_bytes)
+            return self._keep(name, staging, source=source)
+
     def delete(self, name: str) -> None:
         """Raises `DatasetNotFound`, `DatasetInUse`."""
         self.release([self._registry.datasets.delete(name)])
@@ -86,8 +93,8 @@ class DatasetStore:
     def folder(self, content: str) -> Path:
         return self.root / content.removeprefix("sha256:")
 
-    def _keep(self, name: str, staging: Path) -> DatasetRecord:
-        counts = check(staging)
+    def _keep(self, name: str, staging: Path, **said: str) -> DatasetRecord:
+        counts = check(staging) | said
         content = digest(staging)
         with self._changing:
             if not self.folder(content).exists():

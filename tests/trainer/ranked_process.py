@@ -1,7 +1,7 @@
-"""One of several processes that tune together: `ranked_process.py ENCODER MATRIX DATASET OUT`, in a launcher's environment.
+"""One of several processes that tune together: `ranked_process.py ENCODER MATRIX DATASET OUT`.
 
-The first one tunes by every recipe in turn and writes each result to OUT; the others help, and write what they had in
-the end.
+Its environment is a launcher's. The first one tunes by every recipe in turn and writes each result to OUT; the others
+help, and write what they had in the end.
 """
 
 import json

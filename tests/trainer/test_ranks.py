@@ -86,7 +86,12 @@ def test_all_processes_hold_the_same_weights(together: Path) -> None:
 
 def test_what_failed_or_was_stopped_is_told_and_the_next_tuning_starts_clean(together: Path) -> None:
     failures = json.loads((together / "failures.json").read_text())
-    assert [failure.split(":")[0] for failure in failures] == ["AdiabatError", "InvalidField", "TuningFailed", "Stopped"]
+    assert [failure.split(":")[0] for failure in failures] == [
+        "AdiabatError",
+        "InvalidField",
+        "TuningFailed",
+        "Stopped",
+    ]
     assert "Process 2 of 2 of this trainer failed: ValidationError" in failures[0]
     assert "The loss became nan at step 1" in failures[2]
     resumed, unbroken = (load_file(together / f"{name}.safetensors") for name in ("resumed", "last"))
@@ -96,8 +101,8 @@ def test_what_failed_or_was_stopped_is_told_and_the_next_tuning_starts_clean(tog
 
 def test_a_process_that_is_to_be_one_of_several_and_is_told_no_more_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
     with pytest.raises(Unavailable, match="MASTER_ADDR, MASTER_PORT is not set"):
-        monkeypatch.setenv("RANK", "0")
         join()
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert join().size == 1
