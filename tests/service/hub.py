@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -33,7 +34,7 @@ class Hub(BaseHTTPRequestHandler):
         pass
 
     def _answer(self, *, body: bool) -> None:
-        path = self.path.partition("?")[0]
+        path = unquote(self.path.partition("?")[0])
         for name, folder in self._repositories.items():
             api = f"/api/{name if name.startswith('datasets/') else f'models/{name}'}"
             about, tree, files = f"{api}/revision/", f"{api}/tree/{COMMIT}", f"/{name}/resolve/{COMMIT}/"

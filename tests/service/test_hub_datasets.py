@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from huggingface_hub import constants
 from pyarrow import parquet
 
 from app.client import ApiError
@@ -55,8 +56,11 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetched:
         with running_hub(repositories, tmp_path / "hub-cache", monkeypatch) as (server, asked):
             endpoint = f"http://127.0.0.1:{server.server_address[1]}"
             # The library reads its environment when it is imported, which may have been long ago.
-            monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-            monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+            monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+            monkeypatch.setattr(
+                constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+            )
+            monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
             fetch(HubDataset(name=NAME, **wanted), folder, max_bytes=MAX_BYTES)
         found = sorted(path for path in folder.rglob("*") if path.is_file())
         return {str(path.relative_to(folder)): path.read_text() for path in found}, asked
