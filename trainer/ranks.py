@@ -220,7 +220,7 @@ def join() -> Ranks:
         )
     gpus = torch.cuda.is_available()
     if gpus:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
     try:
         dist.init_process_group("gloo", timeout=SILENT)
         words = dist.new_group(backend="gloo", timeout=BETWEEN)
@@ -230,3 +230,12 @@ def join() -> Ranks:
     rank = dist.get_rank()
     log.info("process %d of the %d that tune together%s", rank + 1, size, ", on its own GPU" if gpus else "")
     return Ranks(rank, size, words=words, gradients=gradients)
+
+
+def _take_gpu(number: int) -> None:
+    if number >= torch.cuda.device_count():
+        raise Unavailable(
+            f"There is no GPU for process {number + 1} here, where {torch.cuda.device_count()} are: start as "
+            "many as there are GPUs, or hide them with CUDA_VISIBLE_DEVICES=''."
+        )
+    torch.cuda.set_device(number)
