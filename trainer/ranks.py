@@ -21,6 +21,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn import Parameter
 
 from app.errors import AdiabatError, Unavailable
@@ -222,12 +224,14 @@ def join() -> Ranks:
     if gpus:
         _take_gpu(int(os.environ.get("LOCAL_RANK", "0")))
     try:
-        dist.init_process_group("gloo", timeout=SILENT)
+        store, rank, _ = next(rendezvous("env://", timeout=SILENT))
+        # After a restart by `torchrun` the store still has the addresses of the processes that were there before.
+        store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=SILENT)
         words = dist.new_group(backend="gloo", timeout=BETWEEN)
         gradients = dist.new_group(backend="nccl" if gpus else "gloo", timeout=SILENT)
     except (RuntimeError, ValueError) as error:
         raise Unavailable(f"The {size} processes of this trainer did not find each other ({error}).") from error
-    rank = dist.get_rank()
     log.info("process %d of the %d that tune together%s", rank + 1, size, ", on its own GPU" if gpus else "")
     return Ranks(rank, size, words=words, gradients=gradients)
 

@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 
 from app.client import AdiabatClient
+from app.preparing import TRAINER_GIVEN_UP_S
 from app.settings import Settings
-from tests.conftest import environment, wait_until
+from tests.conftest import READY_S, environment, wait_until
 from tests.service.test_tuning_jobs import GENTLE, dataset, ready
 
 __all__ = ["dataset"]  # a fixture
 
 pytestmark = pytest.mark.slow
 
-ENDLESS = GENTLE | {"epochs": 1000}
-
 
 @contextmanager
-def launched(settings: Settings, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def launched(settings: Settings, log: Path, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Two processes by `torchrun`; what they say goes to `log`."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trainer"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
+    command = [*launcher, "-m", "trainer"]
     with log.open("wb") as sink:
         child = subprocess.Popen(command, env=environment(settings), stderr=sink, stdout=sink, start_new_session=True)
         try:
@@ -92,25 +92,35 @@ def test_two_processes_make_the_encoder_that_one_makes_in_two_parts_and_stop_whe
         assert alone.result["dev"] == together.result["dev"]
 
 
-@pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_all_of_them_and_the_job_goes_on_where_it_was(
-    settings: Settings, dataset: Path, tmp_path: Path, rank: int
+    settings: Settings, dataset: Path, tmp_path: Path
+) -> None:
+    with (
+        ready(settings, dataset, tmp_path, "--no-trainer") as (_, client),
+        launched(settings, tmp_path / "log", "--max-restarts", "1") as launcher,
+    ):
+        job_id = tuning(client, epochs=60)
+        wait_until(lambda: at_work(client, job_id))
+        before = ranks_of(launcher.pid)
+        os.kill(before[1], signal.SIGKILL)
+        ended = client.wait_for_job(job_id)
+        assert ended.status == "interrupted"
+        assert "of the 2 processes of this trainer is gone" in (ended.reason or "")
+        client.resume_tuning_job(job_id)
+        assert client.wait_for_job(job_id).status == "succeeded"
+        assert not set(ranks_of(launcher.pid).values()) & set(before.values())
+        sentences = [event.data["message"] for event in client.job_events(job_id) if event.kind == "log"]
+        assert any(each.startswith("going on from the checkpoint after step") for each in sentences)
+
+
+def test_the_first_process_is_missed_by_the_others_at_once_and_by_the_service_later(
+    settings: Settings, dataset: Path, tmp_path: Path
 ) -> None:
     with ready(settings, dataset, tmp_path, "--no-trainer") as (_, client):
         with launched(settings, tmp_path / "log") as launcher:
-            job_id = tuning(client, epochs=60)
+            job_id = tuning(client, epochs=1000)
             wait_until(lambda: at_work(client, job_id))
-            os.kill(ranks_of(launcher.pid)[rank], signal.SIGKILL)
+            os.kill(ranks_of(launcher.pid)[0], signal.SIGKILL)
             assert launcher.wait(60) != 0
             assert ranks_of(launcher.pid) == {}
-        if rank == 1:  # the first one could still say so
-            ended = client.wait_for_job(job_id)
-            assert ended.status == "interrupted"
-            client.resume_tuning_job(job_id)
-        with launched(settings, tmp_path / "log"):
-            if rank == 0:
-                wait_until(lambda: client.tuning_job(job_id).status == "interrupted", 120)
-                client.resume_tuning_job(job_id)
-            assert client.wait_for_job(job_id).status == "succeeded"
-            sentences = [event.data["message"] for event in client.job_events(job_id) if event.kind == "log"]
-            assert rank == 0 or any(each.startswith("going on from the checkpoint after step") for each in sentences)
+        wait_until(lambda: client.tuning_job(job_id).status == "interrupted", TRAINER_GIVEN_UP_S + READY_S)
