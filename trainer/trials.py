@@ -1,6 +1,7 @@
 """The tunings and measurements that a search asks for: always from the same parent, always against the base."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from app.recipe import Recipe
+from app.recipe import FixedRecipe, Recipe
 from trainer.checkpoints import Checkpoints, ignore
 from trainer.embed import embed
 from trainer.evaluate import DEV, Measured, Sets
@@ -17,6 +18,7 @@ from trainer.metrics import drift, mrr
 from trainer.parameters import copy_parameters, load_parameters
 from trainer.search import Point
 from trainer.soften import load_softened
+from trainer.soup import soup
 from trainer.statistics import standard_error
 from trainer.stopping import ShouldStop, never
 from trainer.training_set import TrainingSet
@@ -64,25 +66,47 @@ class Trials:
         self._start = copy_parameters(self._parameters)
         self._sample = {name: _lot(len(each.queries.ids), recipe.seed) for name, each in sets.items()}
 
-    def tune(self, learning_rate: float, epochs: int, pairs: int | None) -> TuneResult:
+    def tune(self, learning_rate: float, epochs: int, pairs: int | None, runs: int) -> TuneResult:
         """See `search.Bench`."""
+        if pairs is not None:
+            self._say(f"tuning at {learning_rate:g}")
+            training = self._training.sample(pairs, seed=self._recipe.seed)
+            return self._run(training, self._recipe.fixed(learning_rate=learning_rate, epochs=epochs))
+        done: list[TuneResult] = []
+        for seed in ((self._recipe.seed + run) % 2**31 for run in range(runs)):
+            self._say(_called(learning_rate, epochs, len(done) + 1, runs))
+            recipe = self._recipe.fixed(learning_rate=learning_rate, epochs=epochs, seed=seed)
+            kept = Checkpoints(self._folder / f"{learning_rate:g}-{epochs}-{seed}", say=self._log)
+            done.append(self._run(self._training, recipe, kept, before=sum(len(run.losses) for run in done), runs=runs))
+        return soup(done)
+
+    def _run(
+        self,
+        training: TrainingSet,
+        recipe: FixedRecipe,
+        checkpoints: Checkpoints | None = None,
+        *,
+        before: int = 0,
+        runs: int = 1,
+    ) -> TuneResult:
+        """One tuning from the parent; its steps are told as those after `before`, looks with checkpoints alone."""
         load_parameters(self._parameters, self._start)
-        training, checkpoints = self._training, None
-        name = f"{learning_rate:g}-{epochs}"
-        if pairs is None:
-            checkpoints = Checkpoints(self._folder / name, say=self._log)
-        else:
-            training = training.sample(pairs, seed=self._recipe.seed)
-        self._say(f"tuning at {learning_rate:g}" if pairs else f"tuning at {learning_rate:g}, {epochs} epochs")
+
+        def on_step(step: int, steps: int, loss: float) -> None:
+            self._on_step(before + step, steps * runs, loss)
+
+        def look(step: int, start: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> Look:
+            return replace(self._look(before + step, start, tuned), step=step)
+
         return tune(
             self._model,
             training,
-            self._recipe.fixed(learning_rate=learning_rate, epochs=epochs),
+            recipe,
             query_prompt=self._prompt,
-            on_step=self._on_step,
+            on_step=on_step,
             should_stop=self._should_stop,
             checkpoints=checkpoints,
-            watch=None if pairs else self._look,
+            watch=look if checkpoints else None,
         )
 
     def measure(self, tuned: TuneResult, soften: float, quick: bool) -> Point:
@@ -119,6 +143,11 @@ class Trials:
             guards=changes,
             drifts=drifts,
         )
+
+
+def _called(learning_rate: float, epochs: int, run: int, runs: int) -> str:
+    which = f", run {run} of {runs}" if runs > 1 else ""
+    return f"tuning at {learning_rate:g}, {epochs} epoch{'s' if epochs > 1 else ''}{which}"
 
 
 def _lot(count: int, seed: int) -> NDArray[np.int64]:
