@@ -14,6 +14,7 @@ Auto = Literal["auto"]
 Rate = Annotated[float, Field(gt=0, le=1e-2, allow_inf_nan=False)]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
 Soften = Annotated[float, Field(gt=0, le=1)]
+MIN_PAIRS = 32  # of a query and a relevant passage: fewer are no training set
 MAX_LOGITS = 2**26  # 256 MiB of fp32, of which a step has a few
 
 

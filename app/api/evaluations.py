@@ -67,7 +67,7 @@ def resume_evaluation(evaluation_id: str, parts: PartsDep) -> EvaluationPublic:
 
 def _create(body: EvaluationCreate, parts: Parts, keep: Keep) -> Answer:
     wanted = {(name, split or SPLIT): None for name, _, split in (each.partition(":") for each in body.datasets)}
-    records = parts.registry.datasets.with_splits(list(wanted), HINT)
+    records = parts.datasets.fixed(list(wanted), HINT)
     evaluation = parts.registry.jobs.add_evaluation(
         NewEvaluation(
             encoder_ids=[record.id for record in _encoders(body.encoders, parts)],

@@ -66,6 +66,7 @@ def list_judgments(
 def delete_judgment(judgment_id: str, parts: PartsDep) -> Response:
     """Take one back: as if it had never been said. Jobs that were started with it keep it."""
     parts.registry.judgments.delete(judgment_id)
+    parts.datasets.forget_judgments()
     return Response(status_code=204)
 
 
