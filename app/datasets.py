@@ -8,7 +8,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class DatasetStore:
         self._store = store
         self._max_bytes = max_bytes
         self._judged_now = JudgedNow(registry.judgments)
-        self._changing = threading.Lock()  # nothing is removed between a content's arrival and its record
+        self._changing = threading.RLock()  # nothing is removed between a content's arrival and its record
         self.root = artifacts.root / "datasets"
         self.root.mkdir(exist_ok=True)
 
@@ -65,6 +65,10 @@ class DatasetStore:
     def judged(self) -> Content:
         """What `judgments` holds at this moment; nothing is written. Raises `DatasetNotFound`."""
         return self._judged_now.content()
+
+    def held(self) -> AbstractContextManager[object]:
+        """Within it a content that was `fixed` is not replaced by another's: enough time to make the job."""
+        return self._changing
 
     def fixed(self, wanted: Sequence[tuple[str, str]], hint: str) -> list[DatasetRecord]:
         """The record of every (name, split), for a job that is to read their content as it is now.

@@ -115,19 +115,20 @@ def _create(body: TuningJobCreate, parts: Parts, keep: Keep) -> Answer:
             f"The parent {parent.key} is not in the base's lineage; start from the base, or from an encoder "
             "that was tuned from it."
         )
-    job = parts.registry.jobs.add(
-        NewJob(
-            name=body.name,
-            parent_id=parent.id,
-            dataset=body.dataset,
-            guards=body.guards,
-            dataset_digests=_digests(body, parts),
-            recipe=body.recipe.model_dump(mode="json"),
-            gate=body.gate.model_dump(mode="json"),
-            activate=body.activate,
-        ),
-        lambda connection, queued: keep(connection, _answer(queued, parts)),
-    )
+    with parts.datasets.held():
+        job = parts.registry.jobs.add(
+            NewJob(
+                name=body.name,
+                parent_id=parent.id,
+                dataset=body.dataset,
+                guards=body.guards,
+                dataset_digests=_digests(body, parts),
+                recipe=body.recipe.model_dump(mode="json"),
+                gate=body.gate.model_dump(mode="json"),
+                activate=body.activate,
+            ),
+            lambda connection, queued: keep(connection, _answer(queued, parts)),
+        )
     parts.jobs.wake()
     return _answer(job, parts)
 
