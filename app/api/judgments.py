@@ -39,6 +39,7 @@ def judge(body: JudgmentCreate, response: Response, parts: PartsDep) -> Judgment
             query=_single_spaced(body.query), passage_id=body.passage_id, relevance=body.relevance, lang=body.lang
         )
     )
+    parts.metrics.judged(judgment.relevance)
     if not new:
         response.status_code = 200
     return _public(judgment)

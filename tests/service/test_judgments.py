@@ -96,6 +96,13 @@ def test_only_what_is_stored_now_can_be_judged(stocked: Service) -> None:
     assert get(stocked)["count"] == 0
 
 
+def test_judgments_are_counted_by_grade_and_refusals_are_not(stocked: Service) -> None:
+    for relevance in (0, 3, 3, 9):
+        post(stocked, relevance=relevance)
+    counted = [line for line in stocked.client.metrics().splitlines() if line.startswith("adiabat_judgments_total")]
+    assert [line.partition(" ")[2] for line in counted] == ["1.0", "0.0", "0.0", "2.0"]
+
+
 def test_pages_are_newest_first_and_of_one_question_where_it_is_named(stocked: Service) -> None:
     for n in range(7):
         post(stocked, passage_id=f"p{n}", query="one" if n % 2 else "another  question")
