@@ -51,8 +51,8 @@ class Content:
         """Raises `BadDataset` where a tuning would be refused whatever is stored."""
         if self.pairs < MIN_PAIRS:
             raise BadDataset(
-                f"The dataset '{NAME}' has {self.pairs} pairs of a query and a relevant passage in its split "
-                f"'{TRAIN}', {MIN_PAIRS} are needed: send more by POST /judgments."
+                f"The split '{TRAIN}' of the dataset '{NAME}' has {self.pairs} of the {MIN_PAIRS} pairs of a query and "
+                "a relevant passage that a tuning needs: send more by POST /judgments."
             )
 
 

@@ -122,7 +122,7 @@ def test_it_is_made_anew_only_where_something_changed(tmp_path: Path) -> None:
 
 def test_what_is_too_little_says_how_much_and_how_to_send_more() -> None:
     few = to_content([*(said("why", f"p{n}") for n in range(3)), said("why", "p9", 0)])
-    with pytest.raises(BadDataset, match=r"has 3 pairs .* in its split 'train', 32 are needed: send more by POST"):
+    with pytest.raises(BadDataset, match=r"'judgments' has 3 of the 32 pairs .*: send more by POST /judgments"):
         few.require_pairs()
     with pytest.raises(BadDataset, match=r"has no split 'dev' but train\. .* as soon as two have a relevant passage"):
         few.require_split("dev")

@@ -94,8 +94,8 @@ def test_what_is_too_little_is_refused_before_anything_starts(stocked: Service) 
     judge(client, range(3))
     slug, said = refused(422, client.create_tuning_job, "bees", "judgments")
     assert slug == "bad-dataset"
-    assert "'judgments' has 2 pairs" in said
-    assert "32 are needed: send more by POST /judgments." in said
+    assert "'judgments' has 2 of the 32 pairs" in said
+    assert "send more by POST /judgments." in said
     assert "no split 'test' but dev and train" in refused(422, client.create_evaluation, ["judgments"])[1]
     judge(client, range(3, QUESTIONS))
     assert "no split 'test'" in refused(422, client.create_tuning_job, "bees", "judgments", guards=["judgments"])[1]
