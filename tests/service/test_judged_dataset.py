@@ -124,6 +124,8 @@ def test_a_job_reads_what_was_judged_when_it_was_made_and_nothing_is_written_twi
     assert used(stocked, newer.id) != folder
     assert digest(folder) == shown.digest
     assert len(contents(stocked)) == 2
+    (listed,) = client.datasets()
+    assert (listed.name, listed.queries) == ("judgments", QUESTIONS)
 
     client.cancel_tuning_job(job.id)
     client.cancel_evaluation(same.id)
