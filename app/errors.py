@@ -8,7 +8,8 @@
     │   ├── IdempotencyKeyReused the key came before with another body
     │   └── SourceRefused        a path, hub name or archive that may not be read
     ├── NotFound
-    │   ├── EncoderNotFound, PassageNotFound, JobNotFound, DatasetNotFound, EvaluationNotFound
+    │   ├── EncoderNotFound, PassageNotFound, JobNotFound, DatasetNotFound, EvaluationNotFound,
+    │   └── JudgmentNotFound
     ├── Conflict                 the request and the state of things disagree
     │   ├── EncoderRefused       admission says no
     │   ├── EncoderBroken        an artifact that cannot be loaded or verified
@@ -17,6 +18,7 @@
     │   ├── JobFinished          cancel of a job that has ended
     │   ├── JobNotResumable      resume of a job that was not interrupted
     │   ├── DatasetInUse         deletion of what an unfinished job reads
+    │   ├── DatasetBuiltIn       a dataset that the service itself keeps
     │   └── IdempotencyKeyInUse  the first request with the key is still running
     ├── StaleGeneration          compare-and-set lost
     ├── TooLarge                 over a limit
@@ -119,6 +121,12 @@ class EvaluationNotFound(NotFound):
     slug = "evaluation-not-found"
 
 
+class JudgmentNotFound(NotFound):
+    """No judgment has that id."""
+
+    slug = "judgment-not-found"
+
+
 class Conflict(AdiabatError):
     """The request does not fit the state of things."""
 
@@ -165,6 +173,12 @@ class DatasetInUse(Conflict):
     """The dataset is needed by a job and cannot be deleted."""
 
     slug = "dataset-in-use"
+
+
+class DatasetBuiltIn(Conflict):
+    """The dataset is kept by the service itself."""
+
+    slug = "dataset-built-in"
 
 
 class IdempotencyKeyInUse(Conflict):

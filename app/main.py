@@ -14,6 +14,7 @@ from app.api import (
     encoders,
     evaluations,
     health,
+    judgments,
     metrics,
     openai,
     passages,
@@ -56,7 +57,17 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     app.add_middleware(Observed, metrics=parts.metrics)  # the last one added is the outermost
     for open_resource in (health, metrics):
         app.include_router(open_resource.router, dependencies=[Depends(known_parameters)])
-    for resource in (search, passages, encoders, active_encoder, tuning_jobs, evaluations, datasets, openai):
+    for resource in (
+        search,
+        passages,
+        encoders,
+        active_encoder,
+        tuning_jobs,
+        evaluations,
+        datasets,
+        judgments,
+        openai,
+    ):
         app.include_router(resource.router, dependencies=[Depends(described), Depends(known_parameters)])
     describe(app)
     return app

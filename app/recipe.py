@@ -17,6 +17,7 @@ Epochs = Annotated[int, Field(ge=1, le=1000)]
 Soften = Annotated[float, Field(gt=0, le=1)]
 # What a user asks for who wants nothing chosen by hand, and has the time: `adiabat tune --auto`.
 AUTO: Mapping[str, Any] = {"learning_rate": "auto", "epochs": "auto", "soften": "auto", "runs": 3}
+MIN_PAIRS = 32  # of a query and a relevant passage: fewer are no training set
 MAX_LOGITS = 2**26  # 256 MiB of fp32, of which a step has a few
 
 

@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.deps import Parts, PartsDep
 from app.api.description import archive_example
+from app.datasets import refuse_built_in
 from app.registry import DatasetRecord
 from app.wire.common import Name
 from app.wire.datasets import EXAMPLE_FILES, EXAMPLE_LINES, DatasetList, DatasetPublic, UnknownPassages
@@ -40,9 +41,11 @@ async def put_dataset(name: DatasetName, request: Request, parts: PartsDep) -> D
 
     Without a corpus the judgments name stored passages, and `unknown_passages` tells which are not stored; with one
     the dataset is searched on its own. The same name again replaces it: jobs keep the content they began with.
+    `judgments` is refused: it is the built-in dataset that `POST /judgments` fills.
 
         curl -H 'Content-Type: application/zip' -T bees.zip http://127.0.0.1:8000/datasets/bees
     """
+    refuse_built_in(name)
     with parts.artifacts.staging() as folder:
         body = folder / "body"
         with body.open("wb") as sink:
@@ -56,19 +59,22 @@ async def put_dataset(name: DatasetName, request: Request, parts: PartsDep) -> D
 
 @router.get("", response_model=DatasetList, response_model_exclude_unset=True)
 def list_datasets(parts: PartsDep) -> DatasetList:
-    """By name. What a dataset names and the store has not is in `GET /datasets/{name}`."""
-    return DatasetList(datasets=[_public(record) for record in parts.registry.datasets.all()])
+    """By name; the built-in `judgments` among them once something is judged.
+
+    What a dataset names and the store has not is in `GET /datasets/{name}`.
+    """
+    return DatasetList(datasets=[_public(record) for record in parts.datasets.all()])
 
 
 @router.get("/{name}", response_model=DatasetPublic)
 def read_dataset(name: DatasetName, parts: PartsDep) -> DatasetPublic:
     """Counts per split and language, and the judgments that name passages which are not stored now."""
-    return _read(parts.registry.datasets.get(name), parts)
+    return _read(parts.datasets.get(name), parts)
 
 
 @router.delete("/{name}", status_code=204)
 def delete_dataset(name: DatasetName, parts: PartsDep) -> Response:
-    """Refused while an unfinished job was started with it."""
+    """Refused while an unfinished job was started with it, and for `judgments`."""
     parts.datasets.delete(name)
     return Response(status_code=204)
 

@@ -67,16 +67,17 @@ def resume_evaluation(evaluation_id: str, parts: PartsDep) -> EvaluationPublic:
 
 def _create(body: EvaluationCreate, parts: Parts, keep: Keep) -> Answer:
     wanted = {(name, split or SPLIT): None for name, _, split in (each.partition(":") for each in body.datasets)}
-    records = parts.registry.datasets.with_splits(list(wanted), HINT)
-    evaluation = parts.registry.jobs.add_evaluation(
-        NewEvaluation(
-            encoder_ids=[record.id for record in _encoders(body.encoders, parts)],
-            datasets=[f"{name}:{split}" for name, split in wanted],
-            dataset_digests={record.name: record.digest for record in records},
-            reads_store=any(record.counts["passages"] is None for record in records),
-        ),
-        lambda connection, queued: keep(connection, _answer(queued, parts)),
-    )
+    with parts.datasets.held():
+        records = parts.datasets.fixed(list(wanted), HINT)
+        evaluation = parts.registry.jobs.add_evaluation(
+            NewEvaluation(
+                encoder_ids=[record.id for record in _encoders(body.encoders, parts)],
+                datasets=[f"{name}:{split}" for name, split in wanted],
+                dataset_digests={record.name: record.digest for record in records},
+                reads_store=any(record.counts["passages"] is None for record in records),
+            ),
+            lambda connection, queued: keep(connection, _answer(queued, parts)),
+        )
     parts.jobs.wake()
     return _answer(evaluation, parts)
 

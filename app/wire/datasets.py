@@ -78,7 +78,7 @@ class DatasetPublic(PublicModel):
     passages: Annotated[int | None, Field(description="Size of its own corpus; null: over the stored passages.")]
     languages: dict[str, int]
     splits: dict[str, SplitPublic]
-    created_at: float
+    created_at: Annotated[float, Field(description="When it was put there; of `judgments` the newest one's time.")]
     unknown_passages: Annotated[
         UnknownPassages | None,
         Field(description="For a dataset over the stored passages, as they are now; not in the list."),
