@@ -35,7 +35,7 @@ class Recipe(BaseModel):
         "triplet: one mined negative and a cosine margin, as in the paper, for very gentle rates.",
     )
     learning_rate: Annotated[Rate | Auto, plainly("must be a number above 0 and at most 0.01 or 'auto'")] = Field(
-        1e-4,
+        2e-4,
         description="AdamW's peak rate. Large on purpose: 'soften' takes a part of the step back, and that "
         "buys more in the domain for the same loss elsewhere than a small rate does. auto: found on a grid from 1e-7 "
         "to 1e-3.",
@@ -57,10 +57,11 @@ class Recipe(BaseModel):
         "nothing else: passages are constants, so each part is compared with those of the whole batch.",
     )
     temperature: float = Field(
-        0.05,
+        0.04,
         ge=1e-3,
         le=1,
-        description="InfoNCE's softmax temperature; smaller looks only at the hardest negatives.",
+        description="InfoNCE's softmax temperature; smaller looks only at the hardest negatives, which buys the domain "
+        "at the cost of other languages: 0.03 more of both, 0.07 less.",
     )
     corpus_negatives: int = Field(
         16_384,
@@ -118,11 +119,12 @@ class Recipe(BaseModel):
         "loss. Off: it sees only the training's own language, and 'soften' holds all of them.",
     )
     layer_decay: float = Field(
-        1.0,
+        0.8,
         gt=0,
         le=1,
         description="The topmost layer has the whole rate, each one below it this share of the rate of the one "
-        "above, which spares what the lower layers learnt from all languages. 1: the same rate everywhere.",
+        "above, which spares what the lower layers learnt from all languages: more of the step can be kept for the "
+        "same loss there. 1: the same rate everywhere.",
     )
     max_grad_norm: float = Field(
         1.0,
@@ -199,7 +201,7 @@ class Recipe(BaseModel):
 class FixedRecipe(Recipe):
     """A recipe with nothing left to be found before the tuning."""
 
-    learning_rate: Rate = 1e-4
+    learning_rate: Rate = 2e-4
     epochs: Epochs = 3
 
 
