@@ -26,6 +26,7 @@ from app.api.description import ABOUT, REFUSALS, TAGS, describe, operation_id
 from app.api.key import KeyCheck, described
 from app.api.limits import BodyLimit, is_ndjson
 from app.api.observed import Observed
+from app.console import cards, files, login, pages, samples
 from app.settings import Settings
 
 
@@ -58,6 +59,8 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         app.include_router(open_resource.router, dependencies=[Depends(known_parameters)])
     for resource in (search, passages, encoders, active_encoder, tuning_jobs, evaluations, datasets, openai):
         app.include_router(resource.router, dependencies=[Depends(described), Depends(known_parameters)])
+    for page in (pages, login, files, samples, cards):
+        app.include_router(page.router)
     describe(app)
     return app
 

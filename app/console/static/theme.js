@@ -1,0 +1,7 @@
+// Runs before anything is drawn, so that a page never flashes in the other colours.
+(() => {
+  try {
+    const kept = localStorage.getItem("theme");
+    if (kept === "dark" || kept === "light") document.documentElement.dataset.theme = kept;
+  } catch {} // storage may be forbidden: then the system's colours are taken
+})();
