@@ -3,7 +3,19 @@
 import { h, put, s } from "./dom.js";
 import { number, signed } from "./format.js";
 
-const WIDTH = 640;
+/** A picture that is drawn for the width it has, so that its letters keep their size. `draw(width)` gives an SVG. */
+function fitted(draw, height) {
+  const box = h("div.fitted", { style: { "min-height": `${height}px` } });
+  let last = 0;
+  const again = () => {
+    const width = Math.round(box.clientWidth) || last;
+    if (!width) return;
+    last = width;
+    box.replaceChildren(draw(width));
+  };
+  new ResizeObserver(() => { if (Math.round(box.clientWidth) !== last) again(); }).observe(box);
+  return { box, again };
+}
 
 function ticks(low, high, about = 4) {
   const span = high - low || 1;
@@ -24,10 +36,16 @@ const digitsOf = (values) => {
  * `limit`: {y, text} for what must not be crossed, `at`: an x that is marked.
  */
 export function lines(place, { title, height = 200, log = false, unit = "" }) {
-  const svg = s("svg.chart", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": title });
   const key = h("ul.legend");
-  put(place, svg, key);
-  return (series, { limit, at, zero = false, xTitle = "step" } = {}) => {
+  let [series, options] = [[], {}];
+  const { box, again } = fitted((width) => {
+    const svg = s("svg.chart", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": title });
+    paint(svg, width);
+    return svg;
+  }, height);
+  put(place, box, key);
+  const paint = (svg, WIDTH) => {
+    const { limit, at, zero = false, xTitle = "step" } = options;
     const drawn = series.filter((each) => each.points.length);
     const xs = drawn.flatMap((each) => each.points.map(([x]) => x));
     const ys = [...drawn.flatMap((each) => each.points.map(([, y]) => y)), ...(limit ? [limit.y] : []), ...(zero ? [0] : [])].filter(Number.isFinite);
@@ -44,7 +62,7 @@ export function lines(place, { title, height = 200, log = false, unit = "" }) {
     const [right, top, bottom] = [WIDTH - 10, 8, height - 34];
     const X = (x) => (x1 === x0 ? (left + right) / 2 : left + ((scaleX(x) - x0) / (x1 - x0)) * (right - left));
     const Y = (y) => bottom - ((y - y0) / (y1 - y0)) * (bottom - top);
-    const along = log ? [...new Set(xs)].sort((a, b) => a - b) : ticks(x0, x1, 6);
+    const along = log ? [...new Set(xs)].sort((a, b) => a - b) : ticks(x0, x1, WIDTH < 420 ? 4 : 7);
     svg.replaceChildren(
       ...marks.flatMap((mark) => [s(mark === 0 && y0 < 0 ? "line.zero" : "line.axis", { x1: left, x2: right, y1: Y(mark), y2: Y(mark) }),
         s("text", { x: left - 6, y: Y(mark) + 4, "text-anchor": "end" }, number(mark, digits))]),
@@ -60,21 +78,25 @@ export function lines(place, { title, height = 200, log = false, unit = "" }) {
     key.replaceChildren(...drawn.map((each) => h("li", s("svg", { width: 18, height: 8, "aria-hidden": "true" }, s(`path.line.c${each.colour}`, { d: "M1 4H17", "stroke-dasharray": each.dashed && "5 4" })),
       each.name, h("b.figures", number(each.points.at(-1)[1], each.digits ?? 4)))));
   };
+  return (drawn, told = {}) => { [series, options] = [drawn, told]; again(); };
 }
 
 /** Changes with their intervals around zero. `rows`: [{name, change, low, high, note?}]; `limit`: what may be lost. */
 export function intervals(rows, { title, limit } = {}) {
-  const line = 30;
-  const height = rows.length * line + 34;
+  const [line, height] = [30, rows.length * 30 + 34];
+  return fitted((WIDTH) => drawIntervals(rows, { title, limit, line, height, WIDTH }), height).box;
+}
+
+function drawIntervals(rows, { title, limit, line, height, WIDTH }) {
   const values = [0, ...rows.flatMap((row) => [row.low, row.high, row.change]), ...(limit !== undefined ? [-limit] : [])].filter(Number.isFinite);
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const pad = (high - low || 0.02) * 0.06;
   const left = 24 + 7.4 * Math.max(...rows.map((row) => Math.min(row.name.length, 24)));
   const right = WIDTH - 84;
   const X = (value) => left + ((value - low + pad) / (high - low + 2 * pad)) * (right - left);
-  const marks = ticks(low - pad, high + pad, 5);
+  const marks = ticks(low - pad, high + pad, WIDTH < 420 ? 3 : 5);
   const digits = digitsOf(marks);
-  return s("svg.chart", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": title },
+  return s("svg.chart", { viewBox: `0 0 ${WIDTH} ${height}`, width: WIDTH, height, role: "img", "aria-label": title },
     marks.map((mark) => [s(mark === 0 ? "line.zero" : "line.axis", { x1: X(mark), x2: X(mark), y1: 4, y2: height - 28 }),
       s("text", { x: X(mark), y: height - 10, "text-anchor": "middle" }, mark ? signed(mark, digits) : "0")]),
     limit !== undefined && X(-limit) >= left && s("line.limit", { x1: X(-limit), x2: X(-limit), y1: 4, y2: height - 28 }, s("title", `a loss up to ${limit} is allowed`)),

@@ -27,7 +27,8 @@ function fill(element, classes, rest) {
 function set(element, properties) {
   for (const [name, value] of Object.entries(properties)) {
     if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    if (name === "class") element.classList.add(...value.split(" ").filter(Boolean));
+    else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "style") for (const [key, each] of Object.entries(value)) element.style.setProperty(key, each);
     else if (name === "data") Object.assign(element.dataset, value);
     else if (name in element && !(element instanceof SVGElement) && typeof value !== "string") element[name] = value;

@@ -32,7 +32,7 @@ async function load() {
 
 // ------- the page
 
-const curves = h("div.grid");
+const curves = h("div.grid.two");
 const state = h("section.panel");
 const log = h("ol.log", { tabindex: "0", "aria-label": "What happened" });
 const outcome = h("div");

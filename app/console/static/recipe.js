@@ -7,8 +7,8 @@ import { number, signed, tiny } from "./format.js";
 const written = (value) => (value === null || (Array.isArray(value) && !value.length) ? "–" : Array.isArray(value) ? value.join(", ") : String(value));
 
 export function recipe(given, chosen = {}) {
-  const row = ([name, value]) => [h("dt", name.replaceAll("_", " ")), h("dd", chosen[name] !== undefined && chosen[name] !== value ? [`${written(value)} → `, h("b", written(chosen[name]))] : written(value))];
-  return h("section.panel", h("h2", "Recipe"), h("dl.facts", Object.entries(given).map(row)));
+  const row = ([name, value]) => h("div", h("dt", name.replaceAll("_", " ")), h("dd", chosen[name] !== undefined && chosen[name] !== value ? [`${written(value)} → `, h("b", written(chosen[name]))] : written(value)));
+  return h("section.panel", h("h2", "Recipe"), h("dl.pairs", Object.entries(given).map(row)));
 }
 
 export function weights(found) {

@@ -47,7 +47,7 @@ const run = page(place, load);
 function open(wanted) {
   form.hidden = !wanted;
   $("new").setAttribute("aria-expanded", wanted);
-  if (wanted) { form.scrollIntoView({ block: "nearest" }); $("job-name").focus({ preventScroll: true }); }
+  if (wanted) { scrollTo({ top: 0 }); $("job-name").focus({ preventScroll: true }); }
 }
 
 async function choices() {
