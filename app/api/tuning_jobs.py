@@ -37,9 +37,7 @@ async def create_tuning_job(body: TuningJobCreate, parts: PartsDep, key: Idempot
 
 
 @router.get("", response_model=TuningJobList, response_model_exclude_none=True)
-def list_tuning_jobs(
-    parts: PartsDep, limit: Limit = None, offset: Offset = 0, brief: Brief = False
-) -> TuningJobList:
+def list_tuning_jobs(parts: PartsDep, limit: Limit = None, offset: Offset = 0, brief: Brief = False) -> TuningJobList:
     """Newest first, their results without the `search` and the `looks`, which reading one job shows."""
     jobs = [_public(job, parts) for job in parts.registry.jobs.all(limit, offset)]
     for job in jobs:

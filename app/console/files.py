@@ -1,4 +1,4 @@
-"""Scripts and styles under an address that names their content: a browser keeps them for ever and never has old ones."""
+"""Scripts and styles, under an address that names their content: a browser keeps them for ever and has no old ones."""
 
 from functools import cache
 from hashlib import sha256

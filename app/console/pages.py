@@ -33,7 +33,8 @@ def encoder_page(request: Request, parts: PartsDep, key: str) -> Response:
 
 @router.get("/console/tuning")
 def tuning_page(request: Request, parts: PartsDep) -> Response:
-    return _page(request, parts.settings, "tuning.html", recipe=recipe_fields(), gate=gate_fields())
+    starts = "new" in request.query_params
+    return _page(request, parts.settings, "tuning.html", recipe=recipe_fields(), gate=gate_fields(), starts=starts)
 
 
 @router.get("/console/tuning/{job_id}")

@@ -172,9 +172,7 @@ def parse_key(key: str) -> tuple[str, int | None]:
     return name, int(version)
 
 
-def _alive(
-    connection: Connection, *conditions: Any, limit: int | None = None, offset: int = 0
-) -> list[EncoderRecord]:
+def _alive(connection: Connection, *conditions: Any, limit: int | None = None, offset: int = 0) -> list[EncoderRecord]:
     query = select(encoders).where(encoders.c.state != EncoderState.DELETED, *conditions)
     query = query.order_by(encoders.c.name, encoders.c.version).limit(limit).offset(offset)
     return [_record(row) for row in connection.execute(query)]

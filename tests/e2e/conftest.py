@@ -3,10 +3,11 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from app.settings import Settings
@@ -47,7 +48,9 @@ class Watched:
         self.allowed: Callable[[str], bool] = lambda _: False
 
     def context(self, **options: object) -> BrowserContext:
-        context = self._browser.new_context(base_url=self._url, **{"viewport": {"width": 1280, "height": 900}, **options})  # type: ignore[arg-type]
+        context = self._browser.new_context(
+            base_url=self._url, **{"viewport": {"width": 1280, "height": 900}, **options}
+        )  # type: ignore[arg-type]
         context.set_default_timeout(PATIENCE_MS)
         context.on("weberror", lambda error: self.errors.append(str(error.error)))
         context.on("console", lambda said: said.type in ("error", "warning") and self.errors.append(said.text))
@@ -62,12 +65,23 @@ class Watched:
         assert [error for error in self.errors if not self.allowed(error)] == []
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """A tuning of something tiny: several threads would only wait for each other where the cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="package")
 def stocked(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that holds passages, a dataset, two encoders besides the base, an evaluation; a trainer works."""
     folder = tmp_path_factory.mktemp("stocked")
     settings = _settings(seeded, tiny, folder)
-    with running(settings) as service, working(settings):
+    with one_thread(), running(settings) as service, working(settings):
         stock.fill(service, tiny, settings.source_dirs[0])
         yield service
 
@@ -95,7 +109,7 @@ def watched(browser: Browser, stocked: Service) -> Iterator[Watched]:
 def page(watched: Watched) -> Iterator[Page]:
     """A page over the stocked service. The first steps are sent away: they have a test of their own."""
     context = watched.context()
-    context.add_init_script("localStorage.setItem('welcome-away', '1')")
+    context.add_init_script("try { localStorage.setItem('welcome-away', '1') } catch {}")  # about:blank has none
     yield context.new_page()
     context.close()
 

@@ -20,7 +20,7 @@ HOSTILE = [
         "id": "evil/<b>",
         "title": "<img src=x onerror=alert(1)> & 🐝",
         "text": "<script>alert(1)</script> water pump leak " + "long " * 6_000,
-        "metadata": {"lang": "en", "<i>key</i>": "<u>value</u>", "deep": {"a": [1, {"b": "<s>"}]}},
+        "metadata": {"lang": "fr", "<i>key</i>": "<u>value</u>", "deep": {"a": [1, {"b": "<s>"}]}},
     },
     {"id": "rtl", "title": "مضخة الماء", "text": "مضخة الماء تسرب water pump leak", "metadata": {"lang": "ar"}},
 ]
@@ -61,6 +61,6 @@ def fill(service: Service, tiny: Path, sources: Path) -> None:
     client = service.client
     client.upsert_passages([*passages(), *HOSTILE])
     put_pumps(client, sources)
-    for name, seed, scale in (("near", 1, 0.1), ("spare", 2, 0.05)):
+    for name, seed, scale in (("near", 1, 0.03), ("spare", 2, 0.05)):
         encoders.near(tiny, sources / name, seed=seed, scale=scale)
         client.register_encoder(name, path=name, force=True, labels={"kind": "moved"})

@@ -49,7 +49,7 @@ export function lines(place, { title, height = 200, log = false, unit = "" }) {
     const drawn = series.filter((each) => each.points.length);
     const xs = drawn.flatMap((each) => each.points.map(([x]) => x));
     const ys = [...drawn.flatMap((each) => each.points.map(([, y]) => y)), ...(limit ? [limit.y] : []), ...(zero ? [0] : [])].filter(Number.isFinite);
-    if (!xs.length) { svg.replaceChildren(s("text", { x: WIDTH / 2, y: height / 2, "text-anchor": "middle" }, "nothing yet")); key.replaceChildren(); return; }
+    if (!xs.length) { svg.replaceChildren(s("text", { x: WIDTH / 2, y: height / 2, "text-anchor": "middle" }, "no figures")); key.replaceChildren(); return; }
     const scaleX = log ? Math.log10 : (x) => x;
     const [x0, x1] = [Math.min(...xs.map(scaleX)), Math.max(...xs.map(scaleX))];
     let [y0, y1] = [Math.min(...ys), Math.max(...ys)];

@@ -21,8 +21,8 @@ async function load() {
   const found = { ...metrics, ...(job?.result ?? {}) };
   document.title = `${keyOf(encoder)} · Adiabat`;
   put(place,
-    h("div.grid", gained(found, job?.gate.max_guard_loss), verdict(found), tradeOff(found), drifts(found), facts(job), weights(found), checks(), job && recipe(job.recipe, found.chosen)),
-    matrix(found), rates(found), shown(pictures));
+    h("div.grid.two", gained(found, job?.gate.max_guard_loss), verdict(found), tradeOff(found), drifts(found)),
+    matrix(found), rates(found), job && recipe(job.recipe, found.chosen), h("div.grid", facts(job), weights(found), checks()), shown(pictures));
   buttons();
 }
 
@@ -34,13 +34,17 @@ function facts(job) {
     job && row("parent", h("a", { href: `/console/encoders/${encodeURIComponent(job.parent)}` }, job.parent)),
     job && row("tuning", h("a", { href: `/console/tuning/${job.id}` }, `${job.dataset}, ${job.id}`)),
     Object.entries(encoder.labels).map(([name, value]) => row(name, value)),
-    row("digest", h("code", encoder.digest)), lineage.base && row("base", h("code", lineage.base)), lineage.parent && row("parent's digest", h("code", lineage.parent))));
+    row("digest", short(encoder.digest)), lineage.base && row("base", short(lineage.base)), lineage.parent && row("parent's digest", short(lineage.parent))));
 }
+
+const short = (digest) => h("code", { title: digest }, `${digest.slice(0, 23)}…`);
 
 function checks() {
   if (!encoder.checks.length) return null;
-  const said = (check) => Object.entries(check).filter(([name]) => !["name", "check"].includes(name)).map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "number" ? number(value, value % 1 ? 4 : 0) : String(value)}`).join(", ");
-  return h("section.panel", h("h2", "Checks at registration"), h("dl.facts", encoder.checks.map((check) => [h("dt", check.name ?? check.check ?? "check"), h("dd", said(check))])));
+  const told = (value) => (typeof value === "number" ? number(value, value % 1 ? 4 : 0) : String(value).replace(/^(sha256:\w{8})\w+$/, "$1…"));
+  const mark = (check) => h("span", { class: check.passed ? "up" : "down", "aria-label": check.passed ? "passed" : "not passed" }, check.passed ? "✓ " : "✗ ");
+  return h("section.panel", h("h2", "Checks at registration"), h("dl.facts", encoder.checks.map((check) => [h("dt", check.check),
+    h("dd", mark(check), told(check.value), check.expected !== undefined && check.expected !== check.value && h("span.quiet", ` expected ${told(check.expected)}`))])));
 }
 
 function shown(pictures) {

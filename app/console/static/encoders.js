@@ -5,7 +5,7 @@ import { tree } from "./charts.js";
 import { $, h, put } from "./dom.js";
 import { ago, bytes, plural, signed, tiny } from "./format.js";
 import { coloured, setsOf, worstOf } from "./figures.js";
-import { onActive, page, seen } from "./shell.js";
+import { look, onActive, page, seen } from "./shell.js";
 import { sortable } from "./sorting.js";
 import { chip } from "./status.js";
 import { activate, rollBack } from "./switching.js";
@@ -35,7 +35,7 @@ function driftOf(row) {
 }
 
 async function load(from = 0) {
-  const { encoders: next } = await get(`/encoders?limit=${PAGE}&offset=${from}&brief=true`);
+  const [{ encoders: next }] = await Promise.all([get(`/encoders?limit=${PAGE}&offset=${from}&brief=true`), seen() ?? look()]);
   encoders = from ? [...encoders, ...next] : next;
   const table = sortable(columns, { caption: "Encoders", mark: (row) => (isActive(row) ? "on" : "") });
   table.rows(encoders);

@@ -26,10 +26,10 @@ export function matrix(found) {
   const rows = setsOf(found);
   if (!rows.length) return null;
   const span = (each) => (Number.isFinite(each.low) ? `${signed(each.low)} to ${signed(each.high)}` : "–");
-  const held = { true: h("span.chip.good", "held"), false: h("span.chip.bad", "not shown") };
+  const held = (each) => (each.held === true ? h("span.chip.good", "held") : each.held === false ? h("span.chip.bad", "not shown") : "");
   return h("section.panel.wide", h("h2", "The figures"),
     table(["set", ...["questions", "before", "after", "change", "95% interval", "p", "drift"].map((text) => ({ text, figures: true })), ""],
-      rows.map((each) => [each.name, number(each.queries), number(each.before, 3), number(each.after, 3), coloured(each.change), span(each), each.p === undefined ? "" : tiny(each.p), tiny(each.drift), held[each.held] ?? ""]),
+      rows.map((each) => [each.name, number(each.queries), number(each.before, 3), number(each.after, 3), coloured(each.change), span(each), each.p === undefined ? "" : tiny(each.p), tiny(each.drift), held(each)]),
       { caption: "MRR@10 before and after, by set" }),
     byLanguage(rows));
 }

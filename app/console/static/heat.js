@@ -17,7 +17,8 @@ function shade(value, most) {
 }
 
 const light = (colour) => { const part = channels(colour).map((each) => { const share = each / 255; return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4; }); return 0.2126 * part[0] + 0.7152 * part[1] + 0.0722 * part[2]; };
-const inkOn = (colour) => (light(colour) > 0.19 ? "#1d2127" : "#ffffff");
+// One of the two is always at 4.5 to 1 or better.
+const inkOn = (colour) => (light(colour) > 0.179 ? "#000000" : "#ffffff");
 
 /** `rows` and `columns` are names; `cell(row, column)` gives {figure, change?, low?, high?, star?} or null. */
 export function heat({ rows, columns, cell, caption }) {

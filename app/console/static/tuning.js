@@ -121,5 +121,6 @@ form.addEventListener("submit", async (event) => {
 });
 $("new").addEventListener("click", () => open(form.hidden));
 $("never-mind").addEventListener("click", () => { open(false); $("new").focus(); });
-choices().then(() => { if (new URLSearchParams(location.search).has("new")) open(true); }).catch(() => {});
+choices().catch(() => {});
+if (!form.hidden) open(true);
 onReturn(() => choices().catch(() => {}));
