@@ -1,17 +1,17 @@
 // Passages and datasets: counts, files dropped to be taken in, browsing, deleting.
 
-import { call, filterOf, get, keyOf, post, remove } from "./api.js";
+import { call, filterOf, get, remove } from "./api.js";
 import { $, h, put, table } from "./dom.js";
 import { ago, bytes, language, number, plural } from "./format.js";
 import { chips, cut, show, titleOf } from "./passage.js";
 import { SAMPLE_TUNING, takeSamples } from "./samples.js";
-import { confirm, page, toast } from "./shell.js";
+import { confirm, dialog, page, toast } from "./shell.js";
 
 const BROWSED = 20;
 const LINES = 64; // of passages in a call: a bar that moves
 const LANGUAGES_MOST = 24;
 const place = $("page");
-const [counts, intake, sets, browse] = [h("div"), h("section.panel"), h("section.panel"), h("section.panel")];
+const [counts, languages, intake, sets, browse] = [h("div"), h("div", { id: "languages" }), h("section.panel"), h("section.panel"), h("section.panel")];
 let datasets = [];
 let cursors = [null];
 let lang = "";
@@ -19,30 +19,30 @@ let lang = "";
 async function load() {
   const [{ count }, found, ready] = await Promise.all([get("/passages/count"), get("/datasets"), get("/health/ready")]);
   datasets = found.datasets;
-  if (!counts.isConnected) put(place, counts, intake, sets, browse);
   tiles(count, ready);
   if (!intake.childElementCount) put(intake, dropZone(count));
   list();
   await page_(0);
   await byLanguage(count);
+  if (!counts.isConnected) put(place, counts, languages, intake, sets, browse); // all at once: nothing moves
 }
 
 function tiles(count, ready) {
   const tile = (value, text) => h("div.tile", h("b", value), h("span", text));
   put(counts, h("div.tiles", tile(number(count), "passages"), tile(number(datasets.length), "datasets"),
     tile(number(datasets.reduce((sum, each) => sum + each.queries, 0)), "judged questions"), tile(ready.indexing ? "rebuilding" : "current", "index"),
-    tile("base@1", "passage encoder, fixed for good")), h("div", { id: "languages" }));
+    tile("base@1", "passage encoder, fixed for good")));
 }
 
 /** The service counts by filter; the languages are those that the datasets and the browsed passages name. */
 async function byLanguage(count) {
-  if (!count) return;
+  if (!count) { put(languages); return; }
   const codes = [...new Set([...datasets.flatMap((each) => Object.keys(each.languages)), ...seenLanguages])].filter(Boolean).slice(0, LANGUAGES_MOST);
   const found = (await Promise.all(codes.map(async (code) => [code, (await get(`/passages/count?filter=${encodeURIComponent(JSON.stringify(filterOf(code)))}`)).count]))).filter(([, each]) => each).sort((a, b) => b[1] - a[1]);
   if (!found.length) return;
   const rest = count - found.reduce((sum, [, each]) => sum + each, 0);
   const rows = rest > 0 ? [...found, ["", rest]] : found;
-  put($("languages"), h("section.panel", h("h2", "Passages by language"), h("div.bars", rows.flatMap(([code, each]) => [h("span", code ? language(code) : "other"), h("span.bar", h("i", { style: { width: `${(100 * each) / count}%` } })), h("span.figures", number(each))]))));
+  put(languages, h("section.panel", h("h2", "Passages by language"), h("div.bars", rows.flatMap(([code, each]) => [h("span", code ? language(code) : "other"), h("span.bar", h("i", { style: { width: `${(100 * each) / count}%` } })), h("span.figures", number(each))]))));
 }
 const seenLanguages = new Set();
 
@@ -82,7 +82,7 @@ async function takeDataset(file, said, type) {
     says: [h("span", `${file.name}, ${bytes(file.size)}. Under the name `, name), h("span.quiet", exists())],
     label: "Store",
     act: () => guarded(said, async (told) => {
-      told(0, 1, `Sending ${file.name}`);
+      told(null, null, `Sending and checking ${file.name}`);
       const { data } = await call("PUT", `/datasets/${encodeURIComponent(name.value)}`, { body: file, type });
       return `${data.name}: ${plural(data.queries, "question")}${data.unknown_passages?.count ? `; ${number(data.unknown_passages.count)} judgments name passages that are not stored` : ""}.`;
     }, true),
@@ -126,7 +126,7 @@ async function guarded(said, work, throws = false) {
   const line = h("p.quiet");
   put(said, bar, line);
   try {
-    const result = await work((done, total, sentence) => { bar.value = (100 * done) / (total || 1); line.textContent = sentence; });
+    const result = await work((done, total, sentence) => { if (total === null) bar.removeAttribute("value"); else bar.value = (100 * done) / (total || 1); line.textContent = sentence; });
     put(said, h("p", result));
     run();
   } catch (error) {
@@ -148,7 +148,6 @@ function list() {
 async function about(name) {
   let each;
   try { each = await get(`/datasets/${encodeURIComponent(name)}`); } catch (error) { toast(error.message, "bad"); run(); return; }
-  const { dialog } = await import("./shell.js");
   await dialog(name, [h("p", h("code", each.digest)), table(["split", { text: "questions", figures: true }, { text: "pairs", figures: true }, "languages"], Object.entries(each.splits).map(([split, counts]) => [split, number(counts.queries), number(counts.pairs), Object.entries(counts.languages ?? {}).map(([code, count]) => `${code || "–"} ${count}`).join(", ")]), { caption: "Splits" }),
     each.unknown_passages?.count ? h("p.problem", `${number(each.unknown_passages.count)} judgments name passages that are not stored, such as ${each.unknown_passages.ids.slice(0, 5).join(", ")}.`) : null]);
 }

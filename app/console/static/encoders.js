@@ -10,7 +10,7 @@ import { sortable } from "./sorting.js";
 import { chip } from "./status.js";
 import { activate, rollBack } from "./switching.js";
 
-const PAGE = 100;
+const PAGE = 80;
 const TREE_MOST = 60; // more nodes than that are no picture any more
 const place = $("page");
 const pathOf = (encoder) => `/console/encoders/${encodeURIComponent(keyOf(encoder))}`;

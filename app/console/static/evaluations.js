@@ -35,7 +35,7 @@ async function load() {
 async function open() {
   form.hidden = !form.hidden;
   if (form.hidden) return;
-  const [{ encoders }, { datasets }] = await Promise.all([get("/encoders?limit=200&brief=true"), get("/datasets")]);
+  const [{ encoders }, { datasets }] = await Promise.all([get("/encoders?limit=80&brief=true"), get("/datasets")]);
   const box = (name, value, checked, note) => h("label", h("input", { type: "checkbox", name, value, checked }), value, note && h("span.quiet", note));
   const splits = datasets.flatMap((each) => Object.entries(each.splits).filter(([split]) => split !== "train").map(([split, counts]) => [`${each.name}:${split}`, counts.queries]));
   put(form, h("h2", "Measure encoders"), h("p.quiet", "In the trainer's process; searches are not touched. The base is measured always."),

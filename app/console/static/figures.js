@@ -6,7 +6,7 @@ import { language, number, signed, tiny } from "./format.js";
 
 /** Dev first, then the guards: [{name, before, after, change, low, high, p, held, drift, queries, metrics, languages}]. */
 export function setsOf(found) {
-  if (!found?.dev || found.dev.before === undefined) return [];
+  if (found?.dev?.gain === undefined) return [];
   const row = (name, each, change) => ({ ...each, name, change, p: each.p_holm ?? each.p });
   return [row("dev", found.dev, found.dev.gain), ...Object.entries(found.guards ?? {}).map(([name, each]) => row(name, each, each.change))];
 }

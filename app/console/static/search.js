@@ -1,10 +1,11 @@
 // The search page: one encoder's answers, or two side by side with lines that show what moved.
 
-import { call, filterOf, get, keyOf, post } from "./api.js";
+import { filterOf, get, keyOf, post } from "./api.js";
 import { $, h, put, s } from "./dom.js";
-import { language, ms, number, plural, signed } from "./format.js";
+import { language, ms, number } from "./format.js";
 import { chips, cut, judge, marked, show, titleOf, wordsOf } from "./passage.js";
-import { failed, onActive, seen } from "./shell.js";
+import { encoders } from "./pickers.js";
+import { failed, onActive } from "./shell.js";
 import { welcome } from "./welcome.js";
 
 const LIMIT = 10;
@@ -150,17 +151,7 @@ function toAddress() {
 }
 
 async function pickers() {
-  const [{ encoders }, { datasets }] = await Promise.all([get("/encoders?limit=200&brief=true"), get("/datasets")]);
-  for (const select of [$("encoder"), $("compare")]) {
-    const chosen = select.value;
-    for (const encoder of encoders) {
-      const key = keyOf(encoder);
-      if (![...select.options].some((option) => option.value === key)) {
-        select.append(h("option", { value: key }, encoder.state === "ready" ? key : `${key} (${encoder.state})`));
-      }
-    }
-    select.value = chosen;
-  }
+  const [{ datasets }] = await Promise.all([get("/datasets"), encoders($("encoder")), encoders($("compare"))]);
   learn(datasets.flatMap((dataset) => Object.keys(dataset.languages ?? {})));
   $("lang").value = new URLSearchParams(location.search).get("lang") ?? "";
 }
@@ -168,10 +159,10 @@ async function pickers() {
 const steps = () => welcome($("welcome"), { ask: (query) => { $("q").value = query; toAddress(); search(); $("q").focus(); } });
 
 $("ask").addEventListener("submit", (event) => { event.preventDefault(); toAddress(); search(); });
-for (const name of ["encoder", "compare", "lang"]) $(name).addEventListener("change", () => { toAddress(); search(); });
 addEventListener("popstate", () => { fromAddress(); search(); });
 onActive(({ encoder }) => { $("encoder").options[0].textContent = `active (${keyOf(encoder)})`; });
 fromAddress();
 pickers().catch(() => {});
+for (const name of ["encoder", "compare", "lang"]) $(name).addEventListener("change", () => { toAddress(); search(); }); // after the pickers': "more" is no choice
 steps();
 search();

@@ -2,8 +2,9 @@
 
 import { get, keyOf, onReturn, post } from "./api.js";
 import { $, h, put } from "./dom.js";
-import { ago, plural, seconds, signed } from "./format.js";
+import { ago, plural, seconds } from "./format.js";
 import { coloured, worstOf } from "./figures.js";
+import { encoders } from "./pickers.js";
 import { page } from "./shell.js";
 import { sortable } from "./sorting.js";
 import { chip, ENDED, progress } from "./status.js";
@@ -51,13 +52,12 @@ function open(wanted) {
 }
 
 async function choices() {
-  const [{ datasets }, { encoders }] = await Promise.all([get("/datasets"), get("/encoders?limit=200&brief=true")]);
+  put($("job-parent"), h("option", { value: "base@1" }, "base@1"));
+  const [{ datasets }] = await Promise.all([get("/datasets"), encoders($("job-parent"), (each) => ["ready", "rejected"].includes(each.state))]);
   const kept = { ...remembered() };
   const tunable = datasets.filter((each) => each.splits.train && each.splits.dev && each.passages == null);
   put($("job-dataset"), tunable.map((each) => h("option", { value: each.name }, `${each.name} (${plural(each.splits.train.pairs, "pair")})`)));
   if (!tunable.length) put($("job-dataset"), h("option", { value: "" }, "none has the splits train and dev"));
-  put($("job-parent"), encoders.filter((each) => ["ready", "rejected"].includes(each.state)).map((each) => h("option", { value: keyOf(each) }, keyOf(each))));
-  $("job-parent").value = "base@1";
   const guards = datasets.flatMap((each) => Object.entries(each.splits).filter(([split]) => split !== "train" && split !== "dev").map(([split, counts]) => [`${each.name}:${split}`, counts]));
   if (guards.length) put($("guards"), guards.slice(0, 200).map(([name, counts]) => h("label", h("input", { type: "checkbox", name: "guards", value: name }), name, h("span.quiet", plural(counts.queries, "question")))));
   fillIn(kept);
