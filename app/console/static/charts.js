@@ -113,7 +113,7 @@ function drawIntervals(rows, { title, limit, line, height, WIDTH }) {
 
 /** A tree of `nodes` [{id, parent, label, note, kind, href}], roots first in their order; parents to the left. */
 export function tree(nodes, { title }) {
-  const [wide, high, gapX, gapY] = [148, 44, 44, 12];
+  const [wide, high, gapX, gapY] = [164, 44, 40, 12];
   const below = new Map();
   const ids = new Set(nodes.map((node) => node.id));
   for (const node of nodes) {
@@ -146,6 +146,6 @@ export function tree(nodes, { title }) {
       const [x, y] = at(each);
       const { label, note, kind, href } = each.node;
       return s("a", { href }, s("g.node", { class: kind }, s("rect", { x, y, width: wide, height: high, rx: 7 }),
-        s("text.ink.strong", { x: x + 11, y: y + 18 }, label.length > 18 ? `${label.slice(0, 17)}…` : label), s("text", { x: x + 11, y: y + 34 }, note)));
+        s("text.ink.strong", { x: x + 11, y: y + 18 }, label.length > 18 ? `${label.slice(0, 17)}…` : label), s("text", { x: x + 11, y: y + 34 }, note.length > 26 ? `${note.slice(0, 25)}…` : note)));
     }));
 }

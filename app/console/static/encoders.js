@@ -56,7 +56,7 @@ function lineage() {
     const parent = byDigest.get(each.lineage.parent) ?? (each.name === "base" ? null : "base@1");
     return {
       id: keyOf(each), parent, label: keyOf(each), href: pathOf(each), kind: isActive(each) ? "on" : each.state,
-      note: [isActive(each) && "active", gain !== undefined ? `dev ${signed(gain)}` : each.name === "base" ? "passage encoder" : each.admission, each.state !== "ready" && each.state].filter(Boolean).join(" · "),
+      note: [isActive(each) && "active", gain !== undefined ? `dev ${signed(gain)}` : each.name === "base" ? "the base" : each.admission, each.state !== "ready" && each.state].filter(Boolean).join(" · "),
     };
   });
   return [h("div.scroll", { tabindex: "0", role: "region", "aria-label": "Lineage of the encoders" }, tree(nodes, { title: "What was tuned from what" })),

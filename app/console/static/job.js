@@ -36,22 +36,22 @@ const curves = h("div.grid.two");
 const state = h("section.panel");
 const log = h("ol.log", { tabindex: "0", "aria-label": "What happened" });
 const outcome = h("div");
-const given = h("div.grid");
+const given = h("div");
 
 function frame() {
   head();
   if (!draws) {
     const [loss, dev, guards, drift] = [h("div"), h("div"), h("div"), h("div")];
-    curves.append(h("section.panel", h("h2", "Loss"), loss), h("section.panel", h("h2", "Dev"), h("p.quiet", "MRR@10 on the half that choices are made by."), dev));
+    curves.append(h("section.panel", h("h2", "Loss"), h("p.quiet", "Of each step's questions; it jumps about, and should fall."), loss), h("section.panel", h("h2", "Dev"), h("p.quiet", "MRR@10 on the half that choices are made by."), dev));
     if (job.guards.length) curves.append(h("section.panel", h("h2", "Guards"), h("p.quiet", "MRR@10 of each; the base is where a line begins."), guards), h("section.panel", h("h2", "Drift"), h("p.quiet", "How far each guard's questions have moved from the base."), drift));
     draws = { loss: lines(loss, { title: "Loss by step" }), dev: lines(dev, { title: "MRR@10 of dev by step" }), guards: lines(guards, { title: "MRR@10 of each guard by step" }), drift: lines(drift, { title: "Drift of each guard by step" }) };
   }
   if (!state.isConnected) put(place, state, outcome, curves, given, h("section.panel", h("h2", "What happened"), log));
-  put(given, recipe(job.recipe, job.result?.chosen), h("section.panel", h("h2", "Asked for"), h("dl.facts",
+  put(given, recipe(job.recipe, job.result?.chosen), h("div.grid", h("section.panel", h("h2", "Asked for"), h("dl.facts",
     h("dt", "dataset"), h("dd", job.dataset), h("dt", "parent"), h("dd", job.parent), h("dt", "guards"), h("dd", job.guards.join(", ") || "none"),
     Object.entries(job.gate).map(([name, value]) => [h("dt", name.replaceAll("_", " ")), h("dd", value === null ? "–" : String(value))]),
     h("dt", "when it passes"), h("dd", job.activate === "never" ? "is registered" : "is switched to"), job.activation && [h("dt", "activation"), h("dd", job.activation)],
-    h("dt", "started"), h("dd", moment(job.created_at)), job.finished_at && [h("dt", "ended"), h("dd", moment(job.finished_at))])), job.result && weights(job.result));
+    h("dt", "started"), h("dd", moment(job.created_at)), job.finished_at && [h("dt", "ended"), h("dd", moment(job.finished_at))])), job.result && weights(job.result)));
   draw();
   ended();
 }
@@ -72,7 +72,7 @@ function ended() {
   if (!ENDED.has(job.status)) { put(outcome); return; }
   const found = job.result;
   const broken = job.status === "rejected" && h("section.panel", h("h2", "Why it was rejected"), h("p", "It is registered and kept, and never becomes active by itself."), missed(found));
-  put(outcome, broken, !found && job.reason && h("p.problem", job.reason), found && [h("div.grid", gained(found, job.gate.max_guard_loss), verdict(found), tradeOff(found), drifts(found)), matrix(found), rates(found)]);
+  put(outcome, broken, !found && job.reason && h("p.problem", job.reason), found && [h("div.grid.two", gained(found, job.gate.max_guard_loss), verdict(found), tradeOff(found), drifts(found)), matrix(found), rates(found)]);
 }
 
 /** Each rule that was broken, what was asked, what was shown, and by how much it fell short. */
