@@ -44,17 +44,17 @@ export function chips(passage) {
 
 const written = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value)).slice(0, 200);
 
-export function show(passage, words = [], query = "") {
+export function show(passage, words = [], query = "", lang = "") {
   return dialog(titleOf(passage), [
     h("p.chips", h("code", passage.id), chips(passage)),
     h("div.whole", { dir: "auto", tabindex: "0" }, marked(passage.text, words)),
-  ], query ? [judge(query, passage)] : []);
+  ], query ? [judge(query, passage, lang)] : []);
 }
 
 const judged = new Map();
 
-/** Two buttons that tell the service whether a passage answers the question. */
-export function judge(query, passage) {
+/** Two buttons that tell the service whether a passage answers the question; `lang` is the question's, where it is known. */
+export function judge(query, passage, lang) {
   const key = `${query}\n${passage.id}`;
   const yes = h("button.small.yes", { type: "button", "aria-label": `Relevant: ${titleOf(passage)}`, title: "It answers the question" }, "✓", h("span.judge-word", "relevant"));
   const no = h("button.small.no", { type: "button", "aria-label": `Not relevant: ${titleOf(passage)}`, title: "It does not answer the question" }, "✗");
@@ -67,8 +67,7 @@ export function judge(query, passage) {
     judged.set(key, relevance);
     draw();
     try {
-      const { lang } = passage.metadata ?? {};
-      await post("/judgments", { query, passage_id: passage.id, relevance, ...(typeof lang === "string" ? { lang } : {}) });
+      await post("/judgments", { query, passage_id: passage.id, relevance, ...(lang ? { lang } : {}) });
     } catch (error) {
       if (before === undefined) judged.delete(key); else judged.set(key, before);
       draw();

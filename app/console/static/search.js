@@ -55,7 +55,7 @@ function single(answer, query, words, limit) {
     h("div",
       h("h3", { dir: "auto" }, opener(hit, words, query)),
       hit.title && h("p.text", { dir: "auto" }, marked(cut(hit.text), words)),
-      h("div.chips", chips(hit), judge(query, hit))),
+      h("div.chips", chips(hit), judge(query, hit, asked().lang))),
     h("div.score", { title: "Cosine of question and passage" }, number(hit.score, 3),
       h("span.score-bar", h("i", { style: { width: `${Math.max(0, (100 * hit.score) / most)}%` } })))));
   redraw = () => {};
@@ -63,7 +63,7 @@ function single(answer, query, words, limit) {
     answer.next_cursor && limit < MORE && h("p.more", h("button", { type: "button", onclick: () => search(MORE) }, `Show ${MORE}`)));
 }
 
-const opener = (hit, words, query) => h("button.link", { type: "button", dir: "auto", onclick: () => show(hit, words, query) }, marked(titleOf(hit), words));
+const opener = (hit, words, query) => h("button.link", { type: "button", dir: "auto", onclick: () => show(hit, words, query, asked().lang) }, marked(titleOf(hit), words));
 
 function compared(answer, query, words, limit) {
   const ours = answer.hits;
@@ -102,7 +102,7 @@ function moves(hit, rank) {
 function side(hit, rank, mark, kind, words, query, judges) {
   return h("li", { class: kind, data: { id: hit.id } }, h("span.rank", `${rank}`), h("h3", { dir: "auto" }, opener(hit, words, query)), mark ?? h("span"),
     h("p.text", { dir: "auto" }, hit.title ? marked(cut(hit.text).slice(0, 200), words) : ""),
-    judges && h("div.foot-row", h("span.quiet.figures", number(hit.score, 3)), judge(query, hit)));
+    judges && h("div.foot-row", h("span.quiet.figures", number(hit.score, 3)), judge(query, hit, asked().lang)));
 }
 
 /** A line from each passage's place on the left to its place on the right. */
