@@ -39,7 +39,8 @@ def main(url: str) -> None:
 
 
 def take(page: Page, path: str, shows: str, picture: Path) -> None:
-    page.goto(path)
+    for _ in range(3):  # the first look at a page waits for what the service loads
+        page.goto(path)
     page.locator(shows).first.wait_for(state="attached")
     page.wait_for_timeout(500)  # events of a job that ended come at once, and are drawn with the next frame
     page.screenshot(path=picture)

@@ -33,7 +33,8 @@ const digitsOf = (values) => {
 
 /**
  * Lines. `series`: [{name, points: [[x, y], …], colour: 1…8, dashed?}]; drawn again by the function that comes back.
- * `limit`: {y, text} for what must not be crossed, `at`: an x that is marked.
+ * `limit`: {y, text} for what must not be crossed, `at`: an x that is
+ * marked; the legend tells the values there, else the last.
  */
 export function lines(place, { title, height = 200, log = false, unit = "" }) {
   const key = h("ul.legend");
@@ -76,7 +77,7 @@ export function lines(place, { title, height = 200, log = false, unit = "" }) {
       ]),
     );
     key.replaceChildren(...drawn.map((each) => h("li", s("svg", { width: 18, height: 8, "aria-hidden": "true" }, s(`path.line.c${each.colour}`, { d: "M1 4H17", "stroke-dasharray": each.dashed && "5 4" })),
-      each.name, h("b.figures", number(each.points.at(-1)[1], each.digits ?? 4)))));
+      each.name, h("b.figures", number((each.points.find(([x]) => x === at) ?? each.points.at(-1))[1], each.digits ?? 4)))));
   };
   return (drawn, told = {}) => { [series, options] = [drawn, told]; again(); };
 }

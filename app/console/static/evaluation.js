@@ -71,7 +71,7 @@ function draw() {
   table.rows(rows);
   const missing = Object.entries(found.result.datasets).filter(([, each]) => each.missing.judgments);
   put(place,
-    h("section.panel", h("div.ask-more", { style: { margin: "0 0 .75rem" } }, pick("Measure", MEASURES, measure, (value) => { measure = value; draw(); }), pick("By", { dataset: "dataset", language: "language" }, by, (value) => { by = value; draw(); })),
+    h("section.panel", h("div.picks", pick("Measure", MEASURES, measure, (value) => { measure = value; draw(); }), pick("By", { dataset: "dataset", language: "language" }, by, (value) => { by = value; draw(); })),
       told.columns.length ? heat(told) : h("p.quiet", "The questions name no languages."),
       h("p.about", { style: { "margin-top": ".5rem" } }, "Below each figure its difference to the base: blue is better, orange is worse. ", measure === "mrr" ? "* p < 0.05, ** p < 0.01, after Holm over the datasets of an encoder." : "", ` Measured ${moment(found.finished_at)}.`)),
     missing.length ? h("p.problem", `Judgments that name a passage which is not there were left out: ${missing.map(([name, each]) => `${number(each.missing.judgments)} in ${name}`).join(", ")}.`) : null,
