@@ -1,5 +1,7 @@
 """A tuning watched live, what becomes of it, and the switch."""
 
+import re
+
 from playwright.sync_api import Page, expect
 
 from tests.conftest import Service
@@ -21,9 +23,14 @@ def start(page: Page, name: str, gate: dict[str, str], epochs: int = 1) -> None:
 
 
 def test_a_tuning_is_watched_to_its_end_activated_and_rolled_back(page: Page, stocked: Service) -> None:
-    start(page, "watched", {"min gain": "-1", "max guard loss": "1"}, epochs=40)
-    expect(page.get_by_role("img", name="Loss by step").locator(".line")).to_be_visible(timeout=FINISHED_MS)
-    expect(page.locator(".log")).to_contain_text("succeeded: watched@1", timeout=FINISHED_MS)
+    start(page, "watched", {"min gain": "-1", "max guard loss": "1"}, epochs=60)
+    expect(page.locator(".log")).to_contain_text(
+        "succeeded: watched@1", timeout=FINISHED_MS
+    )  # no look at the page again
+    job = next(job for job in stocked.client.tuning_jobs() if job.name == "watched")
+    told = [event for event in stocked.client.job_events(job.id) if event.kind == "progress" and "loss" in event.data]
+    every_point = re.compile(rf"^M[^L]+(L[^L]+){{{len(told) - 1}}}$")
+    expect(page.get_by_role("img", name="Loss by step").locator(".line")).to_have_attribute("d", every_point)
     for name in ("MRR@10 of dev by step", "MRR@10 of each guard by step", "Drift of each guard by step"):
         expect(page.get_by_role("img", name=name).locator(".line")).to_be_visible()
     expect(page.get_by_role("heading", name="What it gained and what it kept")).to_be_visible()
@@ -56,6 +63,15 @@ def test_a_rejected_tuning_says_which_rule_and_by_how_much(page: Page, stocked: 
     expect(page.locator(".reasons").first).to_contain_text(f"short by {short:.4f}")
     page.get_by_role("button", name="Switch to it").click()
     expect(page.get_by_role("button", name="Switch by force")).to_be_visible()
+
+
+def test_a_running_tuning_is_cancelled_after_a_question(page: Page, stocked: Service) -> None:
+    start(page, "endless", {}, epochs=1000)
+    expect(page.locator("#phase")).to_contain_text("tuning", timeout=FINISHED_MS)
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel the tuning").click()
+    expect(page.locator(".log")).to_contain_text("cancelled", timeout=FINISHED_MS)
+    assert "endless" not in [encoder.name for encoder in stocked.client.encoders()]
 
 
 def test_what_the_service_refuses_is_told_at_the_field_and_nothing_typed_is_lost(page: Page, watched: Watched) -> None:
