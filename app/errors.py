@@ -23,6 +23,7 @@
     ├── StaleGeneration          compare-and-set lost
     ├── TooLarge                 over a limit
     ├── Unauthorized             no key, or a wrong one
+    ├── CrossSite                a write that a page of another origin made a browser send
     ├── Overloaded               no permit free
     ├── TuningFailed             a tuning that made no usable encoder
     └── Unavailable              a part that is needed does not answer
@@ -203,6 +204,12 @@ class Unauthorized(AdiabatError):
     """This call needs the service's API key and none came: 'Authorization: Bearer KEY' (--api-key, ADIABAT_API_KEY)."""
 
     slug = "unauthorized"
+
+
+class CrossSite(AdiabatError):
+    """A browser sent this write for a page of another origin, which may not; use the console, or a program."""
+
+    slug = "cross-site"
 
 
 class Overloaded(AdiabatError):

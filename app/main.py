@@ -27,6 +27,7 @@ from app.api.description import ABOUT, REFUSALS, TAGS, describe, operation_id
 from app.api.key import KeyCheck, described
 from app.api.limits import BodyLimit, is_ndjson
 from app.api.observed import Observed
+from app.console import cards, files, login, pages, samples
 from app.settings import Settings
 
 
@@ -69,6 +70,8 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         openai,
     ):
         app.include_router(resource.router, dependencies=[Depends(described), Depends(known_parameters)])
+    for page in (pages, login, files, samples, cards):
+        app.include_router(page.router)
     describe(app)
     return app
 

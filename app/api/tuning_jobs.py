@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from app.api.deps import MAX_DIGITS, Parts, PartsDep
 from app.api.idempotency import IdempotencyKey, once
+from app.api.listing import Brief, Limit, Offset, briefly
 from app.api.queries import check_new_name
 from app.api.watching import watching
 from app.errors import Conflict, InvalidField
@@ -37,12 +38,14 @@ async def create_tuning_job(body: TuningJobCreate, parts: PartsDep, key: Idempot
 
 
 @router.get("", response_model=TuningJobList, response_model_exclude_none=True)
-def list_tuning_jobs(parts: PartsDep) -> TuningJobList:
+def list_tuning_jobs(parts: PartsDep, limit: Limit = None, offset: Offset = 0, brief: Brief = False) -> TuningJobList:
     """Newest first, their results without the `search` and the `looks`, which reading one job shows."""
-    jobs = [_public(job, parts) for job in parts.registry.jobs.all()]
+    jobs = [_public(job, parts) for job in parts.registry.jobs.all(limit, offset)]
     for job in jobs:
         for left_out in ("search", "looks"):
             (job.result or {}).pop(left_out, None)
+    if brief:
+        jobs = [job.model_copy(update={"result": job.result and briefly(job.result)}) for job in jobs]
     return TuningJobList(tuning_jobs=jobs)
 
 

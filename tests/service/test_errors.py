@@ -163,6 +163,7 @@ SCENES: dict[str, Callable[[World], httpx.Response]] = {
     "source-refused": lambda w: w.http.post("/encoders", json={"name": "x", "source": {"path": "/"}}),
     "idempotency-key-reused": _key_reused,
     "unauthorized": lambda w: httpx.get(f"{w.service.url}/encoders", trust_env=False),
+    "cross-site": lambda w: w.http.post("/search", json={"query": "x"}, headers={"Sec-Fetch-Site": "cross-site"}),
     "no-such-route": lambda w: w.http.get("/nowhere"),
     "encoder-not-found": lambda w: w.http.get("/encoders/nobody"),
     "passage-not-found": lambda w: w.http.get("/passages/none"),
