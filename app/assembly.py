@@ -15,6 +15,7 @@ from app.encoders.engine import Engine, load_engine
 from app.encoders.lanes import PassageLanes
 from app.encoders.loaded import EngineSettings, LoadedEncoder, load_encoder
 from app.encoders.pool import EncoderPool
+from app.encoders.query_cache import QueryCache
 from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
 from app.ingest import Ingest
@@ -57,7 +58,10 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     engine = EngineSettings(kind=settings.engine, threads=settings.threads, max_waiting=settings.max_waiting)
     metrics = Metrics()
     slot = Slot()
-    pool = EncoderPool(lambda record: load_encoder(artifacts, record, engine, metrics), lambda: switcher.pinned_ids())
+    cache = QueryCache(settings.query_cache_bytes)
+    pool = EncoderPool(
+        lambda record: load_encoder(artifacts, record, engine, cache, metrics), lambda: switcher.pinned_ids()
+    )
     stack.callback(pool.close)
     switcher = Switcher(registry, pool, slot, metrics)
     base = pool.get(base_record)
@@ -72,7 +76,9 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     jobs = JobKeeper(registry, store, switcher, settings, datasets.release)
     jobs.start()
     stack.callback(jobs.stop)
-    metrics.registry.register(State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes))
+    metrics.registry.register(
+        State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes, cache=cache)
+    )
     ingest = Ingest(store, lanes, settings)
     return Parts(
         settings=settings,

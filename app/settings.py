@@ -50,6 +50,7 @@ class Settings(BaseSettings):
         None, description="The file cl100k_base.tiktoken: with it /v1/embeddings takes token numbers too."
     )
     max_waiting: int = Field(2_048, ge=1, description="Texts that may wait for the engine before 429.")
+    query_cache_bytes: int = Field(32 * 2**20, ge=0, description="Memory for vectors of repeated queries; 0: none.")
 
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="One JSON line a record, or text; auto: text where standard error is a terminal."
