@@ -60,7 +60,10 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     slot = Slot()
     cache = QueryCache(settings.query_cache_bytes)
     pool = EncoderPool(
-        lambda record: load_encoder(artifacts, record, engine, cache, metrics), lambda: switcher.pinned_ids()
+        lambda record: load_encoder(artifacts, record, engine, cache, metrics),
+        lambda: switcher.pinned_ids(),
+        max_bytes=settings.max_resident_bytes,
+        observer=metrics,
     )
     stack.callback(pool.close)
     switcher = Switcher(registry, pool, slot, metrics)
@@ -76,9 +79,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     jobs = JobKeeper(registry, store, switcher, settings, datasets.release)
     jobs.start()
     stack.callback(jobs.stop)
-    metrics.registry.register(
-        State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes, cache=cache)
-    )
+    metrics.registry.register(State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes, cache=cache))
     ingest = Ingest(store, lanes, settings)
     return Parts(
         settings=settings,
@@ -89,7 +90,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         slot=slot,
         switcher=switcher,
         registrar=Registrar(artifacts, registry, rules, probe_overlap(store)),
-        retrieval=Retrieval(registry, pool, slot, store, metrics.searched),
+        retrieval=Retrieval(registry, pool, slot, store, metrics.searched, load_on_demand=settings.load_on_demand),
         ingest=ingest,
         intake=Intake(ingest, settings.max_body_bytes),
         datasets=datasets,

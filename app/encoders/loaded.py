@@ -3,6 +3,7 @@
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +42,7 @@ class LoadedEncoder:
     load_ms: float
     warmup_ms: float
     weights_bytes: int
+    shared_bytes: Mapping[str, int]
 
     async def embed_queries(self, texts: list[str]) -> NDArray[np.float32]:
         """Query vectors, shape (n, dim), perhaps read-only, the query prompt applied. Raises `Overloaded`.
@@ -129,6 +131,7 @@ def _load(
         load_ms=(loaded_at - started) * 1000,
         warmup_ms=(warm_at - loaded_at) * 1000,
         weights_bytes=engine.weights_bytes,
+        shared_bytes=engine.shared_bytes,
     )
     weakref.finalize(loaded, _close_aside, dispatcher).atexit = False
     return loaded
