@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from app.encoders import memory
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.digest import digest_encoder
 from app.encoders.dispatch import Dispatcher, Observer
@@ -89,6 +90,7 @@ def load_encoder(
         loaded = _load(artifacts, record, settings, cache, observer)
     except (OSError, SourceRefused) as error:
         raise EncoderBroken(f"{record.key}: its artifact cannot be loaded ({error}).") from error
+    memory.give_back()  # what reading and checking took
     observer.loaded(loaded.load_ms, loaded.warmup_ms)
     return loaded
 
@@ -139,4 +141,9 @@ def _load(
 
 def _close_aside(dispatcher: Dispatcher) -> None:
     """Whoever let go last may be the event loop: it must not wait for the dispatcher's thread."""
-    threading.Thread(target=dispatcher.close, name="unload-encoder").start()
+    threading.Thread(target=_close, args=(dispatcher,), name="unload-encoder").start()
+
+
+def _close(dispatcher: Dispatcher) -> None:
+    dispatcher.close()
+    memory.give_back()

@@ -131,7 +131,9 @@ def test_one_encoder_loaded_twice_shares_its_entries(load: Load, engine: Counted
 
 
 def test_keys_tell_every_pair_of_digest_and_text_apart() -> None:
-    pairs = [(digest, text) for digest in ("sha256:a", "sha256:ab", "") for text in ("", "b", "a\n", "\n", "é", "\ud800")]
+    pairs = [
+        (digest, text) for digest in ("sha256:a", "sha256:ab", "") for text in ("", "b", "a\n", "\n", "é", "\ud800")
+    ]
     assert len({cache_key(*pair) for pair in pairs}) == len(pairs)
 
 
