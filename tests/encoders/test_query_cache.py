@@ -180,7 +180,7 @@ def test_a_caller_that_leaves_keeps_nothing_and_harms_nobody(
 def test_the_least_recently_asked_leave_first() -> None:
     cache = QueryCache(3 * ENTRY_BYTES)
     a, b, c, d = keys("a", "b", "c", "d")
-    cache.keep({key: ROW for key in (a, b, c)})
+    cache.keep(dict.fromkeys((a, b, c), ROW))
     cache.find([a])
     cache.keep({d: ROW})
     assert set(cache.find([a, b, c, d])) == {a, c, d}
