@@ -41,12 +41,14 @@ def seeded(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(seeded: Path, tiny: Path, tmp_path: Path) -> Settings:
+def settings(seeded: Path, tiny: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
+    """A test may be parametrized with a dictionary of what differs."""
     folder = tmp_path / "data"
     shutil.copytree(seeded, folder)
     sources = tmp_path / "sources"
     sources.mkdir()
-    return Settings(data_dir=folder, passage_encoder=str(tiny), trainer=False, source_dirs=(sources,), threads=1)
+    plain = Settings(data_dir=folder, passage_encoder=str(tiny), trainer=False, source_dirs=(sources,), threads=1)
+    return plain.model_copy(update=getattr(request, "param", None))
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def test_what_left_is_gone_once_nobody_has_it(build: Build, loader: Loader) -> N
     assert loader.loads == [1, 2, 3, 2]
 
 
-def test_a_deleted_encoder_does_not_come_back_from_who_still_has_it(build: Build, loader: Loader) -> None:
+def test_a_deleted_encoder_does_not_come_back_from_who_still_has_it(build: Build) -> None:
     pool = build(2, {1})
     pool.get(record(1))
     kept = pool.get(record(2))
