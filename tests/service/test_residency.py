@@ -1,5 +1,6 @@
 """Encoders that leave memory and come back, on the real app."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 from app.client import ApiError
 from app.encoders.pool import weights_bytes
 from app.settings import Settings
-from tests.conftest import Service, running, wait_until
+from tests.conftest import Service, process, running, wait_until
 from tests.service import encoders
 from tests.service.test_observability import scrape, value
+from tests.tiny import build_tiny
 
 NAMES = ("a", "b", "c", "d")
 
@@ -84,3 +86,29 @@ def test_where_requests_may_not_load_they_are_refused_and_a_switch_still_loads(s
         service.client.activate("a")
         service.client.activate("base")
         assert service.client.search("water", encoder="a").encoder.name == "a"
+
+
+def test_memory_does_not_grow_while_encoders_come_and_go(tmp_path: Path) -> None:
+    """A real process, encoders of 14 MB each: 20 loads after the first five leave it as large as it was."""
+    base = build_tiny(tmp_path / "sources" / "base", hidden=384, layers=3)
+    settings = Settings(data_dir=tmp_path / "data", passage_encoder=str(base), source_dirs=(tmp_path / "sources",))
+    room = {"ADIABAT_MAX_RESIDENT_BYTES": "30000000"}
+    with process(settings, "--no-trainer", variables=room) as (child, client):
+        for seed, name in enumerate(NAMES):
+            folder = encoders.near(base, settings.source_dirs[0] / name, scale=0.01, seed=seed)
+            client.register_encoder(name, path=str(folder), force=True)
+        sizes = []
+        for number in range(25):
+            client.search("water", encoder=NAMES[number % len(NAMES)])
+            wait_until(lambda: "adiabat_resident_encoders 2.0" in client.metrics())
+            sizes.append(_smallest_rss(child.pid))
+    assert max(sizes[5:]) < 1.02 * max(sizes[:5]), sizes
+
+
+def _smallest_rss(pid: int) -> int:
+    """Of half a second: what an encoder took is freed aside."""
+    until, sizes = time.monotonic() + 0.5, []
+    while time.monotonic() < until:
+        sizes.append(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096)
+        time.sleep(0.05)
+    return min(sizes)
