@@ -13,6 +13,7 @@
     ├── Conflict                 the request and the state of things disagree
     │   ├── EncoderRefused       admission says no
     │   ├── EncoderBroken        an artifact that cannot be loaded or verified
+    │   ├── EncoderNotResident   an encoder that is named, but not in memory and may not be loaded
     │   ├── EncoderInUse         deletion of something somebody needs
     │   ├── IndexSpaceMismatch   the stored vectors mean something else
     │   ├── JobFinished          cancel of a job that has ended
@@ -144,6 +145,12 @@ class EncoderBroken(Conflict):
     """The encoder's artifact cannot be loaded or does not verify."""
 
     slug = "encoder-broken"
+
+
+class EncoderNotResident(Conflict):
+    """The encoder is not in memory, and requests may not load one here."""
+
+    slug = "encoder-not-resident"
 
 
 class EncoderInUse(Conflict):

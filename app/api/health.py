@@ -32,7 +32,7 @@ async def version() -> Version:
 
 def _ready(parts: Parts, response: Response) -> Ready:
     trainer = _trainer(parts.registry.workers.ages_s())
-    notes = [note for note in (parts.switcher.fallback_reason,) if note]
+    notes = [note for note in (parts.switcher.fallback_reason, parts.pool.overfull()) if note]
     try:
         active = parts.slot.current
         info = parts.store.info()

@@ -63,6 +63,10 @@ class Metrics:
         self._warmup = self._histogram(
             "adiabat_encoder_warmup_seconds", "Running an encoder on the probe texts before it can serve.", SECONDS
         )
+        evictions = Counter(
+            "adiabat_encoder_evictions", "Encoders that left memory to make room for others.", registry=self.registry
+        )
+        self.evicted = evictions.inc
         self._switch = self._histogram(
             "adiabat_switch_seconds", "Replacing the active encoder, once loaded and warm.", SWITCH_SECONDS
         )
