@@ -93,3 +93,24 @@ def test_the_keyboard_reaches_the_content_first(page: Page) -> None:
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile("#main$"))
+
+
+def test_a_judgment_is_told_to_the_service_remembered_and_taken_back(page: Page, stocked: Service) -> None:
+    query = "a pump  nobody else asks for"
+    page.goto(f"/?q={query}")
+    expect(page.locator(".hit")).to_have_count(10)
+    first, second = (page.locator(".hit").nth(n) for n in (0, 1))
+    for hit, button in ((first, ".yes"), (second, ".no")):
+        hit.locator(button).click()
+        expect(hit.locator(button)).to_have_attribute("aria-pressed", "true")
+    told = {each.passage_id: each.relevance for each in stocked.client.judgments(query=query).judgments}
+    assert told == {first.get_attribute("data-id"): 1, second.get_attribute("data-id"): 0}
+    page.reload()
+    expect(first.locator(".yes")).to_have_attribute("aria-pressed", "true")
+    expect(second.locator(".no")).to_have_attribute("aria-pressed", "true")
+    second.locator(".yes").click()  # on second thoughts
+    expect(second.locator(".no")).to_have_attribute("aria-pressed", "false")
+    first.locator(".yes").click()
+    expect(first.locator(".yes")).to_have_attribute("aria-pressed", "false")
+    told = {each.passage_id: each.relevance for each in stocked.client.judgments(query=query).judgments}
+    assert told == {second.get_attribute("data-id"): 1}

@@ -1,6 +1,6 @@
 // A passage as it is shown: its text cut and marked, its metadata as chips, the whole of it in a dialog, and judged.
 
-import { post } from "./api.js";
+import { get, post, remove } from "./api.js";
 import { h } from "./dom.js";
 import { language } from "./format.js";
 import { dialog, toast } from "./shell.js";
@@ -51,28 +51,40 @@ export function show(passage, words = [], query = "", lang = "") {
   ], query ? [judge(query, passage, lang)] : []);
 }
 
-const judged = new Map();
+const judged = new Map(); // by question and passage: {id, relevance}
+const said = (query, id) => `${query.trim().replace(/\s+/g, " ")}\n${id}`;
 
-/** Two buttons that tell the service whether a passage answers the question; `lang` is the question's, where it is known. */
+/** What was judged of this question before, by whomever; the buttons made after it show that. */
+export async function recall(query) {
+  const { judgments } = await get(`/judgments?limit=1000&query=${encodeURIComponent(query)}`);
+  for (const each of judgments) judged.set(said(query, each.passage_id), each);
+}
+
+/** Two buttons that tell the service whether a passage answers the question; `lang` is the question's, where it is known.
+ *  The same one again takes the judgment back. */
 export function judge(query, passage, lang) {
-  const key = `${query}\n${passage.id}`;
-  const yes = h("button.small.yes", { type: "button", "aria-label": `Relevant: ${titleOf(passage)}`, title: "It answers the question" }, "✓", h("span.judge-word", "relevant"));
-  const no = h("button.small.no", { type: "button", "aria-label": `Not relevant: ${titleOf(passage)}`, title: "It does not answer the question" }, "✗");
+  const key = said(query, passage.id);
+  const yes = h("button.small.yes", { type: "button", "aria-label": `Relevant: ${titleOf(passage)}`, title: "It answers the question; again: take that back" }, "✓", h("span.judge-word", "relevant"));
+  const no = h("button.small.no", { type: "button", "aria-label": `Not relevant: ${titleOf(passage)}`, title: "It does not answer the question; again: take that back" }, "✗");
   const draw = () => {
-    yes.setAttribute("aria-pressed", judged.get(key) === 1);
-    no.setAttribute("aria-pressed", judged.get(key) === 0);
+    const relevance = judged.get(key)?.relevance;
+    yes.setAttribute("aria-pressed", relevance > 0);
+    no.setAttribute("aria-pressed", relevance === 0);
   };
   const say = (relevance) => async () => {
     const before = judged.get(key);
-    judged.set(key, relevance);
-    draw();
+    const again = before && (before.relevance > 0) === (relevance > 0);
     try {
-      await post("/judgments", { query, passage_id: passage.id, relevance, ...(lang ? { lang } : {}) });
+      if (again) {
+        await remove(`/judgments/${before.id}`);
+        judged.delete(key);
+      } else {
+        judged.set(key, await post("/judgments", { query, passage_id: passage.id, relevance, ...(lang ? { lang } : {}) }));
+      }
     } catch (error) {
-      if (before === undefined) judged.delete(key); else judged.set(key, before);
-      draw();
       toast(error.message, "bad");
     }
+    draw();
   };
   yes.addEventListener("click", say(1));
   no.addEventListener("click", say(0));

@@ -3,7 +3,7 @@
 import { filterOf, get, keyOf, post } from "./api.js";
 import { $, h, put, s } from "./dom.js";
 import { language, ms, number } from "./format.js";
-import { chips, cut, judge, marked, show, titleOf, wordsOf } from "./passage.js";
+import { chips, cut, judge, marked, recall, show, titleOf, wordsOf } from "./passage.js";
 import { encoders } from "./pickers.js";
 import { failed, onActive } from "./shell.js";
 import { welcome } from "./welcome.js";
@@ -28,7 +28,7 @@ async function search(limit = LIMIT) {
   if (lang) body.filter = filterOf(lang);
   const started = performance.now();
   try {
-    const answer = await post("/search", body, { signal: running.signal });
+    const [answer] = await Promise.all([post("/search", body, { signal: running.signal }), recall(q).catch(() => {})]);
     $("took").textContent = `${ms(answer.took_ms.total)} in the service, ${ms(performance.now() - started)} here`;
     learn(answer.hits.map((hit) => hit.metadata?.lang));
     const words = wordsOf(q);
