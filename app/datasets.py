@@ -18,6 +18,7 @@ from app.dataset_lines import write_beir
 from app.encoders.artifacts import ArtifactStore, fsync_folder
 from app.encoders.files import fsync_tree
 from app.errors import BadDataset, Conflict, DatasetBuiltIn, DatasetNotFound
+from app.hub_datasets import HubDataset, fetch
 from app.judgments import NAME as JUDGMENTS
 from app.judgments import Content, JudgedNow
 from app.passages import PassageStore
@@ -95,6 +96,12 @@ class DatasetStore:
             write_beir(lines, staging)
             return self._keep(name, staging)
 
+    def put_hub(self, name: str, wanted: HubDataset) -> DatasetRecord:
+        """Fetch, check and keep it as `name`. Raises `BadDataset`, `SourceRefused`, `TooLarge`, `Unavailable`."""
+        with self._artifacts.staging() as staging:
+            source = fetch(wanted, staging, max_bytes=self._max_bytes)
+            return self._keep(name, staging, source=source)
+
     def delete(self, name: str) -> None:
         """Raises `DatasetNotFound`, `DatasetInUse`, `DatasetBuiltIn`."""
         refuse_built_in(name)
@@ -139,8 +146,8 @@ class DatasetStore:
                 content.write(staging)
                 self._keep(JUDGMENTS, staging)
 
-    def _keep(self, name: str, staging: Path) -> DatasetRecord:
-        counts = check(staging)
+    def _keep(self, name: str, staging: Path, **said: str) -> DatasetRecord:
+        counts = check(staging) | said
         content = digest(staging)
         with self._changing:
             if not self.folder(content).exists():

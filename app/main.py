@@ -79,7 +79,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
 def _limit(path: str, content_type: str, settings: Settings) -> tuple[int, str] | None:
     if path == "/passages" and is_ndjson(content_type):
         return None  # stored while it is read; each line has its limit
-    archive = path.startswith("/datasets/") or (path == "/encoders" and content_type.startswith("multipart/form-data"))
-    if archive:
+    dataset = path.startswith("/datasets/") and not content_type.startswith("application/json")
+    if dataset or (path == "/encoders" and content_type.startswith("multipart/form-data")):
         return settings.max_archive_bytes, "ADIABAT_MAX_ARCHIVE_BYTES"
     return settings.max_body_bytes, "ADIABAT_MAX_BODY_BYTES"

@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     )
     query_prompt: str | None = Field(None, description="Overrides the model's own query prompt.")
     passage_prompt: str | None = Field(None, description="Overrides the model's own passage prompt.")
-    hub: bool = Field(False, description="Whether encoders may be fetched from the model hub.")
+    hub: bool = Field(False, description="Whether encoders and datasets may be fetched from the hub.")
     source_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="Folders that POST /encoders may read from, separated by ':' in the environment."
     )

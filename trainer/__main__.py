@@ -1,4 +1,7 @@
-"""`python -m trainer`: a background trainer on the registry and artifacts below ADIABAT_DATA_DIR."""
+"""`python -m trainer`: a background trainer on the registry and artifacts below ADIABAT_DATA_DIR.
+
+Started by `torchrun` or `accelerate launch`, several processes are one trainer.
+"""
 
 import argparse
 import os
@@ -26,13 +29,25 @@ def main() -> int:
     _give_way()  # before torch starts its threads
     settings = Settings(**({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
     logs.install(settings.log_format, settings.log_level)
-    from trainer.worker import Worker  # torch takes seconds to import; --help must not
-
     try:
-        worker = Worker(settings, arguments.name)
+        return _run(settings, arguments.name)
     except AdiabatError as error:
         print(error.detail, file=sys.stderr)
         return 1
+
+
+def _run(settings: Settings, name: str | None) -> int:
+    from trainer.assist import assist  # torch takes seconds to import; --help must not
+    from trainer.ranks import join
+    from trainer.worker import Worker
+
+    ranks = join()
+    if ranks.rank:
+        for each in (signal.SIGTERM, signal.SIGINT):  # launchers send it to all: the first one says when it is over
+            signal.signal(each, signal.SIG_IGN)
+        assist(ranks)
+        return 0
+    worker = Worker(settings, name, ranks)
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         worker.stop()
@@ -47,7 +62,8 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m trainer",
         description="Tunes query encoders in the background: claims tuning jobs, tunes, measures, registers.",
-        epilog="example: ADIABAT_DATA_DIR=/srv/adiabat python -m trainer",
+        epilog="examples: ADIABAT_DATA_DIR=/srv/adiabat python -m trainer; on two GPUs: torchrun --nproc-per-node 2 "
+        "-m trainer --data-dir /srv/adiabat",
     )
     parser.add_argument("--data-dir", type=Path, help="the service's data folder (default: ADIABAT_DATA_DIR)")
     parser.add_argument("--name", help="this worker's name in the registry (default: host and process id)")

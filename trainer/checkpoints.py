@@ -41,6 +41,18 @@ class Checkpoint:
     losses: tuple[float, ...]  # one per step done
     looks: tuple[Look, ...]
 
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor]) -> "Checkpoint":
+        """From what `tensors_of` gives, which is what a file holds."""
+        losses, looks, negatives = (tensors.pop(name) for name in ("losses", "looks", "negatives"))
+        vectors = tensors.pop("vectors", None)
+        return cls(
+            tensors=tensors,
+            parent=ParentView(negatives=negatives.numpy(), vectors=None if vectors is None else vectors.numpy()),
+            losses=tuple(losses.tolist()),
+            looks=tuple(Look(step=int(step), dev=dev, drift=drift) for step, dev, drift in looks.tolist()),
+        )
+
     def restore(self, progress: Progress) -> None:
         """Put a fresh progress into the state it had. Raises `TuningFailed` for another model's."""
         values = self._named("parameter")
@@ -51,7 +63,7 @@ class Checkpoint:
             )
         load_parameters(progress.parameters, values)
         moments = {key: self._named(key) for key in MOMENTS}
-        for name in values:
+        for name in moments["exp_avg"]:
             parameter = progress.parameters[name]
             state = {key: moments[key][name].to(parameter.device) for key in MOMENTS}
             state["step"] = torch.tensor(float(len(self.losses)), device=parameter.device)
@@ -96,7 +108,7 @@ class Checkpoints:
         target = self._folder / f"step-{progress.done:09d}.safetensors"
         try:
             if not target.exists():
-                self._place(target, _tensors(progress))
+                self._place(target, tensors_of(progress))
         except (OSError, SafetensorError) as error:
             self._say(f"no checkpoint could be written ({error}); the tuning goes on without")
         took_s = time.monotonic() - began
@@ -120,7 +132,8 @@ class Checkpoints:
         return sorted(self._folder.glob("step-*.safetensors"))
 
 
-def _tensors(progress: Progress) -> dict[str, Tensor]:
+def tensors_of(progress: Progress, *, unmoved: bool = False) -> dict[str, Tensor]:
+    """All of it, as a checkpoint has it; with `unmoved` also the parameters that no step has moved yet."""
     tensors = {
         "losses": torch.tensor(progress.losses, dtype=torch.float64),
         "looks": torch.tensor([astuple(look) for look in progress.looks], dtype=torch.float64).reshape(-1, 3),
@@ -129,8 +142,10 @@ def _tensors(progress: Progress) -> dict[str, Tensor]:
     if progress.parent.vectors is not None:
         tensors["vectors"] = torch.from_numpy(progress.parent.vectors)
     for name, parameter in progress.parameters.items():  # one that got no gradient has no state and did not move
-        if state := progress.optimizer.state.get(parameter):
+        state = progress.optimizer.state.get(parameter)
+        if state or unmoved:
             tensors[f"parameter/{name}"] = parameter.detach().contiguous()
+        if state:
             tensors |= {f"{key}/{name}": state[key].contiguous() for key in MOMENTS}
     tensors |= {f"mean/{name}": value.contiguous() for name, value in progress.mean.items()}
     return tensors | {f"best/{name}": value.contiguous() for name, value in progress.best.items()}
@@ -140,15 +155,7 @@ def _read(path: Path) -> Checkpoint:
     with safe_open(path, "pt") as file:
         if (found := (file.metadata() or {}).get("format")) != FORMAT:
             raise KeyError(f"format {found} instead of {FORMAT}")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
-    losses, looks, negatives = (tensors.pop(name) for name in ("losses", "looks", "negatives"))
-    vectors = tensors.pop("vectors", None)
-    return Checkpoint(
-        tensors=tensors,
-        parent=ParentView(negatives=negatives.numpy(), vectors=None if vectors is None else vectors.numpy()),
-        losses=tuple(losses.tolist()),
-        looks=tuple(Look(step=int(step), dev=dev, drift=drift) for step, dev, drift in looks.tolist()),
-    )
+        return Checkpoint.of({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118  # it is no mapping
 
 
 def _sync(path: Path) -> None:

@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,13 @@ def _search(
         log=lambda sentence: place.say(job.id, sentence),
         on_step=on_step,
         looked=looked,
+        together=partial(
+            place.ranks.tuning,
+            encoder=parent.folder,
+            training_set=place.training_set,
+            dataset=place.dataset(job.dataset_digests, job.dataset),
+            prompt=parent.query_prompt,
+        ),
     )
     bench = Bench(tune=trials.tune, measure=trials.measure)
     return search(recipe, bench, gate=gate, kept=place.checkpoints / "trials.json")

@@ -17,6 +17,7 @@ from trainer.batches import Batches
 from trainer.embed import embed, forward, token_counts
 from trainer.losses import drift, excluded_columns, infonce, triplet
 from trainer.mine import draw, false_negative_ceilings, mine
+from trainer.ranks import ALONE, Ranks
 from trainer.stopping import ShouldStop
 from trainer.training_set import TrainingSet
 
@@ -43,9 +44,16 @@ class Lessons:
     """The steps of one run over `model`: `backward(step)` adds a step's gradients to the parameters."""
 
     def __init__(
-        self, model: SentenceTransformer, training: TrainingSet, recipe: FixedRecipe, parent: ParentView, prompt: str
+        self,
+        model: SentenceTransformer,
+        training: TrainingSet,
+        recipe: FixedRecipe,
+        parent: ParentView,
+        prompt: str,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._model, self._training, self._recipe, self._parent, self._prompt = model, training, recipe, parent, prompt
+        self._ranks = ranks
         texts, relevant, groups = training.queries.texts, training.queries.relevant, training.matrix.groups
         self._pair_query = np.repeat(np.arange(len(texts)), [len(rows) for rows in relevant])  # (pairs,)
         self._pair_row = np.concatenate(relevant)  # (pairs,)
@@ -61,21 +69,27 @@ class Lessons:
     def backward(self, step: int) -> float:
         """Adds the gradients of the batch of `step` (from 0) to those of the parameters and returns its loss.
 
-        The batch goes through the encoder in `accumulate` parts. Every part sees all of the batch's passages,
-        which need no encoder, so the sum over the parts is the whole batch's loss. Raises `TuningFailed` when
-        that is no number.
+        Each process takes an even share of the batch through its encoder, in `accumulate` parts. Every part sees all
+        of the batch's passages, which need no encoder, so the sum over all parts is the whole batch's loss. Raises
+        `TuningFailed` when that is no number, and what `Ranks.sum` raises.
         """
-        batch = self._batch(step)
-        total = 0.0
-        for part in _parts(len(batch.asked), self._recipe.accumulate):
-            loss = self._loss(batch, part)
-            torch.autograd.backward(loss)
-            total += float(loss.detach())
+        tuned = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        total = self._ranks.sum(lambda: self._backward_share(step), tuned)
         if not math.isfinite(total):
             raise TuningFailed(
                 f"The loss became {total} at step {step + 1}. The usual cause is the learning rate "
                 f"({self._recipe.learning_rate:g}): try a tenth of it."
             )
+        return total
+
+    def _backward_share(self, step: int) -> float:
+        batch, total = self._batch(step), 0.0
+        shares = _parts(slice(0, len(batch.asked)), self._ranks.size)
+        for share in shares[self._ranks.rank : self._ranks.rank + 1]:  # none, where the queries are too few for all
+            for part in _parts(share, self._recipe.accumulate):
+                loss = self._loss(batch, part)
+                torch.autograd.backward(loss)
+                total += float(loss.detach())
         return total
 
     def _batch(self, step: int) -> _Batch:
@@ -151,10 +165,11 @@ def negatives_per_query(recipe: FixedRecipe) -> int:
     return max(recipe.mined_negatives, 1) if recipe.loss == "triplet" else recipe.mined_negatives
 
 
-def _parts(size: int, count: int) -> list[slice]:
-    """`size` rows in at most `count` even slices."""
+def _parts(rows: slice, count: int) -> list[slice]:
+    """`rows` in at most `count` even slices, none of them empty."""
+    size = rows.stop - rows.start
     cuts = [len(part) for part in np.array_split(np.empty(size), min(count, size))]
-    ends = np.cumsum(cuts).tolist()
+    ends = (rows.start + np.cumsum(cuts)).tolist()
     return [slice(end - length, end) for end, length in zip(ends, cuts, strict=True)]
 
 

@@ -1,6 +1,7 @@
 """The tunings and measurements that a search asks for: always from the same parent, always against the base."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from trainer.evaluate import DEV, Measured, Sets
 from trainer.halves import clusters
 from trainer.metrics import drift, mrr
 from trainer.parameters import copy_parameters, load_parameters
+from trainer.ranks import ALONE, Ranks
 from trainer.search import Point
 from trainer.soften import load_softened
 from trainer.soup import soup
@@ -29,17 +31,24 @@ QUICK_QUERIES = 256  # of each set, where many trials are only to be told apart
 
 Say = Callable[[str], None]
 Looked = Callable[[int, Mapping[str, float], Mapping[str, float]], None]
+Together = Callable[[FixedRecipe, int | None], AbstractContextManager[Ranks]]
 
 
 def ignore_look(step: int, figures: Mapping[str, float], drifts: Mapping[str, float]) -> None:
     """For callers who do not watch."""
 
 
+def alone(_recipe: FixedRecipe, _pairs: int | None) -> AbstractContextManager[Ranks]:
+    """For callers without other processes."""
+    return nullcontext(ALONE)
+
+
 class Trials:
     """`model` is the parent and is tuned in place; `sets` are the choose halves and `before` is the base on them.
 
     `folder` keeps the checkpoints of tunings in full. `say` hears what is being done, `on_step` of every step, `log`
-    what checkpoints have to say, `looked` of every look: the step, MRR@10 by set, drift by guard.
+    what checkpoints have to say, `looked` of every look: the step, MRR@10 by set, drift by guard. `together` brings in
+    the processes that help with a tuning, as `Ranks.tuning` does.
     """
 
     def __init__(
@@ -57,11 +66,13 @@ class Trials:
         log: Say = ignore,
         on_step: OnStep = ignore_step,
         looked: Looked = ignore_look,
+        together: Together = alone,
     ) -> None:
         self._model, self._prompt, self._training, self._recipe = model, query_prompt, training, recipe
         self._sets, self._before = sets, before
         self._folder, self._should_stop = folder, should_stop
         self._say, self._log, self._on_step, self._looked = say, log, on_step, looked
+        self._together = together
         self._parameters = dict(model.named_parameters())
         self._start = copy_parameters(self._parameters)
         self._sample = {name: _lot(len(each.queries.ids), recipe.seed) for name, each in sets.items()}
@@ -70,20 +81,19 @@ class Trials:
         """See `search.Bench`."""
         if pairs is not None:
             self._say(f"tuning at {learning_rate:g}")
-            training = self._training.sample(pairs, seed=self._recipe.seed)
-            return self._run(training, self._recipe.fixed(learning_rate=learning_rate, epochs=epochs))
+            return self._run(self._recipe.fixed(learning_rate=learning_rate, epochs=epochs), pairs)
         done: list[TuneResult] = []
         for seed in ((self._recipe.seed + run) % 2**31 for run in range(runs)):
             self._say(_called(learning_rate, epochs, len(done) + 1, runs))
             recipe = self._recipe.fixed(learning_rate=learning_rate, epochs=epochs, seed=seed)
             kept = Checkpoints(self._folder / f"{learning_rate:g}-{epochs}-{seed}", say=self._log)
-            done.append(self._run(self._training, recipe, kept, before=sum(len(run.losses) for run in done), runs=runs))
+            done.append(self._run(recipe, None, kept, before=sum(len(run.losses) for run in done), runs=runs))
         return soup(done)
 
     def _run(
         self,
-        training: TrainingSet,
         recipe: FixedRecipe,
+        pairs: int | None,
         checkpoints: Checkpoints | None = None,
         *,
         before: int = 0,
@@ -98,16 +108,18 @@ class Trials:
         def look(step: int, start: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> Look:
             return replace(self._look(before + step, start, tuned), step=step)
 
-        return tune(
-            self._model,
-            training,
-            recipe,
-            query_prompt=self._prompt,
-            on_step=on_step,
-            should_stop=self._should_stop,
-            checkpoints=checkpoints,
-            watch=look if checkpoints else None,
-        )
+        with self._together(recipe, pairs) as ranks:
+            return tune(
+                self._model,
+                self._training if pairs is None else self._training.sample(pairs, seed=recipe.seed),
+                recipe,
+                query_prompt=self._prompt,
+                on_step=on_step,
+                should_stop=self._should_stop,
+                checkpoints=checkpoints,
+                watch=look if checkpoints else None,
+                ranks=ranks,
+            )
 
     def measure(self, tuned: TuneResult, soften: float, quick: bool) -> Point:
         """See `search.Bench`."""

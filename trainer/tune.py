@@ -9,10 +9,11 @@ from torch import Tensor
 
 from app.errors import InvalidField, TuningFailed
 from app.recipe import FixedRecipe
-from trainer.checkpoints import Checkpoints
+from trainer.checkpoints import Checkpoints, tensors_of
 from trainer.lessons import Lessons, view_of_parent
 from trainer.parameters import Movement, choose_parameters, copy_parameters, load_parameters, movement
 from trainer.progress import Progress
+from trainer.ranks import ALONE, Ranks, RanksLost
 from trainer.stopping import ShouldStop, Stopped, check, never
 from trainer.training_set import TrainingSet
 from trainer.watch import Look, Watch, should_end
@@ -52,6 +53,7 @@ def tune(
     should_stop: ShouldStop = never,
     checkpoints: Checkpoints | None = None,
     watch: Watch | None = None,
+    ranks: Ranks = ALONE,
 ) -> TuneResult:
     """Tunes `model`, the parent's query encoder, in place; the same input gives the same weights.
 
@@ -59,18 +61,22 @@ def tune(
     `on_step(step, steps, loss)` hears of every step, counted from 1. `watch` looks every `recipe.eval_every` steps;
     without one, `patience` and `drift_budget` have nothing to go by. Raises Stopped when `should_stop()` says so,
     InvalidField for a recipe that does not fit the model, TuningFailed when the loss is no longer a number or no
-    look was within the drift budget.
+    look was within the drift budget. This is the first of `ranks`, whose others do the same steps (`trainer.assist`);
+    RanksLost when one of them is gone.
     """
     began = time.monotonic()
     model.float()  # a step of 2e-8 vanishes on a 16-bit weight
+    model.zero_grad(set_to_none=True)  # what a tuning that failed has left would be added to the first step
     parameters = choose_parameters(model, recipe.freeze)
     start = copy_parameters(parameters)
     begun = checkpoints.newest() if checkpoints else None
     parent = begun.parent if begun else view_of_parent(model, training, recipe, query_prompt, should_stop)
-    lessons = Lessons(model, training, recipe, parent, query_prompt)
+    lessons = Lessons(model, training, recipe, parent, query_prompt, ranks)
     progress = Progress(parameters, parent, recipe, lessons.steps)
     if begun:
         begun.restore(progress)
+    if ranks.size > 1:
+        ranks.hand_out(tensors_of(progress, unmoved=True))
 
     def keep() -> None:
         if checkpoints:
@@ -86,11 +92,12 @@ def tune(
             if ended or progress.done == lessons.steps:
                 break
             check(should_stop)
+            ranks.step()
             progress.advance(lessons.backward(progress.done))
             on_step(progress.done, lessons.steps, progress.losses[-1])
             if checkpoints and checkpoints.due():
                 keep()
-    except Stopped:
+    except (Stopped, RanksLost):  # a step that was not done by all was done by none
         keep()
         raise
     keep()

@@ -21,6 +21,7 @@ from app.settings import Settings
 from trainer.evaluation import run_evaluation
 from trainer.heartbeat import AT_WORK, Heartbeat
 from trainer.job import Outcome, run_job
+from trainer.ranks import ALONE, Ranks, RanksLost
 from trainer.stopping import Stopped
 from trainer.workplace import Workplace
 
@@ -30,12 +31,13 @@ POLL_S = 0.5
 
 
 class Worker:
-    """One trainer process. `stop()` only sets an event; a running job ends within one step of it."""
+    """One trainer, the first of `ranks`. `stop()` only sets an event; a running job ends within one step of it."""
 
-    def __init__(self, settings: Settings, name: str | None = None) -> None:
+    def __init__(self, settings: Settings, name: str | None = None, ranks: Ranks = ALONE) -> None:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}"
         self._holder = f"{self.name}/{uuid.uuid4().hex}"  # the next trainer may have the same name
         self._settings = settings
+        self._ranks = ranks
         self._stop = threading.Event()
         self._registry = Registry(settings.registry_path)
         self._artifacts = ArtifactStore(settings.artifacts_dir)
@@ -51,18 +53,30 @@ class Worker:
         self._stop.set()
 
     def run(self) -> None:
-        with Heartbeat(self._registry, self.name, self._holder, self._stop) as heartbeat:
-            while not self._stop.is_set():
-                try:
-                    job = self._registry.jobs.claim(self._holder)
-                    if job is not None:
-                        with logs.bound(job=job.id):
-                            self._run(job, heartbeat)
-                        continue
-                except AdiabatError as error:  # the registry is busy or away: wait for it
-                    log.warning("%s", error.detail)
-                self._stop.wait(POLL_S)
-        self._registry.close()
+        """Until it is stopped. Raises `RanksLost`, once the job is marked, where another process of it is gone."""
+        try:
+            with Heartbeat(self._registry, self.name, self._holder, self._stop) as heartbeat:
+                while not self._stop.is_set():
+                    if not self._work(heartbeat):
+                        self._ranks.rest()
+                        self._stop.wait(POLL_S)
+            self._ranks.leave()
+        finally:
+            self._registry.close()
+
+    def _work(self, heartbeat: Heartbeat) -> bool:
+        """One job, if there is one."""
+        try:
+            job = self._registry.jobs.claim(self._holder)
+            if job is not None:
+                with logs.bound(job=job.id):
+                    self._run(job, heartbeat)
+            return job is not None
+        except RanksLost:
+            raise
+        except AdiabatError as error:  # the registry is busy or away: wait for it
+            log.warning("%s", error.detail)
+            return False
 
     def _run(self, job: AnyJob, heartbeat: Heartbeat) -> None:
         log.info("job %s: %s", job.id, _what(job))
@@ -75,6 +89,7 @@ class Worker:
             heartbeat=heartbeat,
             training_set=self._settings.training_set_dir(job.id),
             checkpoints=self._settings.checkpoints_dir(job.id),
+            ranks=self._ranks,
         )
         try:
             ended = run_job(job, place) if isinstance(job, JobRecord) else run_evaluation(job, place)
@@ -84,6 +99,8 @@ class Worker:
             if status is JobStatus.FAILED:
                 log.error("job %s failed", job.id, exc_info=None if isinstance(error, AdiabatError) else error)
             self._end(job, status, reason=reason)
+            if isinstance(error, RanksLost):
+                raise
         else:
             heartbeat.unfollow()
             if isinstance(ended, Outcome):

@@ -16,6 +16,7 @@ from app.errors import AdiabatError, BadDataset
 from app.registry import EncoderRecord, EventKind, Registry
 from trainer.heartbeat import Heartbeat
 from trainer.matrix import corpus_matrix
+from trainer.ranks import ALONE, Ranks
 from trainer.training_set import Matrix
 
 log = logging.getLogger("adiabat.trainer")
@@ -24,6 +25,7 @@ log = logging.getLogger("adiabat.trainer")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Encoder:
     record: EncoderRecord
+    folder: Path
     model: SentenceTransformer
     query_prompt: str
     passage_prompt: str
@@ -39,6 +41,7 @@ class Workplace:
     heartbeat: Heartbeat
     training_set: Path
     checkpoints: Path
+    ranks: Ranks = ALONE
 
     def load(self, record: EncoderRecord, folder: Path) -> Encoder:
         """The encoder, written whole into `folder`, which need not exist, and opened there."""
@@ -47,6 +50,7 @@ class Workplace:
         spec = read_spec(files)
         return Encoder(
             record=record,
+            folder=folder,
             model=SentenceTransformer(str(folder), local_files_only=True),
             query_prompt=spec.query_prompt,
             passage_prompt=spec.passage_prompt,

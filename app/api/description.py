@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.wire.common import Problem
+from app.wire.datasets import DatasetSource
 from app.wire.encoders import EncoderCreate, EncoderUpload
 
 ABOUT = """Dense retrieval whose query encoder can be swapped while it serves.
@@ -49,7 +50,7 @@ STALE: dict[int | str, dict[str, Any]] = {
 
 
 # Bodies that routes read themselves, because they come in more than one form.
-BODIES: tuple[type[BaseModel], ...] = (EncoderCreate, EncoderUpload)
+BODIES: tuple[type[BaseModel], ...] = (DatasetSource, EncoderCreate, EncoderUpload)
 REFERENCE = "#/components/schemas/{model}"
 
 

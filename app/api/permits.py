@@ -9,6 +9,7 @@ from app.errors import Overloaded
 
 MAX_UPSERTS = 8
 MAX_ADMISSIONS = 2
+MAX_DOWNLOADS = 2
 
 
 class Permits:
@@ -31,3 +32,4 @@ class Permits:
 class AllPermits:
     upserts: Permits = field(default_factory=lambda: Permits(MAX_UPSERTS, "upserts of passages"))
     admissions: Permits = field(default_factory=lambda: Permits(MAX_ADMISSIONS, "registrations of encoders"))
+    downloads: Permits = field(default_factory=lambda: Permits(MAX_DOWNLOADS, "downloads of datasets"))

@@ -15,6 +15,8 @@ from app.wire.datasets import DatasetPublic
 
 cli = typer.Typer(help="Judged queries in BEIR shape: for tuning, and as guards.", no_args_is_help=True)
 
+HUB = "hub:"
+
 Name = Annotated[str, typer.Argument(help="The dataset's name.")]
 
 
@@ -45,6 +47,8 @@ def show(name: Name, url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: As
         print_json(found)
         return
     say(f"{found.name}: {found.queries} queries, {_searched(found)}, digest {found.digest[7:19]}")
+    if found.source:
+        say(f"from the {found.source}")
     table = Table(box=None, pad_edge=False)
     for heading in ("split", "queries", "pairs", "languages"):
         table.add_column(heading, justify="right" if heading in ("queries", "pairs") else "left")
@@ -59,12 +63,19 @@ def show(name: Name, url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: As
 def put_dataset(
     name: Name,
     source: Annotated[
-        Path,
-        typer.Argument(help="Folder or archive with queries.jsonl and qrels/SPLIT.tsv, or NDJSON (.jsonl, .ndjson)."),
+        str,
+        typer.Argument(
+            help="Folder or archive with queries.jsonl and qrels/SPLIT.tsv, NDJSON (.jsonl, .ndjson), or "
+            "hub:OWNER/NAME[@REVISION]."
+        ),
     ],
     corpus: Annotated[
-        bool, typer.Option("--corpus/--no-corpus", help="Whether a folder's corpus.jsonl is sent too.")
+        bool, typer.Option("--corpus/--no-corpus", help="Whether a folder's or a repository's corpus is taken too.")
     ] = True,
+    qrels: Annotated[
+        str | None,
+        typer.Option(help="With hub:… the repository that has the judgments, OWNER/NAME[@REVISION], if it is another."),
+    ] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -73,11 +84,25 @@ def put_dataset(
 
     A line of NDJSON: {"query": "why smoke a hive", "relevant": ["en-001"], "split": "train", "lang": "en"}
 
+    What is on the hub is fetched by the server, where ADIABAT_HUB allows it:
+    adiabat datasets put scifact hub:BeIR/scifact --qrels BeIR/scifact-qrels
+
     Example: adiabat datasets put beekeeping samples --no-corpus
     """
     with connect(url, api_key) as client, tempfile.TemporaryDirectory() as scratch:
-        sent = source if source.is_file() else zip_folder(source, Path(scratch) / "dataset.zip", corpus)
-        made = client.put_dataset(name, sent)
+        if source.startswith(HUB):
+            hub, revision = _revised(source.removeprefix(HUB))
+            judged, qrels_revision = _revised(qrels)
+            made = client.put_dataset(
+                name, hub=hub, revision=revision, qrels=judged, qrels_revision=qrels_revision, corpus=corpus
+            )
+        elif qrels is not None:
+            raise typer.BadParameter("--qrels goes with a source on the hub, as hub:BeIR/scifact")
+        else:
+            here = Path(source)
+            made = client.put_dataset(
+                name, here if here.is_file() else zip_folder(here, Path(scratch) / "dataset.zip", corpus)
+            )
     if as_json:
         print_json(made)
         return
@@ -97,6 +122,12 @@ def delete(name: Name, url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: 
         print_json({"deleted": name})
     else:
         say(f"{name} deleted")
+
+
+def _revised(said: str | None) -> tuple[str | None, str | None]:
+    """OWNER/NAME and, after an '@', the revision."""
+    name, _, revision = (said or "").partition("@")
+    return name or None, revision or None
 
 
 def _splits(item: DatasetPublic) -> str:

@@ -361,15 +361,31 @@ class AsyncAdiabatClient:
         path = f"/evaluations/{quoted(evaluation_id)}"
         return await self._wait(EvaluationPublic, path, on_progress, poll_s, progress)
 
-    async def put_dataset(self, name: str, file: Path) -> DatasetPublic:
-        """Upload judged queries; the same name again replaces them.
+    async def put_dataset(
+        self,
+        name: str,
+        file: Path | None = None,
+        *,
+        hub: str | None = None,
+        revision: str | None = None,
+        qrels: str | None = None,
+        qrels_revision: str | None = None,
+        corpus: bool = True,
+    ) -> DatasetPublic:
+        """Upload judged queries, or let the service fetch them; the same name again replaces them.
 
-        `file`: an archive (zip, tar, tar.gz) in BEIR shape, or NDJSON, known by its ending .jsonl or .ndjson.
+        `file`: an archive (zip, tar, tar.gz) in BEIR shape, or NDJSON, known by its ending .jsonl or .ndjson. `hub`: a
+        name on the hub, with `revision` if not the newest; `qrels` is the repository with the judgments, where that is
+        a second one, and without `corpus` the stored passages are what is judged.
         """
+        path = f"/datasets/{quoted(name)}"
+        if file is None:
+            body = without_none(hub=hub, revision=revision, qrels=qrels, qrels_revision=qrels_revision, corpus=corpus)
+            return await self._call(DatasetPublic, "PUT", path, json=body)
         return await self._call(
             DatasetPublic,
             "PUT",
-            f"/datasets/{quoted(name)}",
+            path,
             stream=lambda: file_chunks(file),
             headers={"Content-Type": dataset_kind(file)},
         )

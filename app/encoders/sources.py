@@ -10,6 +10,7 @@ from app.archives import unpack
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.hub import download
 from app.errors import Conflict, SourceRefused
+from app.hub import check_enabled
 from app.registry import EncoderState, Registry
 
 
@@ -41,11 +42,7 @@ def from_job(job_id: str, registry: Registry, artifacts: ArtifactStore) -> Sourc
 
 def from_hub(name: str, revision: str | None, *, enabled: bool, max_bytes: int) -> Source:
     """A snapshot of the model hub. Raises `SourceRefused`, `TooLarge`, `Unavailable` where the hub does not answer."""
-    if not enabled:
-        raise SourceRefused(
-            f"This service fetches nothing from the model hub, so not {name!r} either: set ADIABAT_HUB=1 and start it "
-            "again, or send an archive."
-        )
+    check_enabled(enabled, name)
     folder = download(name, revision, max_bytes)
     return Source(folder=folder, said=f"hub {name}@{folder.name}")  # a snapshot's folder is named by its commit
 

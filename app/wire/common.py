@@ -16,6 +16,16 @@ DatasetSplit = Annotated[
     StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}(:[A-Za-z0-9_-]{1,64})?$"),
     plainly("must be the name of a dataset, as 'bees' (its split 'test') or 'bees:SPLIT'"),
 ]
+HubName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"),
+    plainly("must be a name on the hub, as 'owner/name'"),
+]
+Revision = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"),
+    plainly("must be a branch, tag or commit on the hub"),
+]
 EncoderKey = Annotated[str, StringConstraints(min_length=1, max_length=140)]
 
 

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from app.plainly import plainly
-from app.wire.common import PublicModel, RequestModel
+from app.wire.common import HubName, PublicModel, RequestModel, Revision
 
 # Ids end up in tab-separated qrels.
 LineId = Annotated[
@@ -58,6 +58,26 @@ class PassageLine(RequestModel):
     title: str = ""
 
 
+class DatasetSource(RequestModel):
+    """A dataset on the hub in BEIR shape, where ADIABAT_HUB allows it; the revisions are the newest without a name."""
+
+    hub: HubName
+    revision: Revision | None = Field(None, description="A branch, tag or commit.")
+    qrels: HubName | None = Field(None, description="A second repository, where that one has the judgments.")
+    qrels_revision: Revision | None = Field(None, description="A branch, tag or commit of that.")
+    corpus: bool = Field(
+        True, description="Whether its own corpus, if it has one, is wanted; else stored passages are."
+    )
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"hub": "BeIR/scifact", "qrels": "BeIR/scifact-qrels"}]})
+
+    @model_validator(mode="after")
+    def _revision_of_something(self) -> "DatasetSource":
+        if self.qrels_revision is not None and self.qrels is None:
+            raise ValueError("'qrels_revision' goes with 'qrels'")
+        return self
+
+
 class SplitPublic(PublicModel):
     queries: int
     pairs: int
@@ -79,6 +99,7 @@ class DatasetPublic(PublicModel):
     languages: dict[str, int]
     splits: dict[str, SplitPublic]
     created_at: Annotated[float, Field(description="When it was put there; of `judgments` the newest one's time.")]
+    source: Annotated[str | None, Field(description="Of what came from the hub: names and commits.")] = None
     unknown_passages: Annotated[
         UnknownPassages | None,
         Field(description="For a dataset over the stored passages, as they are now; not in the list."),

@@ -2,21 +2,9 @@
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from app.plainly import plainly
-from app.wire.common import Name, PublicModel, RequestModel
-
-HubName = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$"),
-    plainly("must be a name on the model hub, as 'owner/model'"),
-]
-Revision = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$"),
-    plainly("must be a branch, tag or commit on the model hub"),
-]
+from app.wire.common import HubName, Name, PublicModel, RequestModel, Revision
 
 
 class EncoderSource(RequestModel):

@@ -339,3 +339,13 @@ def test_a_stop_during_a_look_ends_the_tuning(tiny: SentenceTransformer, trainin
 
     with pytest.raises(Stopped):
         tune(tiny, training, changed(eval_every=2), watch=watch)
+
+
+def test_a_tuning_after_one_that_failed_starts_clean(tiny_folder: Path, training: TrainingSet) -> None:
+    model = fresh(tiny_folder)
+    before = state(model)
+    model.get_parameter("0.model.encoder.layer.1.output.dense.bias").data.fill_(float("nan"))
+    with pytest.raises(TuningFailed, match="nan"):
+        tune(model, training, QUICK)
+    model.load_state_dict(before, strict=False)
+    assert equal(tune(model, training, QUICK).tuned, tune(fresh(tiny_folder), training, QUICK).tuned)
