@@ -31,7 +31,9 @@ def snapshot(
     """
     from huggingface_hub import snapshot_download  # takes a second to import and few services need it
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    disable_progress_bars()  # they would tear the service's log
     sizes = _said_sizes(name, revision, kind, wanted) if max_bytes is not None else []
     if max_bytes is not None and sum(sizes) > max_bytes:
         raise TooLarge(

@@ -8,10 +8,16 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
+import pyarrow as pa
 import pytest
+from huggingface_hub import constants
+from pyarrow import parquet
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+Content = str | bytes | list[dict[str, Any]]
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -33,7 +39,7 @@ class Hub(BaseHTTPRequestHandler):
         pass
 
     def _answer(self, *, body: bool) -> None:
-        path = self.path.partition("?")[0]
+        path = unquote(self.path.partition("?")[0])
         for name, folder in self._repositories.items():
             api = f"/api/{name if name.startswith('datasets/') else f'models/{name}'}"
             about, tree, files = f"{api}/revision/", f"{api}/tree/{COMMIT}", f"/{name}/resolve/{COMMIT}/"
@@ -70,18 +76,35 @@ class Hub(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
+def repository(folder: Path, files: Mapping[str, Content]) -> Path:
+    """Lists of rows are written as Parquet."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, list):
+            parquet.write_table(pa.Table.from_pylist(content), path)
+        else:
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder
+
+
 @contextmanager
 def running_hub(
     repositories: Mapping[str, Path], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[ThreadingHTTPServer, list[str]]]:
-    """The hub, and the names of the files that were fetched from it. Processes started meanwhile use it."""
+    """The hub, and the names of the files that were fetched from it. This process and those it starts use it."""
     asked: list[str] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, repositories, asked))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
+    endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
     monkeypatch.setenv("HF_HOME", str(cache))
     monkeypatch.setenv("ADIABAT_HUB", "1")
+    # The library read its environment when it was imported, which may have been long ago.
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     yield server, asked
     server.shutdown()
     thread.join()

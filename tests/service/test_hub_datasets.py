@@ -8,35 +8,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
 from app.client import ApiError
 from app.errors import BadDataset, TooLarge
 from app.hub_datasets import HubDataset, fetch
 from app.settings import Settings
 from tests.conftest import Service, environment, process
-from tests.service.hub import COMMIT, running_hub
+from tests.service.hub import COMMIT, Content, repository, running_hub
 from tests.service.test_datasets import CORPUS, QRELS, QUERIES, contents, packed, put
 
 NAME, JUDGED = "someone/bees", "someone/bees-qrels"
 MAX_BYTES = 100_000
 
-Content = str | bytes | list[dict[str, Any]]
 Fetched = Callable[..., tuple[dict[str, str], list[str]]]
-
-
-def repository(folder: Path, files: Mapping[str, Content]) -> Path:
-    """Lists of rows are written as Parquet."""
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, list):
-            parquet.write_table(pa.Table.from_pylist(content), path)
-        else:
-            path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return folder
 
 
 @pytest.fixture
@@ -52,11 +37,7 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetched:
         if judged is not None:
             repositories[f"datasets/{JUDGED}"] = repository(tmp_path / "judged", judged)
             wanted["qrels"] = JUDGED
-        with running_hub(repositories, tmp_path / "hub-cache", monkeypatch) as (server, asked):
-            endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-            # The library reads its environment when it is imported, which may have been long ago.
-            monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-            monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        with running_hub(repositories, tmp_path / "hub-cache", monkeypatch) as (_, asked):
             fetch(HubDataset(name=NAME, **wanted), folder, max_bytes=MAX_BYTES)
         found = sorted(path for path in folder.rglob("*") if path.is_file())
         return {str(path.relative_to(folder)): path.read_text() for path in found}, asked

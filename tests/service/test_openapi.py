@@ -16,6 +16,8 @@ from app.settings import Settings
 from tests.conftest import Service, running
 from tests.service import encoders
 from tests.service.archives import packed
+from tests.service.hub import repository, running_hub
+from tests.service.test_datasets import QRELS, QUERIES
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 METHODS = {"get", "put", "post", "delete"}
@@ -26,16 +28,24 @@ Example = tuple[str, str, str, Any]
 
 @pytest.fixture(scope="module")
 def served(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that holds what the examples speak of: the samples, their dataset, a folder `models/bees`."""
+    """A service that holds what the examples speak of: the samples, their dataset, a folder `models/bees`, a hub."""
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(seeded, folder / "data")
     models = folder / "models"
     models.mkdir()
     encoders.near(tiny, models / "bees")
     settings = Settings(
-        data_dir=folder / "data", passage_encoder=str(tiny), trainer=False, source_dirs=(models,), threads=1
+        data_dir=folder / "data", passage_encoder=str(tiny), trainer=False, source_dirs=(models,), threads=1, hub=True
     )
-    with running(settings) as service:
+    repositories = {
+        "datasets/BeIR/scifact": repository(folder / "scifact", {"queries.jsonl": QUERIES}),
+        "datasets/BeIR/scifact-qrels": repository(folder / "scifact-qrels", {"test.tsv": QRELS}),
+    }
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        running_hub(repositories, folder / "hub-cache", patched),
+        running(settings) as service,
+    ):
         lines = (SAMPLES / "corpus.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
         service.client.upsert_passages(
