@@ -19,7 +19,7 @@ __all__ = ["dataset"]  # a fixture
 
 pytestmark = pytest.mark.slow
 
-ENDLESS = GENTLE | {"epochs": 1000}
+START_S = 300  # two processes that import torch, at the lowest priority
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def test_two_processes_make_the_encoder_that_one_makes_in_two_parts_and_stop_whe
             together = client.wait_for_job(tuning(client, "together"))
             assert together.status == "succeeded", together
             endless = tuning(client, epochs=1000)
-            wait_until(lambda: at_work(client, endless))
+            wait_until(lambda: at_work(client, endless), START_S)
             client.cancel_tuning_job(endless)
             assert client.wait_for_job(endless).status == "cancelled"
             broken = tuning(client, freeze=["*"])
@@ -74,7 +74,7 @@ def test_two_processes_make_the_encoder_that_one_makes_in_two_parts_and_stop_whe
             assert again.status == "succeeded", again  # both go on after what went before
             assert client.encoder("again").digest == client.encoder("together").digest
             stopped = tuning(client, epochs=1000)
-            wait_until(lambda: at_work(client, stopped))
+            wait_until(lambda: at_work(client, stopped), START_S)
             os.kill(launcher.pid, signal.SIGTERM)
             assert client.wait_for_job(stopped).status == "interrupted"
             launcher.wait(60)
@@ -99,7 +99,7 @@ def test_a_killed_process_ends_all_of_them_and_the_job_goes_on_where_it_was(
     with ready(settings, dataset, tmp_path, "--no-trainer") as (_, client):
         with launched(settings, tmp_path / "log") as launcher:
             job_id = tuning(client, epochs=60)
-            wait_until(lambda: at_work(client, job_id))
+            wait_until(lambda: at_work(client, job_id), START_S)
             os.kill(ranks_of(launcher.pid)[rank], signal.SIGKILL)
             assert launcher.wait(60) != 0
             assert ranks_of(launcher.pid) == {}
