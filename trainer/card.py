@@ -11,11 +11,11 @@ from typing import Any
 from app import __version__
 from app.pictures import LINES, QUIET, picture
 from app.registry import EncoderRecord, JobRecord
+from trainer.card_head import card_head
 from trainer.search import Trial
 
 README = "README.md"
 PICTURES = "card"
-_TAGS = ("sentence-transformers", "feature-extraction", "sentence-similarity", "adiabat")
 _METRICS = {
     "mrr": "MRR@10",
     "ndcg": "nDCG@10",
@@ -34,12 +34,15 @@ def write_card(
     parent: EncoderRecord,
     trials: Sequence[Trial],
     losses: Sequence[float],
+    passage_encoder: str = "",
 ) -> None:
-    """Write `README.md` and its pictures, in `card/`, into the encoder's `folder`. `result` is the job's."""
+    """Write `README.md` and its pictures, in `card/`, into the encoder's `folder`. `result` is the job's;
+    `passage_encoder` what the base was made from."""
     (folder / PICTURES).mkdir(exist_ok=True)
     parts = [
-        _head(job, parent, base),
-        _quality(folder, result),
+        card_head(job.name, job.dataset, result, passage_encoder=passage_encoder),
+        _about(job, parent, base),
+        _quality(folder, result, parent=None if parent.id == base.id else parent),
         _gate(result),
         _finding(folder, result, trials),
         _tuning(folder, job, result, losses),
@@ -49,10 +52,8 @@ def write_card(
     (folder / README).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-def _head(job: JobRecord, parent: EncoderRecord, base: EncoderRecord) -> str:
-    tags = "\n".join(f"- {tag}" for tag in _TAGS)
+def _about(job: JobRecord, parent: EncoderRecord, base: EncoderRecord) -> str:
     return (
-        f"---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\ntags:\n{tags}\n---\n\n"
         f"# {job.name}\n\n"
         f"A **query encoder**, tuned from `{parent.key}` on the queries of `{job.dataset}` by Adiabat {__version__}. "
         f"It searches vectors that `{base.key}` (`{base.digest}`) made of passages; those stay as they are, and no "
@@ -60,13 +61,16 @@ def _head(job: JobRecord, parent: EncoderRecord, base: EncoderRecord) -> str:
     )
 
 
-def _quality(folder: Path, result: Mapping[str, Any]) -> str:
+def _quality(folder: Path, result: Mapping[str, Any], parent: EncoderRecord | None) -> str:
+    """`parent`: None where it is the base."""
     sets = {"dev": result["dev"] | {"change": result["dev"]["gain"]}} | result["guards"]
+    parents = {"dev": result["parent"]["dev"]} | result["parent"]["guards"]
     rows = [
         (
             name,
             f"{each['queries']}",
             f"{each['before']:.4f}",
+            *([f"{parents[name]:.4f}"] if parent else []),
             f"{each['after']:.4f}",
             f"{each['change']:+.4f}",
             f"{each['low']:+.4f} to {each['high']:+.4f}",
@@ -76,14 +80,15 @@ def _quality(folder: Path, result: Mapping[str, Any]) -> str:
         )
         for name, each in sets.items()
     ]
-    heading = ("MRR@10", "questions", "before", "after", "change", "95% interval", "p", "held", "drift")
+    heading = ("MRR@10", "questions", "before", *(["parent"] if parent else []), "after", "change", "95% interval")
     _draw_changes(folder / PICTURES / "changes.png", sets)
     said = [
         "## What it gained and what it kept",
         "Against the passage encoder as query encoder, on questions that nothing was chosen by (the *prove* halves). "
         "Guards are what the tuning did not aim at; p of a guard is adjusted for their number (Holm); drift is the "
         "mean of 1 - cos between a question's vector before and after.",
-        _table(heading, rows),
+        *([f"The column *parent* is `{parent.key}`, from which it was tuned."] if parent else []),
+        _table((*heading, "p", "held", "drift"), rows),
         f"![Change of MRR@10 by set, with 95% intervals]({PICTURES}/changes.png)",
     ]
     if result["guards_relative"] is not None:

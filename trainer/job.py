@@ -100,6 +100,7 @@ def run_job(job: JobRecord, place: Workplace) -> Outcome:
             result=result,
             verdict=verdict,
             found=found,
+            passage_encoder=place.artifacts.manifest(BASE_KEY).source,
             registrar=place.registrar,
         )
         status = JobStatus.SUCCEEDED if verdict.passed else JobStatus.REJECTED

@@ -26,14 +26,25 @@ def publish(
     result: dict[str, Any],
     verdict: Verdict,
     found: Found,
+    passage_encoder: str,
     registrar: Registrar,
 ) -> tuple[EncoderRecord, bool]:
     """Save `model` to `folder` with its lineage and card, then register it; rejected ones too, marked as such.
+    `passage_encoder` is what the base was made from.
 
     False beside the record: the very same weights were registered under this name before.
     """
     model.save(str(folder), create_model_card=False, safe_serialization=True)
-    write_card(folder, job, result, base=base, parent=parent, trials=found.trials, losses=found.tuned.losses)
+    write_card(
+        folder,
+        job,
+        result,
+        base=base,
+        parent=parent,
+        trials=found.trials,
+        losses=found.tuned.losses,
+        passage_encoder=passage_encoder,
+    )
     files = EncoderFiles(folder, None)
     spec = read_spec(files)
     figures = {name: value for name, value in result.items() if name not in ("search", "looks")}  # the job's own story

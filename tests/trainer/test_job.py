@@ -113,6 +113,12 @@ def test_a_job_proves_on_one_half_what_it_chose_by_the_other_from_base_and_from_
     assert again.result["guards"]["guard"]["held"] is False
     assert again.status is JobStatus.REJECTED
     assert trainer.registry.encoders.find("bees@2").state is EncoderState.REJECTED
+    cards = [(trainer.artifacts.folder(f"bees@{version}") / "README.md").read_text() for version in (1, 2)]
+    assert "| before | after |" in cards[0]
+    dev, parents = again.result["dev"], again.result["parent"]
+    assert "| before | parent | after |" in cards[1]
+    assert f"| {dev['before']:.4f} | {parents['dev']:.4f} | {dev['after']:.4f} |" in cards[1]
+    assert "The column *parent* is `bees@1`" in cards[1]
 
 
 def test_what_is_left_to_auto_is_found_kept_and_told_by_the_card(trainer: Trainer) -> None:
