@@ -10,6 +10,7 @@ COPY pyproject.toml constraints.txt README.md ./
 # torch first, from its own index: the default index would bring several GB of CUDA
 RUN /opt/adiabat/bin/pip install --constraint constraints.txt --extra-index-url ${TORCH_INDEX} torch
 COPY app app
+COPY samples samples
 COPY trainer trainer
 RUN /opt/adiabat/bin/pip install --constraint constraints.txt .
 

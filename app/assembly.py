@@ -15,6 +15,7 @@ from app.encoders.engine import Engine, load_engine
 from app.encoders.lanes import PassageLanes
 from app.encoders.loaded import EngineSettings, LoadedEncoder, load_encoder
 from app.encoders.pool import EncoderPool
+from app.encoders.query_cache import QueryCache
 from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
 from app.ingest import Ingest
@@ -57,7 +58,13 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     engine = EngineSettings(kind=settings.engine, threads=settings.threads, max_waiting=settings.max_waiting)
     metrics = Metrics()
     slot = Slot()
-    pool = EncoderPool(lambda record: load_encoder(artifacts, record, engine, metrics), lambda: switcher.pinned_ids())
+    cache = QueryCache(settings.query_cache_bytes)
+    pool = EncoderPool(
+        lambda record: load_encoder(artifacts, record, engine, cache, metrics),
+        lambda: switcher.pinned_ids(),
+        max_bytes=settings.max_resident_bytes,
+        observer=metrics,
+    )
     stack.callback(pool.close)
     switcher = Switcher(registry, pool, slot, metrics)
     base = pool.get(base_record)
@@ -72,7 +79,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     jobs = JobKeeper(registry, store, switcher, settings, datasets.release)
     jobs.start()
     stack.callback(jobs.stop)
-    metrics.registry.register(State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes))
+    metrics.registry.register(State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes, cache=cache))
     ingest = Ingest(store, lanes, settings)
     return Parts(
         settings=settings,
@@ -83,7 +90,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         slot=slot,
         switcher=switcher,
         registrar=Registrar(artifacts, registry, rules, probe_overlap(store)),
-        retrieval=Retrieval(registry, pool, slot, store, metrics.searched),
+        retrieval=Retrieval(registry, pool, slot, store, metrics.searched, load_on_demand=settings.load_on_demand),
         ingest=ingest,
         intake=Intake(ingest, settings.max_body_bytes),
         datasets=datasets,

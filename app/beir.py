@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from app.errors import BadDataset
@@ -77,7 +77,7 @@ def check(folder: Path) -> dict[str, Any]:
     passages = {passage["_id"] for _, passage in read_jsonl(corpus)} if corpus.exists() else None
     return {
         "queries": len(languages),
-        "languages": _counted(languages.values()),
+        "languages": counted(languages.values()),
         "passages": None if passages is None else len(passages),
         "splits": {path.stem: _check_split(path, languages, passages) for path in splits(folder)},
     }
@@ -101,7 +101,8 @@ def language(query: Mapping[str, Any]) -> str:
     return str(metadata.get("lang", "")) if isinstance(metadata, dict) else ""
 
 
-def _counted(languages: Iterable[str]) -> dict[str, int]:
+def counted(languages: Iterable[str]) -> dict[str, int]:
+    """How many queries have each language; those that say none are left out."""
     return dict(Counter(language for language in languages if language))
 
 
@@ -114,16 +115,31 @@ def _check_split(path: Path, languages: Mapping[str, str], passages: set[str] | 
             raise BadDataset(f"qrels/{path.name} line {number}: no passage {passage_id!r} in corpus.jsonl.")
         pairs += 1
         used.add(query_id)
-    return {"queries": len(used), "pairs": pairs, "languages": _counted(languages[query] for query in used)}
+    return {"queries": len(used), "pairs": pairs, "languages": counted(languages[query] for query in used)}
 
 
 def digest(folder: Path) -> str:
     """SHA-256 over names and contents of all files."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return _digest((path.relative_to(folder).as_posix(), path.stat().st_size, _chunks(path)) for path in paths)
+
+
+def digest_of(files: Mapping[str, bytes]) -> str:
+    """The digest of a folder with these files."""
+    paths = sorted(map(PurePosixPath, files))
+    return _digest((str(path), len(files[str(path)]), [files[str(path)]]) for path in paths)
+
+
+def _digest(files: Iterable[tuple[str, int, Iterable[bytes]]]) -> str:
     total = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            total.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
-            with path.open("rb") as source:
-                while chunk := source.read(2**20):
-                    total.update(chunk)
+    for name, size, chunks in files:
+        total.update(f"{name}\0{size}\0".encode())
+        for chunk in chunks:
+            total.update(chunk)
     return f"sha256:{total.hexdigest()}"
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as source:
+        while chunk := source.read(2**20):
+            yield chunk

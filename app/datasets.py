@@ -1,12 +1,14 @@
 """Datasets: kept below the artifact store under the digest of their content, in BEIR shape.
 
-A job reads exactly what it was started with: content that a name no longer means stays until no job needs it.
+A job reads exactly what it was started with: content that a name no longer means stays until no job needs it. The
+built-in `judgments` changes all the time and is written out when a job is started on it.
 """
 
 import logging
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +17,10 @@ from app.beir import CORPUS, QRELS, QUERIES, check, digest, read_qrels, splits
 from app.dataset_lines import write_beir
 from app.encoders.artifacts import ArtifactStore, fsync_folder
 from app.encoders.files import fsync_tree
-from app.errors import BadDataset, Conflict
+from app.errors import BadDataset, Conflict, DatasetBuiltIn, DatasetNotFound
 from app.hub_datasets import HubDataset, fetch
+from app.judgments import NAME as JUDGMENTS
+from app.judgments import Content, JudgedNow
 from app.passages import PassageStore
 from app.registry import DatasetRecord, Registry
 
@@ -40,9 +44,44 @@ class DatasetStore:
         self._registry = registry
         self._store = store
         self._max_bytes = max_bytes
-        self._changing = threading.Lock()  # nothing is removed between a content's arrival and its record
+        self._judged_now = JudgedNow(registry.judgments)
+        self._changing = threading.RLock()  # nothing is removed between a content's arrival and its record
         self.root = artifacts.root / "datasets"
         self.root.mkdir(exist_ok=True)
+
+    def all(self) -> list[DatasetRecord]:
+        """By name."""
+        found = [record for record in self._registry.datasets.all() if record.name != JUDGMENTS]
+        with suppress(DatasetNotFound):  # nothing is judged yet
+            found.append(self.get(JUDGMENTS))
+        return sorted(found, key=lambda record: record.name)
+
+    def get(self, name: str) -> DatasetRecord:
+        """Raises `DatasetNotFound`."""
+        if name != JUDGMENTS:
+            return self._registry.datasets.get(name)
+        content = self.judged()
+        return DatasetRecord(name=name, digest=content.digest, counts=content.counts, created_at=content.newest)
+
+    def judged(self) -> Content:
+        """What `judgments` holds at this moment; nothing is written. Raises `DatasetNotFound`."""
+        return self._judged_now.content()
+
+    def held(self) -> AbstractContextManager[object]:
+        """Within it a content that was `fixed` is not replaced by another's: enough time to make the job."""
+        return self._changing
+
+    def fixed(self, wanted: Sequence[tuple[str, str]], hint: str) -> list[DatasetRecord]:
+        """The record of every (name, split), for a job that is to read their content as it is now.
+
+        Raises `DatasetNotFound`, and `BadDataset` with `hint` for a split that is not there.
+        """
+        if splits := [split for name, split in wanted if name == JUDGMENTS]:
+            content = self.judged()
+            for split in splits:
+                content.require_split(split)
+            self._write_out(content)
+        return self._registry.datasets.with_splits(wanted, hint)
 
     def put_archive(self, name: str, archive: Path) -> DatasetRecord:
         """Check and keep the archive as `name`. Raises `BadDataset`, `TooLarge`."""
@@ -64,8 +103,14 @@ class DatasetStore:
             return self._keep(name, staging, source=source)
 
     def delete(self, name: str) -> None:
-        """Raises `DatasetNotFound`, `DatasetInUse`."""
+        """Raises `DatasetNotFound`, `DatasetInUse`, `DatasetBuiltIn`."""
+        refuse_built_in(name)
         self.release([self._registry.datasets.delete(name)])
+
+    def forget_judgments(self) -> None:
+        """Some were taken back: what was written out of them stays only for the jobs that were started with it."""
+        with self._changing:
+            self._release(self._registry.datasets.forget(JUDGMENTS))
 
     def release(self, contents: Iterable[str]) -> None:
         """Remove those of these digests that no record names and no job needs any more.
@@ -93,6 +138,14 @@ class DatasetStore:
     def folder(self, content: str) -> Path:
         return self.root / content.removeprefix("sha256:")
 
+    def _write_out(self, content: Content) -> None:
+        """Nothing is written where it lies there already."""
+        kept = [record.digest for record in self._registry.datasets.all() if record.name == JUDGMENTS]
+        if kept != [content.digest] or not self.folder(content.digest).exists():
+            with self._artifacts.staging() as staging:
+                content.write(staging)
+                self._keep(JUDGMENTS, staging)
+
     def _keep(self, name: str, staging: Path, **said: str) -> DatasetRecord:
         counts = check(staging) | said
         content = digest(staging)
@@ -113,9 +166,21 @@ class DatasetStore:
             shutil.rmtree(self.folder(content), ignore_errors=True)
 
     def _judged(self, record: DatasetRecord) -> Iterator[str]:
+        if record.name == JUDGMENTS:
+            yield from self._registry.judgments.passage_ids()
+            return
         for path in splits(self.folder(record.digest)):
             for _, _, passage_id, _ in read_qrels(path):
                 yield passage_id
+
+
+def refuse_built_in(name: str) -> None:
+    """Raises `DatasetBuiltIn` for a dataset that nobody uploads or deletes."""
+    if name == JUDGMENTS:
+        raise DatasetBuiltIn(
+            f"The dataset '{JUDGMENTS}' is built in and can be neither uploaded nor deleted: POST /judgments adds to "
+            "it, DELETE /judgments/{id} takes from it; upload under another name."
+        )
 
 
 def _wanted(entries: list[Entry]) -> list[Entry]:

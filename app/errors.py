@@ -8,19 +8,23 @@
     │   ├── IdempotencyKeyReused the key came before with another body
     │   └── SourceRefused        a path, hub name or archive that may not be read
     ├── NotFound
-    │   ├── EncoderNotFound, PassageNotFound, JobNotFound, DatasetNotFound, EvaluationNotFound
+    │   ├── EncoderNotFound, PassageNotFound, JobNotFound, DatasetNotFound, EvaluationNotFound,
+    │   └── JudgmentNotFound
     ├── Conflict                 the request and the state of things disagree
     │   ├── EncoderRefused       admission says no
     │   ├── EncoderBroken        an artifact that cannot be loaded or verified
+    │   ├── EncoderNotResident   an encoder that is named, but not in memory and may not be loaded
     │   ├── EncoderInUse         deletion of something somebody needs
     │   ├── IndexSpaceMismatch   the stored vectors mean something else
     │   ├── JobFinished          cancel of a job that has ended
     │   ├── JobNotResumable      resume of a job that was not interrupted
     │   ├── DatasetInUse         deletion of what an unfinished job reads
+    │   ├── DatasetBuiltIn       a dataset that the service itself keeps
     │   └── IdempotencyKeyInUse  the first request with the key is still running
     ├── StaleGeneration          compare-and-set lost
     ├── TooLarge                 over a limit
     ├── Unauthorized             no key, or a wrong one
+    ├── CrossSite                a write that a page of another origin made a browser send
     ├── Overloaded               no permit free
     ├── TuningFailed             a tuning that made no usable encoder
     └── Unavailable              a part that is needed does not answer
@@ -119,6 +123,12 @@ class EvaluationNotFound(NotFound):
     slug = "evaluation-not-found"
 
 
+class JudgmentNotFound(NotFound):
+    """No judgment has that id."""
+
+    slug = "judgment-not-found"
+
+
 class Conflict(AdiabatError):
     """The request does not fit the state of things."""
 
@@ -135,6 +145,12 @@ class EncoderBroken(Conflict):
     """The encoder's artifact cannot be loaded or does not verify."""
 
     slug = "encoder-broken"
+
+
+class EncoderNotResident(Conflict):
+    """The encoder is not in memory, and requests may not load one here."""
+
+    slug = "encoder-not-resident"
 
 
 class EncoderInUse(Conflict):
@@ -167,6 +183,12 @@ class DatasetInUse(Conflict):
     slug = "dataset-in-use"
 
 
+class DatasetBuiltIn(Conflict):
+    """The dataset is kept by the service itself."""
+
+    slug = "dataset-built-in"
+
+
 class IdempotencyKeyInUse(Conflict):
     """The first request with this Idempotency-Key is still running."""
 
@@ -189,6 +211,12 @@ class Unauthorized(AdiabatError):
     """This call needs the service's API key and none came: 'Authorization: Bearer KEY' (--api-key, ADIABAT_API_KEY)."""
 
     slug = "unauthorized"
+
+
+class CrossSite(AdiabatError):
+    """A browser sent this write for a page of another origin, which may not; use the console, or a program."""
+
+    slug = "cross-site"
 
 
 class Overloaded(AdiabatError):

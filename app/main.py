@@ -14,6 +14,7 @@ from app.api import (
     encoders,
     evaluations,
     health,
+    judgments,
     metrics,
     openai,
     passages,
@@ -26,6 +27,7 @@ from app.api.description import ABOUT, REFUSALS, TAGS, describe, operation_id
 from app.api.key import KeyCheck, described
 from app.api.limits import BodyLimit, is_ndjson
 from app.api.observed import Observed
+from app.console import cards, files, login, pages, samples
 from app.settings import Settings
 
 
@@ -56,8 +58,20 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     app.add_middleware(Observed, metrics=parts.metrics)  # the last one added is the outermost
     for open_resource in (health, metrics):
         app.include_router(open_resource.router, dependencies=[Depends(known_parameters)])
-    for resource in (search, passages, encoders, active_encoder, tuning_jobs, evaluations, datasets, openai):
+    for resource in (
+        search,
+        passages,
+        encoders,
+        active_encoder,
+        tuning_jobs,
+        evaluations,
+        datasets,
+        judgments,
+        openai,
+    ):
         app.include_router(resource.router, dependencies=[Depends(described), Depends(known_parameters)])
+    for page in (pages, login, files, samples, cards):
+        app.include_router(page.router)
     describe(app)
     return app
 

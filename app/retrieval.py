@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from app.encoders.loaded import LoadedEncoder
 from app.encoders.pool import EncoderPool
 from app.encoders.slot import Slot
-from app.errors import EncoderNotFound
+from app.errors import EncoderNotFound, EncoderNotResident
 from app.passages import Hit, PassageStore, parse_filter
 from app.registry import EncoderState, Registry
 
@@ -55,19 +55,27 @@ class Retrieval:
     """`took` hears how many seconds the passage store needed for each search."""
 
     def __init__(
-        self, registry: Registry, pool: EncoderPool, slot: Slot, store: PassageStore, took: Callable[[float], None]
+        self,
+        registry: Registry,
+        pool: EncoderPool,
+        slot: Slot,
+        store: PassageStore,
+        took: Callable[[float], None],
+        *,
+        load_on_demand: bool = True,
     ) -> None:
         self._registry = registry
         self._pool = pool
         self._slot = slot
         self._store = store
         self._took = took
+        self._load_on_demand = load_on_demand
         # Apart from one another: encoders that load must not keep searches waiting.
         self._searchers = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
         self._loaders = ThreadPoolExecutor(LOAD_THREADS, thread_name_prefix="wait-for-load")
 
     async def search(self, query: Query) -> Answer:
-        """Raises `EncoderNotFound`, `EncoderBroken`, `UnsupportedFilter`, `Overloaded`, `Unavailable`."""
+        """Raises what `encoder` does, and `UnsupportedFilter`, `Overloaded`, `Unavailable`."""
         started = time.perf_counter()
         conditions = parse_filter(query.filter)
         # One reference for the whole request: a switch from here on concerns the next one.
@@ -106,7 +114,10 @@ class Retrieval:
         )
 
     async def encoder(self, named: str | None) -> tuple[LoadedEncoder, int | None]:
-        """The encoder of that name, in memory when this returns, and the generation if it is the active one."""
+        """The encoder of that name, in memory when this returns, and the generation if it is the active one.
+
+        Raises `EncoderNotFound`, `EncoderBroken`, `EncoderNotResident`.
+        """
         active = self._slot.current
         if named is None or named == active.encoder.record.key:
             return active.encoder, active.generation
@@ -116,6 +127,11 @@ class Retrieval:
         resident = self._pool.peek(record.id)
         if resident is not None:
             return resident, None
+        if not self._load_on_demand:
+            raise EncoderNotResident(
+                f"{record.key} is not in memory, and this service loads none for a request (ADIABAT_LOAD_ON_DEMAND=0): "
+                "activate it, or name one that was active lately."
+            )
         loading = asyncio.get_running_loop().run_in_executor(self._loaders, self._pool.get, record)
         return await loading, None
 

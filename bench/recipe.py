@@ -21,11 +21,11 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from app.recipe import FixedRecipe
+from app.recipe import MIN_PAIRS, FixedRecipe
 from trainer.evaluate import DEV, EvaluationSet, Measured, compare, measure
 from trainer.matrix import corpus_matrix
 from trainer.soften import load_softened
-from trainer.training_set import MIN_PAIRS, Matrix, TrainingSet, merge_by_text, read_judged, read_measured
+from trainer.training_set import Matrix, TrainingSet, merge_by_text, read_judged, read_measured
 from trainer.tune import tune
 
 TAIL_EVERY = 5

@@ -10,7 +10,7 @@ trap 'kill %1 2>/dev/null || true; rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
 mkdir "$work/src"
 # the same files and the same two install steps as the Dockerfile's build stage
-(cd "$root" && cp -r pyproject.toml constraints.txt README.md app trainer "$work/src")
+(cd "$root" && cp -r pyproject.toml constraints.txt README.md app samples trainer "$work/src")
 cd "$work/src"
 "$work/venv/bin/pip" install --quiet --constraint constraints.txt "$@" torch
 "$work/venv/bin/pip" install --quiet --constraint constraints.txt .

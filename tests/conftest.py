@@ -41,12 +41,14 @@ def seeded(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(seeded: Path, tiny: Path, tmp_path: Path) -> Settings:
+def settings(seeded: Path, tiny: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
+    """A test may be parametrized with a dictionary of what differs."""
     folder = tmp_path / "data"
     shutil.copytree(seeded, folder)
     sources = tmp_path / "sources"
     sources.mkdir()
-    return Settings(data_dir=folder, passage_encoder=str(tiny), trainer=False, source_dirs=(sources,), threads=1)
+    plain = Settings(data_dir=folder, passage_encoder=str(tiny), trainer=False, source_dirs=(sources,), threads=1)
+    return plain.model_copy(update=getattr(request, "param", None))
 
 
 @pytest.fixture
@@ -98,14 +100,14 @@ def client(service: Service) -> AdiabatClient:
 
 @contextmanager
 def process(
-    settings: Settings, *options: str, program: str = "app.cli"
+    settings: Settings, *options: str, program: str = "app.cli", variables: dict[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], AdiabatClient]]:
     """`adiabat serve` as its own process, ready to answer; killed at the end if it still runs."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", program, "serve", "--port", str(port), *options]
     log = (settings.data_dir.parent / "service.log").open("a")  # a pipe that nobody reads would stop it
-    child = subprocess.Popen(command, env=environment(settings), stderr=log)
+    child = subprocess.Popen(command, env=environment(settings) | (variables or {}), stderr=log)
     client = AdiabatClient(f"http://127.0.0.1:{port}", settings.api_key, retries=0)
     try:
         wait_until(lambda: _answers(client) or child.poll() is not None)

@@ -122,21 +122,32 @@ def _finding(folder: Path, result: Mapping[str, Any], trials: Sequence[Trial]) -
         f"of {chosen['soften']:g} kept (theta = parent + a (tuned - parent)). What was left to be found was found on "
         "the *choose* halves, whose changes of MRR@10 these are:",
         _table(
-            ("looked for", "rate", "epochs", "pairs", "a", "dev", "guards, mean", "guards, worst", "most drift"),
+            (
+                "looked for",
+                "rate",
+                "epochs",
+                "runs",
+                "pairs",
+                "a",
+                "dev",
+                "guards, mean",
+                "guards, worst",
+                "most drift",
+            ),
             [row for trial in trials for row in _rows(trial)],
         ),
     ]
     if any(trial.stage == "rate" for trial in trials):
         _draw_rates(folder / PICTURES / "rates.png", trials)
         said.append(f"![Change of MRR@10 by learning rate]({PICTURES}/rates.png)")
-    if any(len(trial.points) > 1 for trial in trials if trial.stage == "length"):
+    if any(len(trial.points) > 1 for trial in trials if trial.stage != "rate"):
         _draw_softening(folder / PICTURES / "softening.png", trials, chosen)
         said.append(f"![Change of MRR@10 by the share of the step that is kept]({PICTURES}/softening.png)")
     return "\n\n".join(said)
 
 
 def _rows(trial: Trial) -> Iterator[tuple[str, ...]]:
-    start = (trial.stage, f"{trial.learning_rate:g}", f"{trial.epochs}", f"{trial.pairs}")
+    start = (trial.stage, f"{trial.learning_rate:g}", f"{trial.epochs}", f"{trial.runs}", f"{trial.pairs}")
     if trial.ended:
         yield (*start, "", trial.ended, "", "", "")
     for point in trial.points:
@@ -232,7 +243,8 @@ def _draw_rates(path: Path, trials: Sequence[Trial]) -> None:
 
 def _draw_softening(path: Path, trials: Sequence[Trial], chosen: Mapping[str, Any]) -> None:
     """The trade-off curve of the chosen tuning."""
-    trial = next(t for t in trials if t.stage == "length" and t.epochs == chosen["epochs"])
+    wanted = chosen["epochs"], chosen["runs"]
+    trial = next(t for t in trials if t.stage != "rate" and (t.epochs, t.runs) == wanted)
     at = [point.soften for point in trial.points]
     with picture(path, 6, 3) as figure:
         axes = figure.add_subplot()

@@ -39,7 +39,8 @@ def run_evaluation(job: EvaluationRecord, place: Workplace) -> dict[str, Any]:
         sets = {name: each for name, each in sets.items() if each.queries.texts}
         if not sets:
             raise BadDataset(
-                f"No query of {', '.join(described)} has a passage that is there; ingest what the judgments name."
+                f"No query of {', '.join(described)} has a relevant passage that is there; judge more of them, or "
+                "ingest what the judgments name."
             )
         before = _measure(base, sets, place, 0, len(records) * len(sets))
         matrix = {records[0].key: _cells(before, sets)}

@@ -81,6 +81,7 @@ def run_job(job: JobRecord, place: Workplace) -> Outcome:
             "chosen": {
                 "learning_rate": found.trial.learning_rate,
                 "epochs": found.trial.epochs,
+                "runs": found.trial.runs,
                 "soften": point.soften,
             },
             "search": [asdict(trial) for trial in found.trials],

@@ -3,7 +3,8 @@
 1. Rates. Each rate of a logarithmic grid over four decades gets the same short budget, gentlest first, and is measured
    at a few softenings, which cost nothing but the measuring. Climbing ends once two rates in a row did clearly worse.
 2. Lengths. The best rate is tuned in full, once for each number of epochs.
-3. Softening. Every full tuning is measured at ten softenings; the best point of all is what is kept.
+3. Runs. The better length is tuned again from other seeds, and the runs' weights are averaged (`trainer.soup`).
+4. Softening. Every full tuning is measured at ten softenings; the best point of all is what is kept.
 
 What is best: the gain in the domain plus the mean change of the guards, both in MRR@10, among the points at which no
 guard lost more than half of what the gate allows. So a language kept counts as much as a question won. Where only the
@@ -30,7 +31,7 @@ PROBE_SOFTENINGS = (1.0, 0.5, 0.25)
 SOFTENINGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 CLEARLY_WORSE = 0.01  # of score: what two rates in a row must be below the best before climbing ends
 
-Stage = Literal["rate", "length"]
+Stage = Literal["rate", "length", "runs"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +74,7 @@ class Trial:
     learning_rate: float
     epochs: int
     pairs: int
+    runs: int = 1
     points: tuple[Point, ...] = ()
     ended: str | None = None
 
@@ -91,12 +93,12 @@ class Found:
 class Bench:
     """What the search works with.
 
-    `tune(rate, epochs, pairs)` tunes from the parent, on so many of the pairs (None: all); raises as
-    `trainer.tune.tune` does. `measure(tuned, soften, quick)` measures that tuning softened so far, `quick` on a sample
-    of the queries.
+    `tune(rate, epochs, pairs, runs)` tunes from the parent, on so many of the pairs (None: all), and averages so many
+    runs; raises as `trainer.tune.tune` does. `measure(tuned, soften, quick)` measures that tuning softened so far,
+    `quick` on a sample of the queries.
     """
 
-    tune: Callable[[float, int, int | None], TuneResult]
+    tune: Callable[[float, int, int | None, int], TuneResult]
     measure: Callable[[TuneResult, float, bool], Point]
 
 
@@ -110,26 +112,49 @@ def search(recipe: Recipe, bench: Bench, *, gate: Gate, kept: Path) -> Found:
     rate = recipe.learning_rate
     if rate == "auto":
         rate = _best_rate(recipe, bench, done, gate)
-    softenings = SOFTENINGS if recipe.soften == "auto" else (recipe.soften,)
+    found = _lengths(recipe, bench, done, rate)
+    if recipe.epochs == "auto" and recipe.runs > 1:
+        _, (trial, _) = _best(found, gate)
+        found.append(_in_full(recipe, bench, done, "runs", rate, trial.epochs, recipe.runs))
+    point, (trial, tuned) = _best(found, gate)
+    return Found(trial=trial, point=point, tuned=tuned, trials=tuple(done.trials))
+
+
+def _lengths(recipe: Recipe, bench: Bench, done: "_Done", rate: float) -> list[tuple[Trial, TuneResult]]:
+    """Every number of epochs in full, in one run where one of them is still to be chosen."""
+    if recipe.epochs != "auto":
+        return [_in_full(recipe, bench, done, "length", rate, recipe.epochs, recipe.runs)]
     found: list[tuple[Trial, TuneResult]] = []
-    for epochs in EPOCHS if recipe.epochs == "auto" else (recipe.epochs,):
+    for epochs in EPOCHS:
         try:
-            tuned = bench.tune(rate, epochs, None)
+            found.append(_in_full(recipe, bench, done, "length", rate, epochs, 1))
         except TuningFailed as error:
             if not found:  # the gentler one comes first: what fails there fails the more at the next
                 raise
             if not done.find("length", rate, epochs):
                 done.add(Trial(stage="length", learning_rate=rate, epochs=epochs, pairs=0, ended=error.detail))
             break
-        trial = done.find("length", rate, epochs)
-        if trial is None:
-            points = tuple(bench.measure(tuned, a, False) for a in softenings)
-            trial = Trial(stage="length", learning_rate=rate, epochs=epochs, pairs=tuned.pairs, points=points)
-            done.add(trial)
-        found.append((trial, tuned))
+    return found
+
+
+def _in_full(
+    recipe: Recipe, bench: Bench, done: "_Done", stage: Stage, rate: float, epochs: int, runs: int
+) -> tuple[Trial, TuneResult]:
+    """On all pairs, measured at every softening. What is known already is not measured again."""
+    softenings = SOFTENINGS if recipe.soften == "auto" else (recipe.soften,)
+    tuned = bench.tune(rate, epochs, None, runs)
+    trial = done.find(stage, rate, epochs)
+    if trial is None:
+        points = tuple(bench.measure(tuned, a, False) for a in softenings)
+        trial = done.add(
+            Trial(stage=stage, learning_rate=rate, epochs=epochs, pairs=tuned.pairs, runs=runs, points=points)
+        )
+    return trial, tuned
+
+
+def _best(found: Sequence[tuple[Trial, TuneResult]], gate: Gate) -> tuple[Point, tuple[Trial, TuneResult]]:
     point = best_point([each for trial, _ in found for each in trial.points], gate)
-    trial, tuned = next(each for each in found if any(point is own for own in each[0].points))
-    return Found(trial=trial, point=point, tuned=tuned, trials=tuple(done.trials))
+    return point, next(each for each in found if any(point is own for own in each[0].points))
 
 
 def best_point(points: Sequence[Point], gate: Gate) -> Point:
@@ -159,7 +184,7 @@ def _best_rate(recipe: Recipe, bench: Bench, done: "_Done", gate: Gate) -> float
 
 def _probe(rate: float, bench: Bench, softenings: Sequence[float]) -> Trial:
     try:
-        tuned = bench.tune(rate, 1, PROBE_PAIRS)
+        tuned = bench.tune(rate, 1, PROBE_PAIRS, 1)
     except (TuningFailed, InvalidField) as error:  # no number any more, or a rate that moves nothing
         if isinstance(error, InvalidField) and error.data["field"] != "recipe.learning_rate":
             raise

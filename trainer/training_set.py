@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from app.beir import language, read_jsonl, read_qrels
 from app.errors import BadDataset
-
-MIN_PAIRS = 32
+from app.recipe import MIN_PAIRS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +137,7 @@ def read_measured(name: str, dataset: Path, matrix: Matrix, *, split: str) -> Ju
     judged = read_judged(dataset, split, matrix)
     if not judged.texts:
         raise BadDataset(
-            f"The set '{name}' has no query in its {split} split whose passage is there "
+            f"The set '{name}' has no query in its {split} split whose relevant passage is there "
             f"({len(judged.missing)} name a missing passage); nothing could be measured on it."
         )
     return judged

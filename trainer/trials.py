@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from trainer.parameters import copy_parameters, load_parameters
 from trainer.ranks import ALONE, Ranks
 from trainer.search import Point
 from trainer.soften import load_softened
+from trainer.soup import soup
 from trainer.statistics import standard_error
 from trainer.stopping import ShouldStop, never
 from trainer.training_set import TrainingSet
@@ -75,27 +77,47 @@ class Trials:
         self._start = copy_parameters(self._parameters)
         self._sample = {name: _lot(len(each.queries.ids), recipe.seed) for name, each in sets.items()}
 
-    def tune(self, learning_rate: float, epochs: int, pairs: int | None) -> TuneResult:
+    def tune(self, learning_rate: float, epochs: int, pairs: int | None, runs: int) -> TuneResult:
         """See `search.Bench`."""
+        if pairs is not None:
+            self._say(f"tuning at {learning_rate:g}")
+            return self._run(self._recipe.fixed(learning_rate=learning_rate, epochs=epochs), pairs)
+        done: list[TuneResult] = []
+        for seed in ((self._recipe.seed + run) % 2**31 for run in range(runs)):
+            self._say(_called(learning_rate, epochs, len(done) + 1, runs))
+            recipe = self._recipe.fixed(learning_rate=learning_rate, epochs=epochs, seed=seed)
+            kept = Checkpoints(self._folder / f"{learning_rate:g}-{epochs}-{seed}", say=self._log)
+            done.append(self._run(recipe, None, kept, before=sum(len(run.losses) for run in done), runs=runs))
+        return soup(done)
+
+    def _run(
+        self,
+        recipe: FixedRecipe,
+        pairs: int | None,
+        checkpoints: Checkpoints | None = None,
+        *,
+        before: int = 0,
+        runs: int = 1,
+    ) -> TuneResult:
+        """One tuning from the parent; its steps are told as those after `before`, looks with checkpoints alone."""
         load_parameters(self._parameters, self._start)
-        training, checkpoints = self._training, None
-        name = f"{learning_rate:g}-{epochs}"
-        if pairs is None:
-            checkpoints = Checkpoints(self._folder / name, say=self._log)
-        else:
-            training = training.sample(pairs, seed=self._recipe.seed)
-        self._say(f"tuning at {learning_rate:g}" if pairs else f"tuning at {learning_rate:g}, {epochs} epochs")
-        recipe = self._recipe.fixed(learning_rate=learning_rate, epochs=epochs)
+
+        def on_step(step: int, steps: int, loss: float) -> None:
+            self._on_step(before + step, steps * runs, loss)
+
+        def look(step: int, start: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> Look:
+            return replace(self._look(before + step, start, tuned), step=step)
+
         with self._together(recipe, pairs) as ranks:
             return tune(
                 self._model,
-                training,
+                self._training if pairs is None else self._training.sample(pairs, seed=recipe.seed),
                 recipe,
                 query_prompt=self._prompt,
-                on_step=self._on_step,
+                on_step=on_step,
                 should_stop=self._should_stop,
                 checkpoints=checkpoints,
-                watch=None if pairs else self._look,
+                watch=look if checkpoints else None,
                 ranks=ranks,
             )
 
@@ -133,6 +155,11 @@ class Trials:
             guards=changes,
             drifts=drifts,
         )
+
+
+def _called(learning_rate: float, epochs: int, run: int, runs: int) -> str:
+    which = f", run {run} of {runs}" if runs > 1 else ""
+    return f"tuning at {learning_rate:g}, {epochs} epoch{'s' if epochs > 1 else ''}{which}"
 
 
 def _lot(count: int, seed: int) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from app.api.deps import Parts, PartsDep
 from app.api.description import REFERENCE, archive_example
 from app.api.uploads import content_type, read_json
+from app.datasets import refuse_built_in
 from app.hub import check_enabled
 from app.hub_datasets import HubDataset
 from app.registry import DatasetRecord
@@ -54,9 +55,11 @@ async def put_dataset(name: DatasetName, request: Request, parts: PartsDep) -> D
 
     Without a corpus the judgments name stored passages, and `unknown_passages` tells which are not stored; with one
     the dataset is searched on its own. The same name again replaces it: jobs keep the content they began with.
+    `judgments` is refused: it is the built-in dataset that `POST /judgments` fills.
 
         curl -H 'Content-Type: application/zip' -T bees.zip http://127.0.0.1:8000/datasets/bees
     """
+    refuse_built_in(name)
     kind = content_type(request)
     if kind == JSON:
         wanted = await read_json(request, DatasetSource)
@@ -74,19 +77,22 @@ async def put_dataset(name: DatasetName, request: Request, parts: PartsDep) -> D
 
 @router.get("", response_model=DatasetList, response_model_exclude_unset=True)
 def list_datasets(parts: PartsDep) -> DatasetList:
-    """By name. What a dataset names and the store has not is in `GET /datasets/{name}`."""
-    return DatasetList(datasets=[_public(record) for record in parts.registry.datasets.all()])
+    """By name; the built-in `judgments` among them once something is judged.
+
+    What a dataset names and the store has not is in `GET /datasets/{name}`.
+    """
+    return DatasetList(datasets=[_public(record) for record in parts.datasets.all()])
 
 
 @router.get("/{name}", response_model=DatasetPublic)
 def read_dataset(name: DatasetName, parts: PartsDep) -> DatasetPublic:
     """Counts per split and language, and the judgments that name passages which are not stored now."""
-    return _read(parts.registry.datasets.get(name), parts)
+    return _read(parts.datasets.get(name), parts)
 
 
 @router.delete("/{name}", status_code=204)
 def delete_dataset(name: DatasetName, parts: PartsDep) -> Response:
-    """Refused while an unfinished job was started with it."""
+    """Refused while an unfinished job was started with it, and for `judgments`."""
     parts.datasets.delete(name)
     return Response(status_code=204)
 

@@ -26,6 +26,7 @@ TAGS = [
     {"name": "tuning", "description": "Jobs that make better query encoders in the background."},
     {"name": "evaluations", "description": "Encoders measured on datasets, and compared with the base."},
     {"name": "datasets", "description": "Judged queries: what encoders are tuned on and measured with."},
+    {"name": "judgments", "description": "What users say of answers: the built-in dataset `judgments`."},
     {"name": "openai", "description": "Query vectors in the shape of OpenAI's API."},
     {"name": "health", "description": "For orchestrators and people: alive, ready, which version. Open without a key."},
     {"name": "operations", "description": "Figures for Prometheus; `ADIABAT_OPEN_METRICS` opens them without a key."},

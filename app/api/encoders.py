@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from app.api.deps import Parts, PartsDep
 from app.api.description import one_of_bodies
 from app.api.idempotency import IdempotencyKey, once
+from app.api.listing import Brief, Limit, Offset, briefly
 from app.api.queries import check_new_name
 from app.api.uploads import content_type, read_form, read_json
 from app.encoders.admission import Candidate
@@ -40,8 +41,12 @@ router = APIRouter(prefix="/encoders", tags=["encoders"])
 
 
 @router.get("", response_model=EncoderList, response_model_exclude_none=True)
-def list_encoders(parts: PartsDep) -> EncoderList:
-    return EncoderList(encoders=[public(record, parts) for record in parts.registry.encoders.all()])
+def list_encoders(parts: PartsDep, limit: Limit = None, offset: Offset = 0, brief: Brief = False) -> EncoderList:
+    """By name and version."""
+    found = [public(record, parts) for record in parts.registry.encoders.all(limit, offset)]
+    if brief:
+        found = [each.model_copy(update={"metrics": briefly(each.metrics), "checks": []}) for each in found]
+    return EncoderList(encoders=found)
 
 
 @router.get("/{key}", response_model=EncoderPublic, response_model_exclude_none=True)

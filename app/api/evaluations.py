@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 
 from app.api.deps import Parts, PartsDep
 from app.api.idempotency import IdempotencyKey, once
+from app.api.listing import Limit, Offset
 from app.encoders.artifacts import BASE_KEY
 from app.errors import Conflict
 from app.registry import Answer, EncoderRecord, EncoderState, EvaluationRecord, Keep, NewEvaluation
@@ -30,9 +31,9 @@ async def create_evaluation(body: EvaluationCreate, parts: PartsDep, key: Idempo
 
 
 @router.get("", response_model=EvaluationList, response_model_exclude_none=True)
-def list_evaluations(parts: PartsDep) -> EvaluationList:
+def list_evaluations(parts: PartsDep, limit: Limit = None, offset: Offset = 0) -> EvaluationList:
     """Newest first, without what they found: that is in `GET /evaluations/{evaluation_id}`."""
-    found = [replace(each, result=None) for each in parts.registry.jobs.evaluations()]
+    found = [replace(each, result=None) for each in parts.registry.jobs.evaluations(limit, offset)]
     return EvaluationList(evaluations=[_public(each, parts) for each in found])
 
 
@@ -67,16 +68,17 @@ def resume_evaluation(evaluation_id: str, parts: PartsDep) -> EvaluationPublic:
 
 def _create(body: EvaluationCreate, parts: Parts, keep: Keep) -> Answer:
     wanted = {(name, split or SPLIT): None for name, _, split in (each.partition(":") for each in body.datasets)}
-    records = parts.registry.datasets.with_splits(list(wanted), HINT)
-    evaluation = parts.registry.jobs.add_evaluation(
-        NewEvaluation(
-            encoder_ids=[record.id for record in _encoders(body.encoders, parts)],
-            datasets=[f"{name}:{split}" for name, split in wanted],
-            dataset_digests={record.name: record.digest for record in records},
-            reads_store=any(record.counts["passages"] is None for record in records),
-        ),
-        lambda connection, queued: keep(connection, _answer(queued, parts)),
-    )
+    with parts.datasets.held():
+        records = parts.datasets.fixed(list(wanted), HINT)
+        evaluation = parts.registry.jobs.add_evaluation(
+            NewEvaluation(
+                encoder_ids=[record.id for record in _encoders(body.encoders, parts)],
+                datasets=[f"{name}:{split}" for name, split in wanted],
+                dataset_digests={record.name: record.digest for record in records},
+                reads_store=any(record.counts["passages"] is None for record in records),
+            ),
+            lambda connection, queued: keep(connection, _answer(queued, parts)),
+        )
     parts.jobs.wake()
     return _answer(evaluation, parts)
 

@@ -1,7 +1,6 @@
 """`/health/live`, `/health/ready`, `/version`: open without a key, so that an orchestrator can ask."""
 
 from fastapi import APIRouter, Response
-from fastapi.responses import RedirectResponse
 
 from app import __version__
 from app.api.deps import Parts, PartsDep
@@ -12,12 +11,6 @@ from app.wire.common import EncoderUsed
 from app.wire.health import Live, Ready, Version
 
 router = APIRouter(tags=["health"])
-
-
-@router.get("/", include_in_schema=False)
-async def root() -> Response:
-    """For a person who opens the address in a browser."""
-    return RedirectResponse("docs")
 
 
 @router.get("/health/live", response_model=Live)
@@ -39,7 +32,7 @@ async def version() -> Version:
 
 def _ready(parts: Parts, response: Response) -> Ready:
     trainer = _trainer(parts.registry.workers.ages_s())
-    notes = [note for note in (parts.switcher.fallback_reason,) if note]
+    notes = [note for note in (parts.switcher.fallback_reason, parts.pool.overfull()) if note]
     try:
         active = parts.slot.current
         info = parts.store.info()

@@ -1,4 +1,8 @@
-"""The key as plain ASGI: who has none is refused before a byte of the body is read."""
+"""The key as plain ASGI: who has none is refused before a byte of the body is read.
+
+The console's session stands for the key (`app.api.session`), and no page of another origin writes anything, with or
+without one: where the service has no key, that a browser can reach it must not be enough.
+"""
 
 import hmac
 
@@ -7,11 +11,14 @@ from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api import session
 from app.api.problems import is_openai, of_error
-from app.errors import Unauthorized
+from app.errors import AdiabatError, CrossSite, Unauthorized
 
 OPEN = frozenset({"/", "/health/live", "/health/ready", "/version", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
-OPEN_FOLDER = "/static-offline-docs/"  # what /docs loads
+# What /docs loads; the console's pages, which hold nothing secret and ask for the key themselves.
+OPEN_FOLDERS = ("/static-offline-docs/", "/console/")
+SHUT_FOLDERS = ("/console/cards/",)
 METRICS = "/metrics"
 
 # For the service's description alone; it refuses nothing.
@@ -32,9 +39,10 @@ class KeyCheck:
             return
         await of_error(refusal, openai=is_openai(scope["path"]))(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> Unauthorized | None:
-        path: str = scope["path"]
-        if self._key is None or path in self._open or path.startswith(OPEN_FOLDER):
+    def _refusal(self, scope: Scope) -> AdiabatError | None:
+        if scope["method"] not in session.SAFE_METHODS and session.is_cross_site(scope):
+            return CrossSite()
+        if self._key is None or self._is_open(scope["path"]) or session.opens(scope, self._key):
             return None
         scheme, given = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
         if scheme.lower() != "bearer" or not given:
@@ -42,3 +50,6 @@ class KeyCheck:
         if hmac.compare_digest(given.encode(), self._key.encode()):
             return None
         return Unauthorized("The API key given is not the service's, which ADIABAT_API_KEY was set to where it runs.")
+
+    def _is_open(self, path: str) -> bool:
+        return path in self._open or (path.startswith(OPEN_FOLDERS) and not path.startswith(SHUT_FOLDERS))

@@ -42,12 +42,8 @@ class BodyLimit:
             return
         limit, setting = found
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        error = TooLarge(
-            f"The body is over the limit of {limit} bytes for this call; send it in smaller parts, or raise {setting}."
-        )
-        refusal = of_error(error, openai=is_openai(scope["path"]))
         if length.isdigit() and int(length) > limit:
-            await refusal(scope, receive, send)
+            await _refusal(scope, limit, setting)(scope, receive, send)
             return
         read = 0
 
@@ -67,7 +63,14 @@ class BodyLimit:
         with suppress(_CutOff):
             await self._app(scope, counted, answering)
         if read > limit:
-            await refusal(scope, receive, send)
+            await _refusal(scope, limit, setting)(scope, receive, send)
+
+
+def _refusal(scope: Scope, limit: int, setting: str) -> ASGIApp:
+    error = TooLarge(
+        f"The body is over the limit of {limit} bytes for this call; send it in smaller parts, or raise {setting}."
+    )
+    return of_error(error, openai=is_openai(scope["path"]))
 
 
 class _CutOff(Exception):

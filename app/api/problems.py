@@ -26,6 +26,7 @@ STATUS: dict[type[AdiabatError], int] = {
     errors.StaleGeneration: 412,
     errors.TooLarge: 413,
     errors.Unauthorized: 401,
+    errors.CrossSite: 403,
     errors.Overloaded: 429,
     errors.Unavailable: 503,
     errors.AdiabatError: 500,

@@ -8,9 +8,11 @@ from fastapi.responses import StreamingResponse
 
 from app.api.deps import MAX_DIGITS, Parts, PartsDep
 from app.api.idempotency import IdempotencyKey, once
+from app.api.listing import Brief, Limit, Offset, briefly
 from app.api.queries import check_new_name
 from app.api.watching import watching
 from app.errors import Conflict, InvalidField
+from app.judgments import NAME as JUDGMENTS
 from app.registry import Answer, EncoderRecord, EncoderState, JobRecord, Keep, NewJob
 from app.wire.tuning_jobs import JobEncoder, TuningJobCreate, TuningJobList, TuningJobPublic
 
@@ -36,12 +38,14 @@ async def create_tuning_job(body: TuningJobCreate, parts: PartsDep, key: Idempot
 
 
 @router.get("", response_model=TuningJobList, response_model_exclude_none=True)
-def list_tuning_jobs(parts: PartsDep) -> TuningJobList:
+def list_tuning_jobs(parts: PartsDep, limit: Limit = None, offset: Offset = 0, brief: Brief = False) -> TuningJobList:
     """Newest first, their results without the `search` and the `looks`, which reading one job shows."""
-    jobs = [_public(job, parts) for job in parts.registry.jobs.all()]
+    jobs = [_public(job, parts) for job in parts.registry.jobs.all(limit, offset)]
     for job in jobs:
         for left_out in ("search", "looks"):
             (job.result or {}).pop(left_out, None)
+    if brief:
+        jobs = [job.model_copy(update={"result": job.result and briefly(job.result)}) for job in jobs]
     return TuningJobList(tuning_jobs=jobs)
 
 
@@ -114,19 +118,20 @@ def _create(body: TuningJobCreate, parts: Parts, keep: Keep) -> Answer:
             f"The parent {parent.key} is not in the base's lineage; start from the base, or from an encoder "
             "that was tuned from it."
         )
-    job = parts.registry.jobs.add(
-        NewJob(
-            name=body.name,
-            parent_id=parent.id,
-            dataset=body.dataset,
-            guards=body.guards,
-            dataset_digests=_digests(body, parts),
-            recipe=body.recipe.model_dump(mode="json"),
-            gate=body.gate.model_dump(mode="json"),
-            activate=body.activate,
-        ),
-        lambda connection, queued: keep(connection, _answer(queued, parts)),
-    )
+    with parts.datasets.held():
+        job = parts.registry.jobs.add(
+            NewJob(
+                name=body.name,
+                parent_id=parent.id,
+                dataset=body.dataset,
+                guards=body.guards,
+                dataset_digests=_digests(body, parts),
+                recipe=body.recipe.model_dump(mode="json"),
+                gate=body.gate.model_dump(mode="json"),
+                activate=body.activate,
+            ),
+            lambda connection, queued: keep(connection, _answer(queued, parts)),
+        )
     parts.jobs.wake()
     return _answer(job, parts)
 
@@ -138,9 +143,11 @@ def _answer(job: JobRecord, parts: Parts) -> Answer:
 
 def _digests(body: TuningJobCreate, parts: Parts) -> dict[str, str]:
     """Fix the content of every dataset named; refuse a split that is not there before anything starts."""
+    if body.dataset == JUDGMENTS:
+        parts.datasets.judged().require_pairs()
     wanted = [(body.dataset, "train"), (body.dataset, "dev")]
     wanted += [(name, split or "test") for name, _, split in (guard.partition(":") for guard in body.guards)]
-    return {record.name: record.digest for record in parts.registry.datasets.with_splits(wanted, HINT)}
+    return {record.name: record.digest for record in parts.datasets.fixed(wanted, HINT)}
 
 
 def _public(job: JobRecord, parts: Parts) -> TuningJobPublic:

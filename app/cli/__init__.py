@@ -4,7 +4,20 @@ import sys
 
 import typer
 
-from app.cli import datasets, demo, doctor, encoders, evaluating, ingesting, jobs, passages, searching, serving, tuning
+from app.cli import (
+    datasets,
+    demo,
+    doctor,
+    encoders,
+    evaluating,
+    ingesting,
+    jobs,
+    judging,
+    passages,
+    searching,
+    serving,
+    tuning,
+)
 from app.cli.common import fail
 from app.client import ApiError, Unreachable
 from app.errors import AdiabatError
@@ -29,6 +42,7 @@ searching.install(cli)
 passages.install(cli)
 tuning.install(cli)
 evaluating.install(cli)
+judging.install(cli)
 demo.install(cli)
 doctor.install(cli)
 cli.add_typer(encoders.cli, name="encoders")

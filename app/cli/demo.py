@@ -65,7 +65,7 @@ def demo(
         if exit:
             say("\nThat was the whole road. Without --exit the demo goes on serving.")
             return
-        say(f"\nServing on {url}  (try {url}/docs, or: adiabat search 'bees hanging off the front' --url {url})")
+        say(f"\nServing on {url}  (open it in a browser, or: adiabat search 'bees hanging off the front' --url {url})")
         say("Ctrl-C ends it.")
         service.wait()
     except KeyboardInterrupt:

@@ -9,12 +9,10 @@ from app.cli.common import ApiKey, AsJson, Url, connect, fail, print_json, say
 from app.cli.jobs import print_result, watch
 from app.client import DEFAULT_URL, AdiabatClient
 from app.errors import BadInput
-from app.recipe import Gate
+from app.recipe import AUTO, Gate
 from app.wire.tuning_jobs import TuningJobPublic
 
 GATE = Gate()
-
-AUTO = {"learning_rate": "auto", "epochs": "auto", "soften": "auto"}
 
 
 def install(cli: typer.Typer) -> None:
@@ -30,7 +28,12 @@ def tune(
     parent: Annotated[str, typer.Option(help="Encoder to start from.")] = "base",
     recipe: Annotated[str, typer.Option(help="Recipe as JSON; what is not named has good defaults.")] = "{}",
     auto: Annotated[
-        bool, typer.Option("--auto", help="Search for the learning rate and the number of epochs; takes longer.")
+        bool,
+        typer.Option(
+            "--auto",
+            help="Search for the learning rate and the number of epochs, then average three runs; takes "
+            "several times as long.",
+        ),
     ] = False,
     min_gain: Annotated[
         float, typer.Option(help="Gate: what dev MRR@10 must gain at least, with confidence.")
@@ -61,7 +64,7 @@ def tune(
             dataset,
             parent=parent,
             guards=guard or [],
-            recipe=(AUTO if auto else {}) | _parse_recipe(recipe),
+            recipe={**(AUTO if auto else {}), **_parse_recipe(recipe)},
             gate={"min_gain": min_gain, "max_guard_loss": max_guard_loss, "max_drift": max_drift, "alpha": alpha},
             activate="if-gate-passes" if activate else "never",
         )

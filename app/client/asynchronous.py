@@ -57,6 +57,7 @@ from app.wire.datasets import DatasetList, DatasetPublic
 from app.wire.encoders import EncoderList, EncoderPublic
 from app.wire.evaluations import EvaluationList, EvaluationPublic
 from app.wire.health import Ready, Version
+from app.wire.judgments import JudgmentPage, JudgmentPublic
 from app.wire.passages import Count, Deleted, PassagePage, PassagePublic, PassagesStreamed, PassagesUpserted
 from app.wire.search import SearchBatchResponse, SearchResponse
 from app.wire.tuning_jobs import JobEventPublic, TuningJobList, TuningJobPublic
@@ -400,6 +401,23 @@ class AsyncAdiabatClient:
     async def delete_dataset(self, name: str) -> None:
         """`dataset-in-use` while an unfinished job reads it."""
         await self._send("DELETE", f"/datasets/{quoted(name)}")
+
+    async def judge(self, query: str, passage_id: str, relevance: int, *, lang: str | None = None) -> JudgmentPublic:
+        """How relevant a stored passage is to `query`: 0 not, 1 to 3 more and more; in place of what was said before.
+
+        The built-in dataset `judgments` holds all of them.
+        """
+        body = {"query": query, "passage_id": passage_id, "relevance": relevance} | without_none(lang=lang)
+        return await self._call(JudgmentPublic, "POST", "/judgments", json=body)
+
+    async def judgments(self, cursor: str | None = None, limit: int = 100, query: str | None = None) -> JudgmentPage:
+        """A page of all, or of one `query`'s, newest first; its `next_cursor` is None on the last."""
+        params = without_none(limit=limit, cursor=cursor, query=query)
+        return await self._call(JudgmentPage, "GET", "/judgments", params=params)
+
+    async def delete_judgment(self, judgment_id: str) -> None:
+        """Take it back; `judgment-not-found` where there is none."""
+        await self._send("DELETE", f"/judgments/{quoted(judgment_id)}")
 
     async def ready(self) -> Ready:
         """The readiness report; raises `ApiError` with status 503 while the service is not ready."""

@@ -136,7 +136,8 @@ class Dispatcher:
     def _embed(self, jobs: list[_Job]) -> None:
         """Embed the jobs as one batch; where that fails, each for itself, so that one cannot fail another."""
         began, tokens = time.perf_counter(), self._engine.tokens
-        texts = [text for job in jobs for text in job.texts]
+        texts = list(dict.fromkeys(text for job in jobs for text in job.texts))  # what several ask is embedded once
+        row = {text: n for n, text in enumerate(texts)}
         try:
             vectors = self._engine.embed(texts)
         except Exception as error:
@@ -147,10 +148,8 @@ class Dispatcher:
                 self._embed([job])
             return
         done = time.perf_counter()
-        end = 0
         for job in jobs:
-            job.future.set_result(vectors[end : end + len(job.texts)])
-            end += len(job.texts)
+            job.future.set_result(vectors[[row[text] for text in job.texts]])
         if self._observer:
             self._observer.ran(
                 texts=len(texts),

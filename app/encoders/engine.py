@@ -1,6 +1,6 @@
 """What turns texts into vectors. Two kinds with one face: ONNX Runtime, and torch as the reference."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +25,11 @@ class Engine(Protocol):
     @property
     def weights_bytes(self) -> int:
         """Memory for weights that this engine has for itself."""
+        ...
+
+    @property
+    def shared_bytes(self) -> Mapping[str, int]:
+        """Memory for weights that engines share, by content."""
         ...
 
     @property

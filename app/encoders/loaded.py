@@ -3,17 +3,20 @@
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.encoders import memory
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.digest import digest_encoder
 from app.encoders.dispatch import Dispatcher, Observer
 from app.encoders.engine import load_engine
 from app.encoders.probes import PROBE_TEXTS, check_recorded
+from app.encoders.query_cache import QueryCache, cache_key
 from app.encoders.spec import EncoderSpec, read_spec
 from app.errors import EncoderBroken, SourceRefused
 from app.registry import EncoderRecord
@@ -36,15 +39,31 @@ class LoadedEncoder:
     record: EncoderRecord
     spec: EncoderSpec
     dispatcher: Dispatcher
+    cache: QueryCache
     load_ms: float
     warmup_ms: float
     weights_bytes: int
+    shared_bytes: Mapping[str, int]
 
     async def embed_queries(self, texts: list[str]) -> NDArray[np.float32]:
-        """Query vectors, shape (n, dim), the query prompt applied. Raises `Overloaded`.
+        """Query vectors, shape (n, dim), perhaps read-only, the query prompt applied. Raises `Overloaded`.
 
-        Many texts take turns with what others ask meanwhile.
+        A text that was asked before costs nothing while the cache has it.
         """
+        if not self.cache.max_bytes:
+            return await self._embed(texts)
+        keys = [cache_key(self.record.digest, text) for text in texts]
+        rows = self.cache.find(keys)
+        if missing := {key: text for key, text in zip(keys, texts, strict=True) if key not in rows}:
+            # A caller that leaves ends this here: what it waited for is not kept.
+            fresh = await self._embed(list(missing.values()))
+            made = {key: vector.tobytes() for key, vector in zip(missing, fresh, strict=True)}
+            self.cache.keep(made)
+            rows |= made
+        return np.frombuffer(b"".join(rows[key] for key in keys), np.float32).reshape(len(texts), -1)
+
+    async def _embed(self, texts: list[str]) -> NDArray[np.float32]:
+        """Many texts take turns with what others ask meanwhile."""
         turns = [texts[at : at + TURN_TEXTS] for at in range(0, len(texts), TURN_TEXTS)]
         return np.concatenate([await self.dispatcher.embed_async(turn, self.spec.query_prompt) for turn in turns])
 
@@ -60,19 +79,24 @@ class LoadObserver(Observer, Protocol):
 
 
 def load_encoder(
-    artifacts: ArtifactStore, record: EncoderRecord, settings: EngineSettings, observer: LoadObserver
+    artifacts: ArtifactStore,
+    record: EncoderRecord,
+    settings: EngineSettings,
+    cache: QueryCache,
+    observer: LoadObserver,
 ) -> LoadedEncoder:
     """Read, verify and warm `record`'s artifact. Raises `EncoderBroken`; nothing outside has changed then."""
     try:
-        loaded = _load(artifacts, record, settings, observer)
+        loaded = _load(artifacts, record, settings, cache, observer)
     except (OSError, SourceRefused) as error:
         raise EncoderBroken(f"{record.key}: its artifact cannot be loaded ({error}).") from error
+    memory.give_back()  # what reading and checking took
     observer.loaded(loaded.load_ms, loaded.warmup_ms)
     return loaded
 
 
 def _load(
-    artifacts: ArtifactStore, record: EncoderRecord, settings: EngineSettings, observer: Observer
+    artifacts: ArtifactStore, record: EncoderRecord, settings: EngineSettings, cache: QueryCache, observer: Observer
 ) -> LoadedEncoder:
     started = time.perf_counter()
     files = artifacts.files(record.key)
@@ -105,9 +129,11 @@ def _load(
         record=record,
         spec=spec,
         dispatcher=dispatcher,
+        cache=cache,
         load_ms=(loaded_at - started) * 1000,
         warmup_ms=(warm_at - loaded_at) * 1000,
         weights_bytes=engine.weights_bytes,
+        shared_bytes=engine.shared_bytes,
     )
     weakref.finalize(loaded, _close_aside, dispatcher).atexit = False
     return loaded
@@ -115,4 +141,9 @@ def _load(
 
 def _close_aside(dispatcher: Dispatcher) -> None:
     """Whoever let go last may be the event loop: it must not wait for the dispatcher's thread."""
-    threading.Thread(target=dispatcher.close, name="unload-encoder").start()
+    threading.Thread(target=_close, args=(dispatcher,), name="unload-encoder").start()
+
+
+def _close(dispatcher: Dispatcher) -> None:
+    dispatcher.close()
+    memory.give_back()

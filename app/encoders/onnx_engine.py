@@ -47,6 +47,7 @@ class OnnxEngine:
         self._batch_tokens = batch_tokens
         self.dimension = spec.dimension
         self.weights_bytes = placed.weights_bytes
+        self.shared_bytes = {table.key: table.array.nbytes for table in self._tables.values()}
         self.tokens = 0
 
     def embed(self, texts: Sequence[str], prompt: str = "") -> NDArray[np.float32]:

@@ -22,9 +22,10 @@ _SLOWER = ["SkipLayerNormFusion"]
 class SharedTensor:
     """A tensor that several sessions use; in memory as long as one of them is."""
 
-    __slots__ = ("__weakref__", "array", "value")
+    __slots__ = ("__weakref__", "array", "key", "value")
 
-    def __init__(self, array: NDArray[np.float32]) -> None:
+    def __init__(self, key: str, array: NDArray[np.float32]) -> None:
+        self.key = key
         # A copy, not a map of the artifact: a file cut short under a map would kill the process.
         self.array = np.array(array, dtype=np.float32, order="C")
         self.value = onnxruntime.OrtValue.ortvalue_from_numpy(self.array)
@@ -43,7 +44,7 @@ class SharedTensors:
         with self._lock:
             found = self._known.get(key)
             if found is None:
-                found = self._known[key] = SharedTensor(array)
+                found = self._known[key] = SharedTensor(key, array)
             return found
 
     def __len__(self) -> int:

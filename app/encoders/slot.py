@@ -30,6 +30,13 @@ class Slot:
             raise Unavailable("The service is still loading its active encoder; ask /health/ready.")
         return current
 
+    def pinned_ids(self) -> set[int]:
+        """Ids of the active encoder and of the one that a rollback would activate."""
+        current = self._current
+        if current is None:
+            return set()
+        return {current.encoder.record.id} | ({current.previous.id} if current.previous else set())
+
     def swap(self, active: Active) -> float:
         """Replace the reference; microseconds it took."""
         started = time.perf_counter_ns()

@@ -4,6 +4,7 @@ Sentence-transformers keeps one fact in different files from version to version;
 records for equal encoders. What changes no vector (library versions, dropout, where it came from) is left out.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -37,6 +38,8 @@ _USUAL: dict[str, tuple[Any, ...]] = {
     "modality_config": ({"text": {"method": "forward", "method_output_name": "last_hidden_state"}},),
     "module_output_name": ("token_embeddings",),
 }
+# By content: parsing a large vocabulary stops every other thread.
+_LOWERCASES: dict[str, bool] = {}
 _PASSAGE_NAMES = ("passage", "document", "corpus")
 
 
@@ -182,9 +185,14 @@ def _max_length(said: Mapping[str, Any], tokenizer: Mapping[str, Any], positions
 
 def _lowercases(files: EncoderFiles) -> bool:
     """Whether the tokenizer lower-cases as a step of its own, which is how newer versions keep the flag."""
-    normalizer = _optional(files, str(files.transformer / "tokenizer.json")).get("normalizer") or {}
-    steps = normalizer.get("normalizers", [normalizer])
-    return any(step.get("type") == "Lowercase" for step in steps)
+    name = str(files.transformer / "tokenizer.json")
+    path = files.path(name)
+    key = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+    if key not in _LOWERCASES:
+        normalizer = _optional(files, name).get("normalizer") or {}
+        steps = normalizer.get("normalizers", [normalizer])
+        _LOWERCASES[key] = any(step.get("type") == "Lowercase" for step in steps)
+    return _LOWERCASES[key]
 
 
 def _prompt(config: Mapping[str, Any], names: tuple[str, ...]) -> str:

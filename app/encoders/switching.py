@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from app.encoders.artifacts import BASE_KEY
@@ -102,8 +103,11 @@ class Switcher:
 
     def pinned_ids(self) -> set[int]:
         """Active, previous and base stay in memory."""
-        ids = {activation.encoder_id for activation in self._registry.activations.newest(2)}
-        return ids | {self._registry.encoders.find(BASE_KEY).id}
+        return self._slot.pinned_ids() | {self._base_id}
+
+    @cached_property
+    def _base_id(self) -> int:
+        return self._registry.encoders.find(BASE_KEY).id
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -147,7 +151,9 @@ class Switcher:
             switch_us = self._swap(loaded, activation, current.encoder.record)
             active = self._slot.current  # before the lock goes: the next switch is somebody else's
             self.fallback_reason = None
+            self._pool.get(record)  # it may have left between load and swap; the slot has it, so it comes back at once
         self._observer.switched(reason, switch_us)
+        self._pool.trim()  # what was previous is not pinned any more
         return Switched(
             active=active,
             load_ms=0 if resident else loaded.load_ms,

@@ -20,21 +20,26 @@ from app.errors import BadInput, EncoderBroken, SourceRefused
 Batch = dict[str, NDArray[np.int64]]
 
 
-def read_tokenizer(files: EncoderFiles, spec: EncoderSpec) -> Tokenizer:
-    """The tokenizer without truncation or padding. Raises `SourceRefused` or `EncoderBroken`."""
+def tokenizer_json(files: EncoderFiles) -> bytes:
+    """What is in tokenizer.json. Raises `SourceRefused` where there is none."""
     path = files.path(str(files.transformer / "tokenizer.json"))
     if not path.exists():
         raise SourceRefused(
             "The folder has no tokenizer.json. Save the tokenizer in its fast form "
             "(AutoTokenizer.from_pretrained(folder).save_pretrained(folder))."
         )
+    return path.read_bytes()
+
+
+def make_tokenizer(content: bytes, *, lower_case: bool) -> Tokenizer:
+    """The tokenizer of that tokenizer.json, without truncation or padding. Raises `EncoderBroken`."""
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # the library raises nothing more precise
         raise EncoderBroken(f"tokenizer.json cannot be read ({error}).") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    if spec.lower_case and not _lowercases(tokenizer.normalizer):
+    if lower_case and not _lowercases(tokenizer.normalizer):
         steps = [] if tokenizer.normalizer is None else list(_steps(tokenizer.normalizer))
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
     return tokenizer
@@ -65,13 +70,12 @@ _KEPT_LOCK = threading.Lock()
 
 
 def _kept(files: EncoderFiles, spec: EncoderSpec) -> _Kept:
-    path = files.path(str(files.transformer / "tokenizer.json"))
-    content = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
-    key = f"{content} {spec.lower_case} {spec.max_length} {spec.truncation_side}"
+    content = tokenizer_json(files)
+    key = f"{hashlib.sha256(content).hexdigest()} {spec.lower_case} {spec.max_length} {spec.truncation_side}"
     with _KEPT_LOCK:
         kept = _KEPT.get(key)
         if kept is None:
-            kept = _Kept(read_tokenizer(files, spec))
+            kept = _Kept(make_tokenizer(content, lower_case=spec.lower_case))
             kept.tokenizer.enable_truncation(spec.max_length, direction=spec.truncation_side)
             _KEPT[key] = kept
         return kept

@@ -35,6 +35,7 @@ class TorchEngine:
         self._tokenizer = QueryTokenizer(files, spec)
         self.dimension = spec.dimension
         self.weights_bytes = sum(weights.nbytes for weights in self._model.parameters())
+        self.shared_bytes: dict[str, int] = {}
         self.tokens = 0
 
     def embed(self, texts: Sequence[str], prompt: str = "") -> NDArray[np.float32]:

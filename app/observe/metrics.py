@@ -17,6 +17,7 @@ from prometheus_client import (
 )
 
 from app.registry.activations import Reason
+from app.wire.judgments import MAX_RELEVANCE
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 REQUEST_SECONDS = (*SECONDS[1:], 30, 60)
@@ -62,6 +63,10 @@ class Metrics:
         self._warmup = self._histogram(
             "adiabat_encoder_warmup_seconds", "Running an encoder on the probe texts before it can serve.", SECONDS
         )
+        evictions = Counter(
+            "adiabat_encoder_evictions", "Encoders that left memory to make room for others.", registry=self.registry
+        )
+        self.evicted = evictions.inc
         self._switch = self._histogram(
             "adiabat_switch_seconds", "Replacing the active encoder, once loaded and warm.", SWITCH_SECONDS
         )
@@ -73,6 +78,12 @@ class Metrics:
         )
         for reason in get_args(Reason):  # from zero on, so that the first one shows as an increase
             self._activations.labels(reason, "done")
+
+        self._judgments = Counter(
+            "adiabat_judgments", "Judgments taken, by their grade.", ("relevance",), registry=self.registry
+        )
+        for grade in range(MAX_RELEVANCE + 1):
+            self._judgments.labels(str(grade))
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         key = (method, route, status)
@@ -100,6 +111,9 @@ class Metrics:
 
     def not_switched(self, reason: str, outcome: str) -> None:
         self._activations.labels(reason, outcome).inc()
+
+    def judged(self, relevance: int) -> None:
+        self._judgments.labels(str(relevance)).inc()
 
     def _histogram(self, name: str, help: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
         return Histogram(name, help, labels, buckets=buckets, registry=self.registry)

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from app import __version__
 from app.encoders.lanes import PassageLanes
 from app.encoders.pool import EncoderPool
+from app.encoders.query_cache import QueryCache
 from app.encoders.session import SHARED
 from app.encoders.slot import Slot
 from app.errors import AdiabatError
@@ -33,6 +34,7 @@ class State(Collector):
     pool: EncoderPool
     slot: Slot
     lanes: PassageLanes
+    cache: QueryCache
 
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily(
@@ -80,6 +82,14 @@ class State(Collector):
         yield GaugeMetricFamily(
             "adiabat_shared_weights_bytes", "Token embeddings that encoders over one base share.", SHARED.nbytes
         )
+        yield from self._cached()
+
+    def _cached(self) -> Iterator[Metric]:
+        cache = self.cache
+        yield CounterMetricFamily("adiabat_query_cache_hits", "Queries whose vector was still there.", cache.hits)
+        yield CounterMetricFamily("adiabat_query_cache_misses", "Queries that had to be embedded.", cache.misses)
+        yield GaugeMetricFamily("adiabat_query_cache_bytes", "Memory that cached vectors take.", cache.nbytes)
+        yield GaugeMetricFamily("adiabat_query_cache_entries", "Vectors in the cache.", len(cache))
 
     def _stored(self) -> Iterator[Metric]:
         info = self.store.info()

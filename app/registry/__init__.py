@@ -1,4 +1,4 @@
-"""The registry database: encoders, activations, datasets, jobs. Knows no torch, no store, no web."""
+"""The registry database: encoders, activations, datasets, judgments, jobs. Knows no torch, no store, no web."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from app.registry.events import EventKind, JobEvent, JobEvents
 from app.registry.idempotency import Answer, IdempotencyKeys, Keep
 from app.registry.job_records import AnyJob, EvaluationRecord, JobRecord, JobStatus, NewEvaluation, NewJob
 from app.registry.jobs import Jobs
+from app.registry.judgments import Judgment, Judgments, NewJudgment, Revision
 from app.registry.workers import Workers
 
 __all__ = [
@@ -31,11 +32,15 @@ __all__ = [
     "JobRecord",
     "JobStatus",
     "Jobs",
+    "Judgment",
+    "Judgments",
     "Keep",
     "NewEncoder",
     "NewEvaluation",
     "NewJob",
+    "NewJudgment",
     "Registry",
+    "Revision",
     "Workers",
 ]
 
@@ -46,6 +51,7 @@ class Registry:
         self.encoders = Encoders(self.database)
         self.activations = Activations(self.database)
         self.datasets = Datasets(self.database)
+        self.judgments = Judgments(self.database)
         self.jobs = Jobs(self.database)
         self.events = JobEvents(self.database)
         self.workers = Workers(self.database)

@@ -74,6 +74,13 @@ class Datasets:
             raise _not_found(name)
         return str(gone)
 
+    def forget(self, name: str) -> list[str]:
+        """The digest it had, if there was one; jobs that were started with it keep its content."""
+        with self._database.write() as connection:
+            return list(
+                connection.scalars(delete(datasets).where(datasets.c.name == name).returning(datasets.c.digest))
+            )
+
     def digests_needed(self) -> set[str]:
         """Digests of content that a record names, or that a job reads or may read when it is resumed."""
         now = time.time()

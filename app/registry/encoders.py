@@ -130,9 +130,10 @@ class Encoders:
         with self._database.read() as connection:
             return _alive(connection, encoders.c.name == name)
 
-    def all(self) -> list[EncoderRecord]:
+    def all(self, limit: int | None = None, offset: int = 0) -> list[EncoderRecord]:
+        """By name and version."""
         with self._database.read() as connection:
-            return _alive(connection)
+            return _alive(connection, limit=limit, offset=offset)
 
     def set_state(self, encoder_id: int, state: EncoderState) -> None:
         with self._database.write() as connection:
@@ -171,9 +172,10 @@ def parse_key(key: str) -> tuple[str, int | None]:
     return name, int(version)
 
 
-def _alive(connection: Connection, *conditions: Any) -> list[EncoderRecord]:
+def _alive(connection: Connection, *conditions: Any, limit: int | None = None, offset: int = 0) -> list[EncoderRecord]:
     query = select(encoders).where(encoders.c.state != EncoderState.DELETED, *conditions)
-    return [_record(row) for row in connection.execute(query.order_by(encoders.c.name, encoders.c.version))]
+    query = query.order_by(encoders.c.name, encoders.c.version).limit(limit).offset(offset)
+    return [_record(row) for row in connection.execute(query)]
 
 
 def _record(row: Row[Any]) -> EncoderRecord:

@@ -101,18 +101,19 @@ class Jobs:
         with self._database.read() as connection:
             return connection.execute(select(tuning_jobs).where(tuning_jobs.c.id == job_id)).one_or_none()
 
-    def all(self) -> list[JobRecord]:
+    def all(self, limit: int | None = None, offset: int = 0) -> list[JobRecord]:
         """The tunings, newest first."""
-        return [_tuning(row) for row in self._of_kind(JobKind.TUNING)]
+        return [_tuning(row) for row in self._of_kind(JobKind.TUNING, limit, offset)]
 
-    def evaluations(self) -> list[EvaluationRecord]:
+    def evaluations(self, limit: int | None = None, offset: int = 0) -> list[EvaluationRecord]:
         """Newest first."""
-        return [_evaluation(row) for row in self._of_kind(JobKind.EVALUATION)]
+        return [_evaluation(row) for row in self._of_kind(JobKind.EVALUATION, limit, offset)]
 
-    def _of_kind(self, kind: JobKind) -> Sequence[Row[Any]]:
+    def _of_kind(self, kind: JobKind, limit: int | None, offset: int) -> Sequence[Row[Any]]:
         with self._database.read() as connection:
             query = select(tuning_jobs).where(tuning_jobs.c.kind == kind)
-            return connection.execute(query.order_by(tuning_jobs.c.created_at.desc())).all()
+            query = query.order_by(tuning_jobs.c.created_at.desc()).limit(limit).offset(offset)
+            return connection.execute(query).all()
 
     def with_status(self, *statuses: JobStatus) -> list[AnyJob]:
         """Oldest first, of either kind."""

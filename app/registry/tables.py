@@ -93,6 +93,25 @@ job_events = Table(
     Column("data", JSON, nullable=False),
 )
 
+# What users say of answers. The newest word on a query and a passage replaces the one before under the same id, with a
+# sequence of its own: no sequence ever comes twice, so the highest one and the number of rows tell whether anything
+# changed.
+judgments = Table(
+    "judgments",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False),
+    Column("query_id", String(32), nullable=False, index=True),
+    Column("query", String, nullable=False),
+    Column("passage_id", String(512), nullable=False),
+    Column("relevance", Integer, nullable=False),
+    Column("lang", String(64), nullable=True),
+    Column("first_judged_at", Float, nullable=False),
+    Column("judged_at", Float, nullable=False),
+    UniqueConstraint("id"),
+    sqlite_autoincrement=True,
+)
+
 workers = Table(
     "workers",
     metadata,

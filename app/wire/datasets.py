@@ -98,7 +98,7 @@ class DatasetPublic(PublicModel):
     passages: Annotated[int | None, Field(description="Size of its own corpus; null: over the stored passages.")]
     languages: dict[str, int]
     splits: dict[str, SplitPublic]
-    created_at: float
+    created_at: Annotated[float, Field(description="When it was put there; of `judgments` the newest one's time.")]
     source: Annotated[str | None, Field(description="Of what came from the hub: names and commits.")] = None
     unknown_passages: Annotated[
         UnknownPassages | None,

@@ -78,6 +78,15 @@ def test_another_vocabulary_is_another_digest_and_another_padding_is_not(tiny: E
     assert _digest(EncoderFiles(copied)) != _digest(tiny)
 
 
+def test_a_tokenizer_that_is_known_is_not_taken_apart_again(
+    tiny: EncoderFiles, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That stops every other thread, which a search would feel while another encoder is loaded."""
+    digest = _digest(tiny)
+    monkeypatch.setattr("app.encoders.digest.make_tokenizer", lambda *_, **__: pytest.fail("taken apart"))
+    assert _digest(EncoderFiles(copied)) == digest
+
+
 @pytest.mark.parametrize(
     ("family", "name"),
     [

@@ -95,6 +95,19 @@ def test_what_waits_becomes_one_batch_whatever_its_prompts(
     assert held.runs == [["first"], ["query: oil", "query: fire", "other: oil"]]
 
 
+def test_what_several_ask_at_once_is_embedded_once(
+    held: HeldEngine, dispatcher: Dispatcher, engine: OnnxEngine
+) -> None:
+    dispatcher.submit(["first"])
+    held.wait_started()
+    futures = [dispatcher.submit(texts) for texts in (["oil", "fire"], ["fire"], ["fire", "oil", "fire"])]
+    held.let_go()
+    oil, fire = engine.embed(["oil", "fire"])
+    for future, expected in zip(futures, ([oil, fire], [fire], [fire, oil, fire]), strict=True):
+        np.testing.assert_allclose(future.result(LIMIT_S), expected, atol=1e-5)
+    assert held.runs == [["first"], ["oil", "fire"]]
+
+
 def test_a_batch_ends_at_its_budget(held: HeldEngine, dispatcher: Dispatcher) -> None:
     dispatcher.submit(["first"])
     held.wait_started()

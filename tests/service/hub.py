@@ -105,10 +105,12 @@ def running_hub(
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    yield server, asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server, asked
+    finally:  # what is tested may raise
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def _files(folder: Path) -> list[tuple[str, bytes]]:

@@ -90,6 +90,7 @@ def world(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) ->
         api_key=KEY,
         max_waiting=16,
         max_body_bytes=MAX_BODY,
+        load_on_demand=False,
     )
     with running(settings) as service:
         made = World(service, tiny, sources)
@@ -108,6 +109,12 @@ def _broken(world: World) -> httpx.Response:
 def _refused(world: World) -> httpx.Response:
     encoders.near(world.tiny, world.folder / "far", scale=3.0)
     return world.encoder("far")
+
+
+def _not_resident(world: World) -> httpx.Response:
+    encoders.near(world.tiny, world.folder / "cold", seed=11)
+    assert world.encoder("cold").status_code == 201
+    return world.http.post("/search", json={"query": "x", "encoder": "cold"})
 
 
 def _key_in_use(world: World) -> httpx.Response:
@@ -163,24 +170,28 @@ SCENES: dict[str, Callable[[World], httpx.Response]] = {
     "source-refused": lambda w: w.http.post("/encoders", json={"name": "x", "source": {"path": "/"}}),
     "idempotency-key-reused": _key_reused,
     "unauthorized": lambda w: httpx.get(f"{w.service.url}/encoders", trust_env=False),
+    "cross-site": lambda w: w.http.post("/search", json={"query": "x"}, headers={"Sec-Fetch-Site": "cross-site"}),
     "no-such-route": lambda w: w.http.get("/nowhere"),
     "encoder-not-found": lambda w: w.http.get("/encoders/nobody"),
     "passage-not-found": lambda w: w.http.get("/passages/none"),
     "job-not-found": lambda w: w.http.get("/tuning-jobs/none"),
     "evaluation-not-found": lambda w: w.http.get("/evaluations/none"),
+    "judgment-not-found": lambda w: w.http.delete("/judgments/none"),
     "dataset-not-found": lambda w: w.http.get("/datasets/none"),
     "method-not-allowed": lambda w: w.http.put("/search"),
     "conflict": lambda w: w.http.post("/active-encoder/rollback"),
     "encoder-refused": _refused,
     "encoder-broken": _broken,
+    "encoder-not-resident": _not_resident,
     "encoder-in-use": lambda w: w.http.delete("/encoders/base@1"),
     "dataset-in-use": lambda w: w.http.delete("/datasets/pumps"),
+    "dataset-built-in": lambda w: w.http.delete("/datasets/judgments"),
     "job-finished": _finished,
     "job-not-resumable": lambda w: w.http.post(f"/tuning-jobs/{w.job}/resume"),
     "idempotency-key-in-use": _key_in_use,
     "stale-generation": lambda w: w.http.put("/active-encoder", json={"name": "bees"}, headers={"If-Match": '"99"'}),
     "too-large": lambda w: w.http.post("/search", content=b" " * (MAX_BODY + 1)),
-    "overloaded": lambda w: w.http.post("/search/batch", json={"queries": ["x"] * 17}),
+    "overloaded": lambda w: w.http.post("/search/batch", json={"queries": [f"x{n}" for n in range(17)]}),
     "unavailable": lambda w: w.http.put("/active-encoder", json={"name": "bees", "timeout_s": 1e-6}),
     "internal-error": _bug,
     "http-error": _not_text,

@@ -128,7 +128,7 @@ def test_judgments_whose_passage_is_gone_are_listed_and_are_no_misses(stocked: S
     assert result.datasets["own:test"].missing.judgments == 0
     assert result.matrix["base@1"]["own:test"].queries == 30
     assert (alone.status, alone.result) == ("failed", None)
-    assert "No query of pumps:gone has a passage that is there" in (alone.reason or "")
+    assert "No query of pumps:gone has a relevant passage that is there" in (alone.reason or "")
 
 
 def test_no_more_than_a_hundred_missing_passages_are_named(stocked: Service, tmp_path: Path) -> None:

@@ -87,10 +87,10 @@ def test_names_that_are_none_are_refused_in_words(http: httpx.Client) -> None:
         assert "alue error" not in said
 
 
-def test_the_address_alone_leads_to_the_description_without_a_key(settings: Settings) -> None:
+def test_the_address_alone_leads_to_the_console_which_asks_for_the_key(settings: Settings) -> None:
     with running(settings.model_copy(update={"api_key": KEY})) as service:
         page = httpx.get(service.url, trust_env=False, follow_redirects=True)
-        assert (page.status_code, page.url.path) == (200, "/docs")
+        assert (page.status_code, page.url.path) == (200, "/console/login")
 
 
 def test_get_search_answers_as_post_does(http: httpx.Client) -> None:

@@ -131,6 +131,7 @@ def test_a_lost_artifact_starts_the_service_on_the_base_and_says_so(service: Ser
         assert again.client.encoder("tuned@1").state == "broken"
 
 
+@pytest.mark.parametrize("settings", [{"query_cache_bytes": 0}], indirect=True, ids=["without the query cache"])
 def test_no_request_fails_waits_or_mixes_encoders_while_switching(
     service: Service, tuned: str, tiny: Path, sources: Path
 ) -> None:

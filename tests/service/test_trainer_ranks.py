@@ -20,6 +20,8 @@ __all__ = ["dataset"]  # a fixture
 
 pytestmark = pytest.mark.slow
 
+START_S = 300  # two processes that import torch, at the lowest priority
+
 
 @contextmanager
 def launched(settings: Settings, log: Path, *options: str) -> Iterator["subprocess.Popen[bytes]"]:
@@ -65,7 +67,7 @@ def test_two_processes_make_the_encoder_that_one_makes_in_two_parts_and_stop_whe
             together = client.wait_for_job(tuning(client, "together"))
             assert together.status == "succeeded", together
             endless = tuning(client, epochs=1000)
-            wait_until(lambda: at_work(client, endless))
+            wait_until(lambda: at_work(client, endless), START_S)
             client.cancel_tuning_job(endless)
             assert client.wait_for_job(endless).status == "cancelled"
             broken = tuning(client, freeze=["*"])
@@ -74,7 +76,7 @@ def test_two_processes_make_the_encoder_that_one_makes_in_two_parts_and_stop_whe
             assert again.status == "succeeded", again  # both go on after what went before
             assert client.encoder("again").digest == client.encoder("together").digest
             stopped = tuning(client, epochs=1000)
-            wait_until(lambda: at_work(client, stopped))
+            wait_until(lambda: at_work(client, stopped), START_S)
             os.kill(launcher.pid, signal.SIGTERM)
             assert client.wait_for_job(stopped).status == "interrupted"
             launcher.wait(60)
@@ -119,7 +121,7 @@ def test_the_first_process_is_missed_by_the_others_at_once_and_by_the_service_la
     with ready(settings, dataset, tmp_path, "--no-trainer") as (_, client):
         with launched(settings, tmp_path / "log") as launcher:
             job_id = tuning(client, epochs=1000)
-            wait_until(lambda: at_work(client, job_id))
+            wait_until(lambda: at_work(client, job_id), START_S)
             os.kill(ranks_of(launcher.pid)[0], signal.SIGKILL)
             assert launcher.wait(60) != 0
             assert ranks_of(launcher.pid) == {}

@@ -58,9 +58,9 @@ class World:
     def __init__(self, model: SentenceTransformer, training: TrainingSet, recipe: Recipe, folder: Path) -> None:
         whole = {name: EvaluationSet(matrix=training.matrix, queries=training.queries) for name in (DEV, "guard")}
         sets, _ = halve(whole)
-        self.asked: list[tuple[float, int, int | None]] = []
+        self.asked: list[tuple[float, int, int | None, int]] = []
         self.measured: list[tuple[float, bool]] = []
-        self.fail_at: tuple[float, int, int | None] | None = None
+        self.fail_at: tuple[float, int, int | None, int] | None = None
         self.sets, self.before = sets, measure(model, sets)
         self.trials = Trials(model, training, recipe, sets, self.before, folder=folder)
         self.recipe, self.kept = recipe, folder / "trials.json"
@@ -68,11 +68,11 @@ class World:
     def search(self) -> Found:
         return search(self.recipe, Bench(tune=self.tune, measure=self.measure), gate=GATE, kept=self.kept)
 
-    def tune(self, rate: float, epochs: int, pairs: int | None) -> TuneResult:
-        self.asked.append((rate, epochs, pairs))
+    def tune(self, rate: float, epochs: int, pairs: int | None, runs: int) -> TuneResult:
+        self.asked.append((rate, epochs, pairs, runs))
         if self.asked[-1] == self.fail_at:
             raise Stopped
-        return self.trials.tune(rate, epochs, pairs)
+        return self.trials.tune(rate, epochs, pairs, runs)
 
     def measure(self, tuned: TuneResult, soften: float, quick: bool) -> Point:
         self.measured.append((soften, quick))
@@ -88,10 +88,10 @@ def test_rates_are_climbed_on_a_short_budget_and_the_best_is_tuned_in_full(
     world = World(tiny, training, ALL_AUTO, tmp_path)
     found = world.search()
     probes = [asked for asked in world.asked if asked[2] is not None]
-    assert [rate for rate, _, _ in probes] == list(RATES[: len(probes)])
+    assert [rate for rate, _, _, _ in probes] == list(RATES[: len(probes)])
     assert RATES[-1] / RATES[0] >= 1e4
-    assert [asked[1:] for asked in world.asked[len(probes) :]] == [(epochs, None) for epochs in EPOCHS]
-    assert {rate for rate, _, _ in world.asked[len(probes) :]} == {found.trial.learning_rate}
+    assert [asked[1:] for asked in world.asked[len(probes) :]] == [(epochs, None, 1) for epochs in EPOCHS]
+    assert {rate for rate, _, _, _ in world.asked[len(probes) :]} == {found.trial.learning_rate}
     assert world.measured[: 3 * len(probes)] == [(a, True) for a in PROBE_SOFTENINGS] * len(probes)
     assert world.measured[3 * len(probes) :] == [(a, False) for a in SOFTENINGS] * len(EPOCHS)
     every = [each for trial in found.trials if trial.stage == "length" for each in trial.points]
@@ -130,15 +130,39 @@ def test_a_search_that_was_broken_off_goes_on_and_ends_the_same(
 def test_what_the_recipe_says_is_not_searched(tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path) -> None:
     world = World(tiny, training, Recipe(learning_rate=1e-3, epochs=2, soften=0.7, batch_size=16), tmp_path)
     found = world.search()
-    assert (world.asked, world.measured) == ([(1e-3, 2, None)], [(0.7, False)])
+    assert (world.asked, world.measured) == ([(1e-3, 2, None, 1)], [(0.7, False)])
     assert (found.trial.epochs, found.point.soften) == (2, 0.7)
+
+
+def test_the_better_length_is_tuned_from_several_seeds_and_the_mean_is_measured(
+    tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
+) -> None:
+    recipe = Recipe(learning_rate=1e-3, epochs="auto", runs=3, batch_size=16, corpus_negatives=8, seed=5)
+    world = World(tiny, training, recipe, tmp_path)
+    found = world.search()
+    lengths = [trial for trial in found.trials if trial.stage == "length"]
+    better = max(lengths, key=lambda trial: best_point(trial.points, GATE).merit(GATE))
+    assert world.asked == [(1e-3, 1, None, 1), (1e-3, 3, None, 1), (1e-3, better.epochs, None, 3)]
+    assert [(trial.stage, trial.epochs, trial.runs) for trial in found.trials[2:]] == [("runs", better.epochs, 3)]
+    assert found.point == best_point([each for trial in found.trials for each in trial.points], GATE)
+    again = world.search()  # from what is on disk
+    assert (again.trials, again.point) == (found.trials, found.point)
+
+
+def test_a_recipe_with_a_length_is_tuned_in_all_its_runs_at_once(
+    tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
+) -> None:
+    recipe = Recipe(learning_rate=1e-3, epochs=2, soften=0.7, runs=2, batch_size=16)
+    world = World(tiny, training, recipe, tmp_path)
+    assert world.search().trial.runs == 2
+    assert (world.asked, world.measured) == ([(1e-3, 2, None, 2)], [(0.7, False)])
 
 
 def test_a_point_is_the_change_from_the_base_on_the_choose_half(
     tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
 ) -> None:
     world = World(tiny, training, Recipe(learning_rate=1e-3, epochs=3, batch_size=16), tmp_path)
-    tuned = world.trials.tune(1e-3, 3, None)
+    tuned = world.trials.tune(1e-3, 3, None, 1)
     whole, half = (world.trials.measure(tuned, a, False) for a in (1.0, 0.5))
     after = measure(tiny, world.sets)  # the model holds what was measured last
     dev = after[DEV].scores.mrr - world.before[DEV].scores.mrr
@@ -154,10 +178,10 @@ def test_rates_that_give_no_encoder_are_said_and_end_the_climb(
 ) -> None:
     world = World(tiny, training, ALL_AUTO, tmp_path)
 
-    def tune(rate: float, epochs: int, pairs: int | None) -> TuneResult:
+    def tune(rate: float, epochs: int, pairs: int | None, runs: int) -> TuneResult:
         if rate > 1e-6 or rate < 2e-7:
             raise TuningFailed(f"no number at {rate:g}")
-        return world.trials.tune(rate, epochs, pairs)
+        return world.trials.tune(rate, epochs, pairs, runs)
 
     found = search(world.recipe, Bench(tune=tune, measure=world.measure), gate=GATE, kept=world.kept)
     probes = [trial for trial in found.trials if trial.stage == "rate"]
@@ -196,10 +220,10 @@ def test_a_longer_tuning_that_fails_does_not_cost_the_shorter(
     recipe = Recipe(learning_rate=1e-3, epochs="auto", batch_size=16)
     world = World(tiny, training, recipe, tmp_path)
 
-    def tune(rate: float, epochs: int, pairs: int | None) -> TuneResult:
+    def tune(rate: float, epochs: int, pairs: int | None, runs: int) -> TuneResult:
         if epochs > 1:
             raise TuningFailed("no number")
-        return world.trials.tune(rate, epochs, pairs)
+        return world.trials.tune(rate, epochs, pairs, runs)
 
     for _ in range(2):  # the second goes on from the first
         found = search(recipe, Bench(tune=tune, measure=world.measure), gate=GATE, kept=world.kept)

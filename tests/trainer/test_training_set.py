@@ -40,6 +40,17 @@ def test_a_judgment_of_zero_is_not_relevance(folder: Path, tmp_path: Path) -> No
     assert judged.relevant[0].tolist() == [2]
 
 
+def test_a_query_of_which_nothing_is_relevant_is_neither_trained_on_nor_measured(folder: Path, tmp_path: Path) -> None:
+    qrels = [*((query, passage, 0) for query, passage, _ in QRELS[:3]), *QRELS[3:], ("q1", "gone", 0)]
+    dataset = write_dataset(tmp_path / "set", QUERIES, qrels)
+    training = read_training_set(folder, dataset)
+    assert training.queries.texts[0] == "question 3"
+    assert (training.queries.pairs, training.queries.missing) == (37, ())
+    nothing = write_dataset(tmp_path / "nothing", QUERIES, [("q1", "p1", 0)], split="dev")
+    with pytest.raises(BadDataset, match=r"no query in its dev split whose relevant passage is there \(0 name"):
+        read_measured("dev", nothing, training.matrix, split="dev")
+
+
 def test_queries_of_the_same_text_share_their_positives(folder: Path, tmp_path: Path) -> None:
     queries = [*QUERIES, ("q40", " Question  3")]
     training = read_training_set(folder, write_dataset(tmp_path / "set", queries, [*QRELS, ("q40", "p9", 1)]))

@@ -161,6 +161,7 @@ def equal(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor])
 def test_the_batchs_false_negatives_are_masked_by_the_parents_scores(
     tiny: SentenceTransformer, training: TrainingSet, margin: float | None
 ) -> None:
+    recipe = changed(batch_size=72, epochs=1, mined_negatives=0, false_negative_margin=margin)
     # All pairs in one batch: each query sees its own passage and every other text once. Computed plainly:
     scores = embed(tiny, training.queries.texts) @ training.matrix.vectors.T  # (queries, passages)
     losses, masked = [], 0
@@ -168,8 +169,7 @@ def test_the_batchs_false_negatives_are_masked_by_the_parents_scores(
         seen = np.ones(len(row), dtype=bool) if margin is None else row <= row[own] - np.float32(margin)
         seen[own] = True
         masked += int((~seen).sum())
-        losses.append(np.log(np.exp(row[seen] / 0.05).sum()) - row[own] / 0.05)
-    recipe = changed(batch_size=72, epochs=1, mined_negatives=0, false_negative_margin=margin)
+        losses.append(np.log(np.exp(row[seen] / recipe.temperature).sum()) - row[own] / recipe.temperature)
     assert tune(tiny, training, recipe).losses[0] == pytest.approx(float(np.mean(losses)), rel=1e-4)
     assert (masked > 100) is (margin is not None)
 

@@ -1,0 +1,55 @@
+"""A page: its template, and the headers that keep foreign scripts and frames away from it."""
+
+from functools import cache
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from app import __version__
+from app.api import session
+from app.console.files import content
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",  # it carries the session's token
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+NAVIGATION = (
+    ("/", "Search"),
+    ("/console/encoders", "Encoders"),
+    ("/console/tuning", "Tuning"),
+    ("/console/evaluations", "Evaluations"),
+    ("/console/data", "Data"),
+    ("/console/operations", "Operations"),
+)
+
+
+def render(request: Request, template: str, *, key: str | None, status: int = 200, **told: Any) -> HTMLResponse:
+    """`key` is the service's, or None: then nobody signs in."""
+    held = session.session_of(request.scope) if key else ""
+    page = _environment().get_template(template)
+    text = page.render(
+        static=f"/console/static/{content()}",
+        navigation=NAVIGATION,
+        path=request.url.path,
+        token=session.token(key, held) if key and held else "",
+        signs_in=key is not None,
+        version=__version__,
+        **told,
+    )
+    return HTMLResponse(text, status, headers=HEADERS)
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("app.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

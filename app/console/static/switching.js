@@ -1,0 +1,58 @@
+// The switch and the way back. Both carry the generation that the page showed: a stale page switches nothing.
+
+import { call, keyOf, Refused } from "./api.js";
+import { h } from "./dom.js";
+import { ms, number } from "./format.js";
+import { confirm, look, saw, seen } from "./shell.js";
+
+export function activate(encoder, done = () => {}) {
+  const key = keyOf(encoder);
+  const now = seen();
+  const rejected = encoder.state === "rejected";
+  return confirm({
+    title: `Switch to ${key}?`,
+    says: [
+      `Searches use ${keyOf(now.encoder)} now, generation ${now.encoder.generation}. ${key} is loaded, checked and warmed up first; then one reference changes. No request fails, waits or mixes encoders, and no passage is embedded again.`,
+      rejected ? "Its gate said no: it did not show that it keeps what it must keep. It is switched to by force, and the history says so." : `If it does not do well, "Roll back" brings ${keyOf(now.encoder)} back at once.`,
+    ],
+    label: rejected ? "Switch by force" : "Switch",
+    danger: rejected,
+    act: () => switched("PUT", "/active-encoder", { name: encoder.name, version: encoder.version, force: rejected, timeout_s: 120 }, now, done),
+  });
+}
+
+export function rollBack(done = () => {}) {
+  const now = seen();
+  const back = now.previous;
+  return confirm({
+    title: back ? `Roll back to ${keyOf(back)}?` : "Nothing to roll back to",
+    says: [back
+      ? `Searches use ${keyOf(now.encoder)} now. ${keyOf(back)} is still in memory and becomes active at once, as a new generation. A second rollback comes back here.`
+      : `${keyOf(now.encoder)} is the only encoder that was ever active here.`],
+    label: "Roll back",
+    act: () => switched("POST", "/active-encoder/rollback", undefined, now, done),
+  });
+}
+
+async function switched(method, path, json, from, done) {
+  let answer;
+  try {
+    answer = await call(method, path, { json, headers: { "If-Match": from.etag } });
+  } catch (error) {
+    if (!(error instanceof Refused) || error.status !== 412) throw error;
+    const { encoder } = await look();
+    done();
+    throw new Error(`Somebody else switched meanwhile: ${keyOf(encoder)} is active now, generation ${encoder.generation}. Nothing was changed; look again and decide.`);
+  }
+  saw({ ...answer.data, etag: answer.headers.get("etag") });
+  done();
+  return told(answer.data, from);
+}
+
+function told({ encoder, swap }, from) {
+  const step = (label, value) => h("li", h("span", label), h("b.figures", value));
+  return h("div", h("h2", { id: "dialog-title" }, `${keyOf(encoder)} is active`),
+    h("ol.swap", step("Load and check", swap.load_ms ? ms(swap.load_ms) : "was in memory"), step("Warm up", ms(swap.warmup_ms)),
+      step("Switch", ms(swap.switch_us / 1000)),
+      step("Generation", `${number(from.encoder.generation)} → ${number(encoder.generation)}`)));
+}

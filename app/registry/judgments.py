@@ -1,0 +1,121 @@
+"""What users say of answers: how relevant a passage is to a query, the newest word on each pair of them."""
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, delete, func, insert, select
+
+from app.errors import JudgmentNotFound
+from app.registry.database import Database
+from app.registry.tables import judgments
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Revision:
+    """Equal where nothing was judged or taken back in between."""
+
+    sequence: int  # of the newest
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewJudgment:
+    query: str  # its white space made single
+    passage_id: str
+    relevance: int
+    lang: str | None
+
+    @property
+    def query_id(self) -> str:
+        return _id(self.query)
+
+    @property
+    def id(self) -> str:
+        """Of the pair, whatever is said of it."""
+        return _id(self.query, self.passage_id)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judgment:
+    sequence: int
+    id: str
+    query_id: str
+    query: str
+    passage_id: str
+    relevance: int
+    lang: str | None
+    first_judged_at: float  # when the pair was judged for the first time
+    judged_at: float
+
+
+class Judgments:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, new: NewJudgment) -> tuple[Judgment, bool]:
+        """Keep it in place of the former one on the same pair; the record, and whether the pair is new.
+
+        The same again changes nothing.
+        """
+        now = time.time()
+        values = {"query": new.query, "passage_id": new.passage_id, "relevance": new.relevance, "lang": new.lang}
+        values |= {"id": new.id, "query_id": new.query_id, "judged_at": now}
+        this = judgments.c.id == new.id
+        with self._database.write() as connection:
+            before = connection.execute(select(judgments).where(this)).one_or_none()
+            if before is not None and (before.relevance, before.lang) == (new.relevance, new.lang):
+                return _record(before), False
+            connection.execute(delete(judgments).where(this))
+            first = now if before is None else before.first_judged_at
+            insertion = insert(judgments).values(**values, first_judged_at=first).returning(*judgments.c)
+            return _record(connection.execute(insertion).one()), before is None
+
+    def delete(self, judgment_id: str) -> None:
+        """Raises `JudgmentNotFound`."""
+        with self._database.write() as connection:
+            gone = connection.execute(delete(judgments).where(judgments.c.id == judgment_id))
+        if gone.rowcount == 0:
+            raise JudgmentNotFound(f"No judgment has the id {judgment_id!r}; GET /judgments lists them.")
+
+    def page(self, limit: int, *, before: int | None = None, query: str | None = None) -> list[Judgment]:
+        """Newest first, those older than the sequence `before`, of one query or of all."""
+        wanted = [judgments.c.sequence < before] if before is not None else []
+        found = select(judgments).where(*wanted, *_of(query)).order_by(judgments.c.sequence.desc()).limit(limit)
+        with self._database.read() as connection:
+            return [_record(row) for row in connection.execute(found)]
+
+    def count(self, query: str | None = None) -> int:
+        with self._database.read() as connection:
+            return connection.scalar(select(func.count()).select_from(judgments).where(*_of(query))) or 0
+
+    def all(self) -> list[Judgment]:
+        """In the order in which they came, as of one moment."""
+        with self._database.read() as connection:
+            return [_record(row) for row in connection.execute(select(judgments).order_by(judgments.c.sequence))]
+
+    def passage_ids(self) -> list[str]:
+        """Each once, in the order in which they were first judged."""
+        first = func.min(judgments.c.first_judged_at)
+        named = select(judgments.c.passage_id).group_by(judgments.c.passage_id).order_by(first, judgments.c.passage_id)
+        with self._database.read() as connection:
+            return list(connection.scalars(named))
+
+    def revision(self) -> Revision:
+        with self._database.read() as connection:
+            newest, count = connection.execute(select(func.max(judgments.c.sequence), func.count())).one()
+        return Revision(sequence=newest or 0, count=count)
+
+
+def _of(query: str | None) -> list[Any]:
+    return [] if query is None else [judgments.c.query_id == _id(query)]
+
+
+def _id(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _record(row: Row[Any]) -> Judgment:
+    return Judgment(**row._asdict())
