@@ -97,7 +97,11 @@ def test_a_dataset_without_a_split_that_is_needed_is_refused_at_once(
             {},
             "Every query of the train split is the same",
         ),
-        (lines({"train": range(40), "dev": range(70, 80)}), {}, "'dev' has no query in its dev split whose passage is"),
+        (
+            lines({"train": range(40), "dev": range(70, 80)}),
+            {},
+            "'dev' has no query in its dev split whose relevant passage is",
+        ),
         (lines({"train": range(40)}) + lines({"dev": range(40, 50)}, score=0), {}, "'dev' has no query in its dev"),
         (lines({"train": range(40), "dev": range(40, 41)}), {}, "'dev' cannot be cut into a half to choose by"),
         (lines({"train": range(40), "dev": range(40, 50)}), {"learning_rate": 1e-12}, "learning_rate: at 1e-12 only"),
@@ -135,7 +139,9 @@ def test_a_guard_without_a_query_that_can_be_measured_fails_by_name(busy: tuple[
     put(client, folder, "empty", lines({"test": range(80, 90)}))
     done = ended(client, "odd", guards=["empty"])
     assert done.status == "failed"
-    assert_says(done, r"'empty' has no query in its test split whose passage is there \(10 name a missing passage\)")
+    assert_says(
+        done, r"'empty' has no query in its test split whose relevant passage is there \(10 name a missing passage\)"
+    )
 
 
 def test_a_parent_outside_the_bases_lineage_is_refused(busy: tuple[AdiabatClient, Path], tiny: Path) -> None:
@@ -151,9 +157,9 @@ def test_passages_that_are_deleted_after_the_mining_change_nothing(
     settings: Settings, dataset: Path, tmp_path: Path
 ) -> None:
     with ready(settings, dataset, tmp_path) as (_, client):
-        before = client.create_tuning_job("whole", "pumps", recipe=GENTLE | {"epochs": 20}, gate=ANY_GATE)
+        before = client.create_tuning_job("whole", "pumps", recipe=GENTLE | {"epochs": 300}, gate=ANY_GATE)
         assert client.wait_for_job(before.id).status == "succeeded"
-        job = client.create_tuning_job("holed", "pumps", recipe=GENTLE | {"epochs": 20}, gate=ANY_GATE)
+        job = client.create_tuning_job("holed", "pumps", recipe=GENTLE | {"epochs": 300}, gate=ANY_GATE)
         wait_until(lambda: client.tuning_job(job.id).progress.get("step", 0) > 0)
         client.delete_passages([f"p{n}" for n in range(60)])
         done = client.wait_for_job(job.id)
