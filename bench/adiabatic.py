@@ -103,8 +103,8 @@ def auto(
     start = dict(base_state(model))
     chosen_by, proved_by = measure(model, choose), measure(model, prove)
     folder = work / "states" / "".join(c if c.isalnum() else "_" for c in name)
-    trials = Trials(model, training, recipe, choose, chosen_by, folder=folder, say=lambda now: print(now, flush=True))
     gate = Gate()
+    trials = Trials(model, training, recipe, choose, chosen_by, alpha=gate.alpha, folder=folder, say=say)
     bench = Bench(tune=trials.tune, measure=trials.measure)
     found = search(recipe, bench, gate=gate, kept=folder / "trials.json")
     load_softened(model, found.tuned.start, found.tuned.tuned, found.point.soften)
@@ -146,10 +146,15 @@ def regime(model: SentenceTransformer, training: TrainingSet, sets: Sets, work: 
             continue
         load_softened(model, start, start, 1.0)  # trials begin with what the model holds
         recipe = Recipe(epochs=1, soften=1.0, eval_every=0, **fields)
-        trials = Trials(model, training, recipe, sets, before, folder=work / "states" / kind.replace(" ", "_"))
-        tuned = trials.tune(rate, 1, None)
+        states = work / "states" / kind.replace(" ", "_")
+        trials = Trials(model, training, recipe, sets, before, alpha=Gate().alpha, folder=states)
+        tuned = trials.tune(rate, 1, None, 1)
         points = [asdict(trials.measure(tuned, a, False)) for a in MAP_SOFTENINGS]
         add(path, {"kind": kind, "learning_rate": rate, "base": base, "points": points})
+
+
+def say(now: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {now}", flush=True)
 
 
 def base_state(model: SentenceTransformer) -> Iterator[tuple[str, Any]]:

@@ -52,10 +52,11 @@ def run(matrix: Matrix, recipe: Recipe) -> dict[str, Any]:
     before = measure(model, sets)
     training = TrainingSet(matrix=matrix, queries=merge_by_text(read_judged(SAMPLES, "train", matrix)))
     choose, _ = halve({name: each for name, each in sets.items() if name != "test"}, seed=0)
+    gate = Gate()
     with TemporaryDirectory() as kept:
-        trials = Trials(model, training, recipe, choose, measure(model, choose), folder=Path(kept))
+        trials = Trials(model, training, recipe, choose, measure(model, choose), alpha=gate.alpha, folder=Path(kept))
         bench = Bench(tune=trials.tune, measure=trials.measure)
-        found = search(recipe, bench, gate=Gate(), kept=Path(kept) / "trials.json")
+        found = search(recipe, bench, gate=gate, kept=Path(kept) / "trials.json")
     load_softened(model, found.tuned.start, found.tuned.tuned, found.point.soften)
     after = measure(model, sets)
     low, high = interval(after["test"].scores.mrr - before["test"].scores.mrr)

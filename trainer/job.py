@@ -181,6 +181,7 @@ def _search(
         sets,
         before,
         query_prompt=parent.query_prompt,
+        alpha=gate.alpha,
         folder=place.checkpoints,
         should_stop=heartbeat.should_stop,
         say=say,

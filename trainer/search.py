@@ -6,22 +6,25 @@
 3. Runs. The better length is tuned again from other seeds, and the runs' weights are averaged (`trainer.soup`).
 4. Softening. Every full tuning is measured at ten softenings; the best point of all is what is kept.
 
-What is best: the gain in the domain plus the mean change of the guards, both in MRR@10, among the points at which no
-guard lost more than half of what the gate allows. So a language kept counts as much as a question won. Where only the
-domain is measured, the gentlest point within one standard error of the best is kept (the rule of Breiman, Friedman,
-Olshen and Stone, "Classification and Regression Trees", 1984, section 3.4.3): what cannot be seen is not to be risked.
+What is best: the gain in the domain plus the mean change of the guards, both in MRR@10, so that a language kept
+counts as much as a question won. A point at which a guard lost more than half of what the gate allows is out. Where
+one would pass the gate's own tests on the choose halves, only such points count: a large step makes a guard's change
+hard to tell, and the gate refuses what cannot be told. Where only the domain is measured, the gentlest point within
+one standard error of the best is kept (the rule of Breiman, Friedman, Olshen and Stone, "Classification and
+Regression Trees", 1984, section 3.4.3): what cannot be seen is not to be risked.
 
 The same input gives the same trials and the same choice.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from app.errors import InvalidField, TuningFailed
 from app.recipe import Gate, Recipe
+from trainer.evaluate import DEV
 from trainer.tune import TuneResult
 
 RATES = tuple(round(10 ** (exponent / 2), 9) for exponent in range(-14, -5))  # 1e-7 to 1e-3, two to a decade
@@ -32,6 +35,7 @@ SOFTENINGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 CLEARLY_WORSE = 0.01  # of score: what two rates in a row must be below the best before climbing ends
 
 Stage = Literal["rate", "length", "runs"]
+Merit = tuple[int, float, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +47,8 @@ class Point:
     dev_error: float  # the standard error of `dev`
     guards: Mapping[str, float]
     drifts: Mapping[str, float]  # of the guards
+    # What the gate would see of 'dev' and each guard: its change at least, at the gate's alpha. A sample has none.
+    at_least: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def score(self) -> float:
@@ -58,12 +64,16 @@ class Point:
         """The change of the guard that lost most; 0 without guards."""
         return min(self.guards.values(), default=0.0)
 
-    def merit(self, gate: Gate) -> tuple[bool, float, float]:
-        """Larger is better. First whether the gate's rules for guards hold, with half of the allowed loss to spare."""
+    def merit(self, gate: Gate) -> Merit:
+        """Larger is better. First: 0 where a guard lost too much, 2 where the gate would say yes, else 1."""
         drift = max(self.drifts.values(), default=0.0)
-        if self.worst >= -gate.max_guard_loss / 2 and (gate.max_drift is None or drift <= gate.max_drift):
-            return True, self.score, -self.soften
-        return False, self.worst, -self.soften
+        if self.worst < -gate.max_guard_loss / 2 or (gate.max_drift is not None and drift > gate.max_drift):
+            return 0, self.worst, -self.soften
+        return 1 + self._would_pass(gate), self.score, -self.soften
+
+    def _would_pass(self, gate: Gate) -> bool:
+        asked = {name: gate.min_gain if name == DEV else -gate.max_guard_loss for name in self.at_least}
+        return bool(asked) and all(self.at_least[name] >= least for name, least in asked.items())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +178,7 @@ def best_point(points: Sequence[Point], gate: Gate) -> Point:
 
 def _best_rate(recipe: Recipe, bench: Bench, done: "_Done", gate: Gate) -> float:
     softenings = PROBE_SOFTENINGS if recipe.soften == "auto" else (recipe.soften,)
-    climbed: list[tuple[tuple[bool, float, float], float]] = []  # best merit, rate
+    climbed: list[tuple[Merit, float]] = []  # best merit, rate
     for rate in RATES:
         trial = done.find("rate", rate, 1) or done.add(_probe(rate, bench, softenings))
         if trial.points:
@@ -193,7 +203,7 @@ def _probe(rate: float, bench: Bench, softenings: Sequence[float]) -> Trial:
     return Trial(stage="rate", learning_rate=rate, epochs=1, pairs=tuned.pairs, points=points)
 
 
-def _past_the_top(merits: Sequence[tuple[bool, float, float]]) -> bool:
+def _past_the_top(merits: Sequence[Merit]) -> bool:
     held, score, _ = max(merits)
     return len(merits) > 2 and all(m[0] < held or m[1] < score - CLEARLY_WORSE for m in merits[-2:])
 

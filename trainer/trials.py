@@ -21,7 +21,7 @@ from trainer.ranks import ALONE, Ranks
 from trainer.search import Point
 from trainer.soften import load_softened
 from trainer.soup import soup
-from trainer.statistics import standard_error
+from trainer.statistics import lower_bound, standard_error
 from trainer.stopping import ShouldStop, never
 from trainer.training_set import TrainingSet
 from trainer.tune import OnStep, TuneResult, ignore_step, tune
@@ -48,7 +48,7 @@ class Trials:
 
     `folder` keeps the checkpoints of tunings in full. `say` hears what is being done, `on_step` of every step, `log`
     what checkpoints have to say, `looked` of every look: the step, MRR@10 by set, drift by guard. `together` brings in
-    the processes that help with a tuning, as `Ranks.tuning` does.
+    the processes that help with a tuning, as `Ranks.tuning` does. `alpha` is the gate's.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Trials:
         before: Mapping[str, Measured],
         *,
         query_prompt: str = "",
+        alpha: float,
         folder: Path,
         should_stop: ShouldStop = never,
         say: Say = ignore,
@@ -70,7 +71,7 @@ class Trials:
     ) -> None:
         self._model, self._prompt, self._training, self._recipe = model, query_prompt, training, recipe
         self._sets, self._before = sets, before
-        self._folder, self._should_stop = folder, should_stop
+        self._alpha, self._folder, self._should_stop = alpha, folder, should_stop
         self._say, self._log, self._on_step, self._looked = say, log, on_step, looked
         self._together = together
         self._parameters = dict(model.named_parameters())
@@ -137,23 +138,26 @@ class Trials:
 
     def _point(self, start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], soften: float, quick: bool) -> Point:
         load_softened(self._model, start, tuned, soften)
-        changes, drifts, error = {}, {}, 0.0
+        changes, drifts, at_least, error = {}, {}, {}, 0.0
         for name, each in self._sets.items():
             rows = self._sample[name] if quick else np.arange(len(each.queries.ids))
             queries, before = each.queries.take(rows.tolist()), self._before[name]
             vectors = embed(self._model, queries.texts, prompt=self._prompt, should_stop=self._should_stop)
-            change = mrr(vectors, each.matrix.vectors, queries.relevant) - before.scores.mrr[rows]
-            changes[name] = float(change.mean())
-            drifts[name] = drift(before.vectors[rows], vectors)
+            was, now = before.scores.mrr[rows], mrr(vectors, each.matrix.vectors, queries.relevant)
+            changes[name] = float((now - was).mean())
+            if not quick:
+                at_least[name] = lower_bound(was, now, clusters(queries), alpha=self._alpha)
             if name == DEV:
-                error = standard_error(change, clusters(queries))
-        del drifts[DEV]
+                error = standard_error(now - was, clusters(queries))
+            else:
+                drifts[name] = drift(before.vectors[rows], vectors)
         return Point(
             soften=soften,
             dev=changes.pop(DEV),
             dev_error=error,
             guards=changes,
             drifts=drifts,
+            at_least=at_least,
         )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 
 from app.errors import InvalidField, TuningFailed
 from app.recipe import Gate, Recipe
-from trainer.evaluate import DEV, EvaluationSet, halve, measure
+from trainer.evaluate import DEV, EvaluationSet, compare, halve, measure
 from trainer.search import EPOCHS, PROBE_SOFTENINGS, RATES, SOFTENINGS, Bench, Found, Point, best_point, search
 from trainer.stopping import Stopped
 from trainer.training_set import TrainingSet
@@ -20,14 +21,19 @@ from trainer.tune import TuneResult
 GATE = Gate(max_guard_loss=1)
 
 
-def point(soften: float, dev: float, *guards: float, error: float = 0.01, drift: float = 0.001) -> Point:
+def point(
+    soften: float, dev: float, *guards: float, error: float = 0.01, drift: float = 0.001, shown: float | None = None
+) -> Point:
+    """`shown`: what every guard's change is at least."""
     changes = {f"guard {i}": change for i, change in enumerate(guards)}
+    at_least = {} if shown is None else {DEV: dev - 2 * error, **dict.fromkeys(changes, shown)}
     return Point(
         soften=soften,
         dev=dev,
         dev_error=error,
         guards=changes,
         drifts=dict.fromkeys(changes, drift),
+        at_least=at_least,
     )
 
 
@@ -42,6 +48,10 @@ def point(soften: float, dev: float, *guards: float, error: float = 0.01, drift:
         ([point(0.3, 0.10, 0.0, 0.0), point(0.6, 0.30, 0.02, -0.009)], 0.6),
         # where all are ruled out, the least harm
         ([point(0.3, 0.10, -0.03), point(0.6, 0.30, -0.05)], 0.3),
+        # what the gate could not be shown gives way to what it could, however much it gained, and only to that
+        ([point(0.3, 0.10, 0.0, shown=-0.019), point(0.6, 0.30, 0.0, shown=-0.021)], 0.3),
+        ([point(0.3, 0.10, 0.0, shown=-0.021), point(0.6, 0.30, 0.0, shown=-0.022)], 0.6),
+        ([point(0.3, 0.01, 0.0, shown=0.0), point(0.6, 0.30, 0.0, shown=-0.021)], 0.6),
         # of equals the gentler
         ([point(0.6, 0.10, 0.0), point(0.3, 0.10, 0.0)], 0.3),
         # without guards: the gentlest within a standard error of the best
@@ -49,7 +59,7 @@ def point(soften: float, dev: float, *guards: float, error: float = 0.01, drift:
     ],
 )
 def test_the_best_point(points: Sequence[Point], best: float) -> None:
-    assert best_point(points, Gate(max_guard_loss=0.02)).soften == best
+    assert best_point(points, Gate(max_guard_loss=0.02, min_gain=0)).soften == best
 
 
 class World:
@@ -62,7 +72,7 @@ class World:
         self.measured: list[tuple[float, bool]] = []
         self.fail_at: tuple[float, int, int | None, int] | None = None
         self.sets, self.before = sets, measure(model, sets)
-        self.trials = Trials(model, training, recipe, sets, self.before, folder=folder)
+        self.trials = Trials(model, training, recipe, sets, self.before, alpha=GATE.alpha, folder=folder)
         self.recipe, self.kept = recipe, folder / "trials.json"
 
     def search(self) -> Found:
@@ -170,7 +180,18 @@ def test_a_point_is_the_change_from_the_base_on_the_choose_half(
     assert 0 < half.drifts["guard"] < whole.drifts["guard"]
     assert half.dev_error > 0
     assert len(world.sets[DEV].queries.ids) < QUICK_QUERIES
-    assert world.trials.measure(tuned, 0.5, True) == half  # fewer than a sample: all are asked
+    sample = world.trials.measure(tuned, 0.5, True)
+    assert not sample.at_least
+    assert replace(sample, at_least=half.at_least) == half  # fewer than a sample: all are asked
+
+
+def test_a_point_knows_what_the_gate_would_see(
+    tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
+) -> None:
+    world = World(tiny, training, ALL_AUTO, tmp_path)
+    found = world.trials.measure(world.trials.tune(1e-3, 3, None, 1), 0.5, False)
+    report = compare(world.before, measure(tiny, world.sets), world.sets, alpha=GATE.alpha)
+    assert found.at_least == {DEV: report[DEV]["at_least"], "guard": report["guards"]["guard"]["at_least"]}
 
 
 def test_rates_that_give_no_encoder_are_said_and_end_the_climb(

@@ -49,6 +49,7 @@ def test_runs_are_told_as_one_tuning_and_each_goes_on_from_its_own_checkpoint(
             RECIPE,
             sets,
             measure(model, sets),
+            alpha=0.05,
             folder=tmp_path,
             say=said.append,
             on_step=lambda step, of, _: steps.append((step, of)),
@@ -75,6 +76,6 @@ def test_the_last_seed_has_a_next_one(tiny_folder: Path, training: TrainingSet, 
     model = SentenceTransformer(str(tiny_folder), device="cpu")
     sets = {DEV: EvaluationSet(matrix=training.matrix, queries=training.queries)}
     recipe = Recipe(learning_rate=1e-3, batch_size=16, corpus_negatives=8, seed=seed)
-    trials = Trials(model, training, recipe, sets, measure(model, sets), folder=tmp_path)
+    trials = Trials(model, training, recipe, sets, measure(model, sets), alpha=0.05, folder=tmp_path)
     trials.tune(1e-3, 1, None, 2)
     assert {folder.name for folder in tmp_path.iterdir()} == {f"0.001-1-{seed}", "0.001-1-0"}
