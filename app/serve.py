@@ -32,10 +32,10 @@ STOP_ANSWERS_S = 20  # what is still being answered after that is cut off
 
 def serve(settings: Settings) -> None:
     """Run until a signal. Raises `AdiabatError` with one sentence where it cannot start."""
-    if settings.host not in LOOPBACK_HOSTS and settings.api_key is None:
+    if settings.host not in LOOPBACK_HOSTS and not _has_key(settings):
         raise BadInput(
-            f"Without a key the service binds only to loopback, and --host is {settings.host}: "
-            "set ADIABAT_API_KEY to open it to others."
+            f"Without a key the service binds only to loopback, and --host is {settings.host}: set ADIABAT_API_KEY to "
+            f"open it to others, or 'adiabat keys create admin --scope admin --data-dir {settings.data_dir}'."
         )
     use_one_arena()
     logs.install(settings.log_format, settings.log_level)
@@ -73,6 +73,17 @@ def serve(settings: Settings) -> None:
         )
         with suppress(KeyboardInterrupt), _terminated_in_order():
             _Server(web, on_exit=(parts.events.close, parts.intake.close)).run()
+
+
+def _has_key(settings: Settings) -> bool:
+    """Whether somebody could come in, and let others in."""
+    if settings.api_key is not None or not settings.registry_path.exists():
+        return settings.api_key is not None
+    registry = Registry(settings.registry_path)
+    try:
+        return registry.keys.has_admin()
+    finally:
+        registry.close()
 
 
 def _check_port(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from app import errors
 from app.errors import AdiabatError
-from app.observe.logs import noted
+from app.observe.logs import note, noted
 from app.wire.findings import said
 
 log = logging.getLogger("adiabat.api")
@@ -25,7 +25,10 @@ STATUS: dict[type[AdiabatError], int] = {
     errors.Conflict: 409,
     errors.StaleGeneration: 412,
     errors.TooLarge: 413,
+    errors.HeadersTooLarge: 431,
+    errors.TooSlow: 408,
     errors.Unauthorized: 401,
+    errors.MissingScope: 403,
     errors.CrossSite: 403,
     errors.Overloaded: 429,
     errors.Unavailable: 503,
@@ -33,6 +36,7 @@ STATUS: dict[type[AdiabatError], int] = {
 }
 HEADERS: dict[type[AdiabatError], dict[str, str]] = {
     errors.Unauthorized: {"WWW-Authenticate": "Bearer"},
+    errors.TooSlow: {"Connection": "close"},
     errors.Overloaded: {"Retry-After": "1"},
     errors.IdempotencyKeyInUse: {"Retry-After": "5"},
     errors.Unavailable: {"Retry-After": "5"},
@@ -55,7 +59,10 @@ def problem(status: int, slug: str, detail: str, headers: dict[str, str] | None 
 def of_error(error: AdiabatError, *, openai: bool = False) -> Response:
     kinds = type(error).__mro__
     status = next(STATUS[kind] for kind in kinds if kind in STATUS)
-    headers = next((HEADERS[kind] for kind in kinds if kind in HEADERS), None)
+    headers = next((HEADERS[kind] for kind in kinds if kind in HEADERS), {})
+    if (retry_after_s := error.data.get("retry_after_s")) is not None:
+        headers = {**headers, "Retry-After": str(retry_after_s)}
+    note(refusal=error.slug)
     more = _openai_error(error.slug, error.detail) if openai else {}
     return problem(status, error.slug, error.detail, headers, **error.data, **more)
 

@@ -1,0 +1,8 @@
+"""Keys as callers hold them: tokens, what they open, how fast and how often. Knows no HTTP."""
+
+from app.keys.bucket import TokenBucket
+from app.keys.ring import SERVICE_KEY, Holder, KeyRing
+from app.keys.secret import session_secret
+from app.keys.tokens import Token, make_token
+
+__all__ = ["SERVICE_KEY", "Holder", "KeyRing", "Token", "TokenBucket", "make_token", "session_secret"]
