@@ -3,6 +3,5 @@
 from app.keys.bucket import TokenBucket
 from app.keys.ring import SERVICE_KEY, Holder, KeyRing
 from app.keys.secret import session_secret
-from app.keys.tokens import Token, make_token
 
-__all__ = ["SERVICE_KEY", "Holder", "KeyRing", "Token", "TokenBucket", "make_token", "session_secret"]
+__all__ = ["SERVICE_KEY", "Holder", "KeyRing", "TokenBucket", "session_secret"]

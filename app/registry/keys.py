@@ -93,7 +93,8 @@ class Keys:
                 raise KeyExists(f"A key is named {new.name!r} already; revoke it first, or choose another name.")
             if (connection.scalar(select(func.count()).select_from(api_keys)) or 0) >= MAX_KEYS:
                 raise Conflict(f"There are {MAX_KEYS} keys, and no more may be; revoke those that nobody uses.")
-            if needs_admin and new.scope is not Scope.ADMIN and not _lasting_admin(connection):
+            lasting = new.scope is Scope.ADMIN and new.expires_at is None
+            if needs_admin and not lasting and not _lasting_admin(connection):
                 raise LastAdminKey(
                     "The first key must have the scope 'admin' and no end: from it on every call needs a key, and "
                     "nobody could make another. (Where ADIABAT_API_KEY is set any may be the first.)"
