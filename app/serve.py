@@ -21,6 +21,7 @@ from app.main import create_app
 from app.observe import logs
 from app.registry import Registry
 from app.settings import LOOPBACK_HOSTS, Settings
+from app.web import web_options
 
 log = logging.getLogger("adiabat.serve")
 
@@ -70,6 +71,7 @@ def serve(settings: Settings) -> None:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=STOP_ANSWERS_S,
+            **web_options(settings),
         )
         with suppress(KeyboardInterrupt), _terminated_in_order():
             _Server(web, on_exit=(parts.events.close, parts.intake.close)).run()

@@ -44,6 +44,11 @@ HEADERS: dict[type[AdiabatError], dict[str, str]] = {
 
 
 def problem(status: int, slug: str, detail: str, headers: dict[str, str] | None = None, **data: Any) -> Response:
+    body = as_body(status, slug, detail, **data)
+    return Response(body, status, headers=headers, media_type="application/problem+json")
+
+
+def as_body(status: int, slug: str, detail: str, **data: Any) -> bytes:
     body = {
         "type": TYPE_PREFIX + slug,
         "title": slug.replace("-", " "),
@@ -53,13 +58,16 @@ def problem(status: int, slug: str, detail: str, headers: dict[str, str] | None 
     }
     if request_id := noted("request_id"):
         body["request_id"] = request_id
-    return Response(orjson.dumps(body, default=str), status, headers=headers, media_type="application/problem+json")
+    return orjson.dumps(body, default=str)
+
+
+def status_of(error: AdiabatError) -> int:
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def of_error(error: AdiabatError, *, openai: bool = False) -> Response:
-    kinds = type(error).__mro__
-    status = next(STATUS[kind] for kind in kinds if kind in STATUS)
-    headers = next((HEADERS[kind] for kind in kinds if kind in HEADERS), {})
+    status = status_of(error)
+    headers = next((HEADERS[kind] for kind in type(error).__mro__ if kind in HEADERS), {})
     if (retry_after_s := error.data.get("retry_after_s")) is not None:
         headers = {**headers, "Retry-After": str(retry_after_s)}
     note(refusal=error.slug)
