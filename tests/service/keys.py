@@ -18,7 +18,7 @@ def as_bearer(key: str | None) -> dict[str, str]:
 @contextmanager
 def holding(service: Service, key: str | None) -> Iterator[httpx.Client]:
     """A program that shows this key, or none."""
-    with httpx.Client(base_url=service.url, trust_env=False, headers=as_bearer(key), timeout=30) as http:
+    with httpx.Client(base_url=service.url, trust_env=False, headers=as_bearer(key), timeout=60) as http:
         yield http
 
 
