@@ -111,7 +111,6 @@ def test_what_is_forced_is_told_as_forced(locked: Service, ops: httpx.Client, ti
 
 def test_refused_attempts_to_change_something_are_told(locked: Service, ops: httpx.Client) -> None:
     weak = locked.client.create_key("weak").key
-    stale = {"If-Match": '"99"'}
     with holding(locked, weak) as searcher, holding(locked, None) as stranger, holding(locked, "wrong") as wrong:
         attempts = [
             (searcher.delete("/encoders/base@1"), "weak", "missing-scope"),
