@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 from app.api.deps import Parts
 from app.api.event_stream import EventStreams
+from app.api.refusals import Refusals
 from app.datasets import DatasetStore
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import BASE_KEY, ArtifactStore
@@ -20,6 +21,7 @@ from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
 from app.ingest import Ingest
 from app.intake import Intake
+from app.keys import KeyRing, session_secret
 from app.lock import data_dir_lock
 from app.observe.metrics import Metrics
 from app.observe.state import State
@@ -28,7 +30,7 @@ from app.passages import IndexSpace, open_store
 from app.preparing import JobKeeper
 from app.registry import Registry
 from app.retrieval import Retrieval, probe_overlap
-from app.settings import Settings
+from app.settings import LOOPBACK_HOSTS, Settings
 
 log = logging.getLogger("adiabat")
 
@@ -41,6 +43,10 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     registry = Registry(settings.registry_path)
     stack.callback(registry.close)
     registry.idempotency.forget_unfinished()
+    ring = _key_ring(settings, registry)
+    stack.callback(ring.close)
+    refusals = Refusals(registry.audit)
+    stack.callback(refusals.close)
     artifacts = ArtifactStore(settings.artifacts_dir)
     artifacts.sweep_staging()
     for key in registry.encoders.sweep(artifacts.keys(), artifacts.set_aside):
@@ -84,6 +90,8 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     return Parts(
         settings=settings,
         registry=registry,
+        ring=ring,
+        refusals=refusals,
         artifacts=artifacts,
         store=store,
         pool=pool,
@@ -98,6 +106,15 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         events=EventStreams(registry.events.after),
         metrics=metrics,
         vocabulary=vocabulary,
+    )
+
+
+def _key_ring(settings: Settings, registry: Registry) -> KeyRing:
+    return KeyRing(
+        registry.keys,
+        settings.api_key,
+        beyond_loopback=settings.host not in LOOPBACK_HOSTS,
+        secret=session_secret(settings),
     )
 
 

@@ -9,7 +9,7 @@
     │   └── SourceRefused        a path, hub name or archive that may not be read
     ├── NotFound
     │   ├── EncoderNotFound, PassageNotFound, JobNotFound, DatasetNotFound, EvaluationNotFound,
-    │   └── JudgmentNotFound
+    │   └── JudgmentNotFound, KeyNotFound
     ├── Conflict                 the request and the state of things disagree
     │   ├── EncoderRefused       admission says no
     │   ├── EncoderBroken        an artifact that cannot be loaded or verified
@@ -20,12 +20,19 @@
     │   ├── JobNotResumable      resume of a job that was not interrupted
     │   ├── DatasetInUse         deletion of what an unfinished job reads
     │   ├── DatasetBuiltIn       a dataset that the service itself keeps
+    │   ├── KeyExists            a key of that name
+    │   ├── LastAdminKey         without it nobody could make keys any more
     │   └── IdempotencyKeyInUse  the first request with the key is still running
     ├── StaleGeneration          compare-and-set lost
     ├── TooLarge                 over a limit
+    │   └── HeadersTooLarge      ... before the body begins
+    ├── TooSlow                  a request that trickles
     ├── Unauthorized             no key, or a wrong one
+    ├── MissingScope             a key that may not do this
     ├── CrossSite                a write that a page of another origin made a browser send
     ├── Overloaded               no permit free
+    │   ├── RateLimited          a key's requests come faster than it may
+    │   └── QuotaExceeded        a key's requests of a day are used up
     ├── TuningFailed             a tuning that made no usable encoder
     └── Unavailable              a part that is needed does not answer
         └── DataDirLocked        another process holds the data folder
@@ -129,6 +136,12 @@ class JudgmentNotFound(NotFound):
     slug = "judgment-not-found"
 
 
+class KeyNotFound(NotFound):
+    """No key has that name."""
+
+    slug = "key-not-found"
+
+
 class Conflict(AdiabatError):
     """The request does not fit the state of things."""
 
@@ -189,6 +202,18 @@ class DatasetBuiltIn(Conflict):
     slug = "dataset-built-in"
 
 
+class KeyExists(Conflict):
+    """A key of that name exists."""
+
+    slug = "key-exists"
+
+
+class LastAdminKey(Conflict):
+    """Without this key nobody could make or revoke keys any more."""
+
+    slug = "last-admin-key"
+
+
 class IdempotencyKeyInUse(Conflict):
     """The first request with this Idempotency-Key is still running."""
 
@@ -207,10 +232,28 @@ class TooLarge(AdiabatError):
     slug = "too-large"
 
 
+class HeadersTooLarge(TooLarge):
+    """The request's line and headers are over the limit."""
+
+    slug = "headers-too-large"
+
+
+class TooSlow(AdiabatError):
+    """The request came too slowly and was given up; send it over a better line, or in smaller parts."""
+
+    slug = "too-slow"
+
+
 class Unauthorized(AdiabatError):
-    """This call needs the service's API key and none came: 'Authorization: Bearer KEY' (--api-key, ADIABAT_API_KEY)."""
+    """This call needs a key that is valid here, and no such came: 'Authorization: Bearer KEY' (--api-key)."""
 
     slug = "unauthorized"
+
+
+class MissingScope(AdiabatError):
+    """The key may not do this."""
+
+    slug = "missing-scope"
 
 
 class CrossSite(AdiabatError):
@@ -223,6 +266,18 @@ class Overloaded(AdiabatError):
     """Too many requests are waiting; try again after the time in Retry-After."""
 
     slug = "overloaded"
+
+
+class RateLimited(Overloaded):
+    """Requests with this key come faster than it may; try again after the time in Retry-After."""
+
+    slug = "rate-limited"
+
+
+class QuotaExceeded(Overloaded):
+    """This key's requests of the day are used up; try again after the time in Retry-After."""
+
+    slug = "quota-exceeded"
 
 
 class Unavailable(AdiabatError):

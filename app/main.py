@@ -6,15 +6,18 @@ from typing import TypedDict
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
 from app.api import (
     active_encoder,
+    audit,
     datasets,
     encoders,
     evaluations,
     health,
     judgments,
+    keys,
     metrics,
     openai,
     passages,
@@ -22,6 +25,7 @@ from app.api import (
     search,
     tuning_jobs,
 )
+from app.api.cors import CORS
 from app.api.deps import Parts, known_parameters
 from app.api.description import ABOUT, REFUSALS, TAGS, describe, operation_id
 from app.api.key import KeyCheck, described
@@ -54,7 +58,15 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(BodyLimit, limit_for=lambda path, kind: _limit(path, kind, settings))
-    app.add_middleware(KeyCheck, key=settings.api_key, open_metrics=settings.open_metrics)
+    app.add_middleware(
+        KeyCheck,
+        ring=parts.ring,
+        refusals=parts.refusals,
+        open_metrics=settings.open_metrics,
+        origins=settings.cors_origins,
+    )
+    if settings.cors_origins:  # outside the check: a browser asks first, and without a key
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
     app.add_middleware(Observed, metrics=parts.metrics)  # the last one added is the outermost
     for open_resource in (health, metrics):
         app.include_router(open_resource.router, dependencies=[Depends(known_parameters)])
@@ -68,6 +80,8 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         datasets,
         judgments,
         openai,
+        keys,
+        audit,
     ):
         app.include_router(resource.router, dependencies=[Depends(described), Depends(known_parameters)])
     for page in (pages, login, files, samples, cards):

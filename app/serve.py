@@ -21,6 +21,7 @@ from app.main import create_app
 from app.observe import logs
 from app.registry import Registry
 from app.settings import LOOPBACK_HOSTS, Settings
+from app.web import web_options
 
 log = logging.getLogger("adiabat.serve")
 
@@ -32,10 +33,10 @@ STOP_ANSWERS_S = 20  # what is still being answered after that is cut off
 
 def serve(settings: Settings) -> None:
     """Run until a signal. Raises `AdiabatError` with one sentence where it cannot start."""
-    if settings.host not in LOOPBACK_HOSTS and settings.api_key is None:
+    if settings.host not in LOOPBACK_HOSTS and not _has_key(settings):
         raise BadInput(
-            f"Without a key the service binds only to loopback, and --host is {settings.host}: "
-            "set ADIABAT_API_KEY to open it to others."
+            f"Without a key the service binds only to loopback, and --host is {settings.host}: set ADIABAT_API_KEY to "
+            f"open it to others, or 'adiabat keys create admin --scope admin --data-dir {settings.data_dir}'."
         )
     use_one_arena()
     logs.install(settings.log_format, settings.log_level)
@@ -70,9 +71,21 @@ def serve(settings: Settings) -> None:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=STOP_ANSWERS_S,
+            **web_options(settings),
         )
         with suppress(KeyboardInterrupt), _terminated_in_order():
             _Server(web, on_exit=(parts.events.close, parts.intake.close)).run()
+
+
+def _has_key(settings: Settings) -> bool:
+    """Whether somebody could come in, and let others in."""
+    if settings.api_key is not None or not settings.registry_path.exists():
+        return settings.api_key is not None
+    registry = Registry(settings.registry_path)
+    try:
+        return registry.keys.has_admin()
+    finally:
+        registry.close()
 
 
 def _check_port(settings: Settings) -> None:

@@ -1,11 +1,13 @@
 """Every setting, its default and its environment variable (`ADIABAT_` and the field's name in capitals)."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -17,7 +19,20 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("adiabat-data"), description="Everything the embedded default writes is below it.")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    api_key: str | None = Field(None, min_length=8, description="Bearer key; required to bind beyond loopback.")
+    api_key: str | None = Field(
+        None,
+        min_length=8,
+        description="Bearer key with the scope admin; it, or one made by `adiabat keys create`, is "
+        "required to bind beyond loopback.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins whose pages may call from a browser, separated by ','; default: only our own.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Proxies whose X-Forwarded-For and -Proto are believed: addresses or networks, by ','.",
+    )
 
     passage_encoder: str | None = Field(
         None, description="Folder or hub name of the passage encoder; None: the packaged all-MiniLM-L6-v2."
@@ -42,6 +57,12 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = 16 * 2**20
     max_archive_bytes: int = 512 * 2**20
+    max_header_bytes: int = Field(32_768, ge=1_024, description="A request's line and headers together.")
+    request_timeout_s: float = Field(
+        30,
+        gt=0,
+        description="How long headers may take to come, and 256 bytes of a body that is waited for.",
+    )
     max_text_chars: int = 32_768
     max_query_chars: int = 8_192
     max_metadata_depth: int = 8
@@ -63,6 +84,20 @@ class Settings(BaseSettings):
     open_metrics: bool = Field(False, description="Whether /metrics answers without the key.")
 
     trainer: bool = Field(True, description="Whether `adiabat serve` starts and supervises a trainer.")
+
+    @field_validator("cors_origins", mode="after")
+    @classmethod
+    def _origins(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in given:
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin such as https://shop.example; '*' is not taken")
+        return given
+
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @classmethod
+    def _split_at_commas(cls, given: object) -> object:
+        """Origins and addresses hold colons themselves."""
+        return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
 
     @field_validator("source_dirs", "indexed_fields", mode="before")
     @classmethod

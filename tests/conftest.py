@@ -19,6 +19,7 @@ from app.assembly import assemble
 from app.client import AdiabatClient, ApiError, Unreachable
 from app.main import create_app
 from app.settings import Settings
+from app.web import web_options
 from tests.tiny import build_tiny
 
 READY_S = 60
@@ -72,7 +73,7 @@ def running(settings: Settings) -> Iterator[Service]:
     with ExitStack() as stack:
         parts = assemble(settings, stack)
         listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(settings, parts), log_level="error", lifespan="on")
+        config = uvicorn.Config(create_app(settings, parts), log_level="error", lifespan="on", **web_options(settings))
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

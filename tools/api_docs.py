@@ -18,8 +18,8 @@ HEAD = """# The HTTP interface
 
 Made from `/openapi.json` by `tools/api_docs.py`; a running service shows the same at `/docs`. Bodies are JSON in
 UTF-8 unless said otherwise. Refusals are `application/problem+json`: [errors.md](errors.md) lists them all. Every call
-but those under *health* needs `Authorization: Bearer KEY` where `ADIABAT_API_KEY` is set. Unknown fields and parameters
-are refused.
+but those under *health* needs `Authorization: Bearer KEY` once there is a key, and that key the scope that is told: `search`,
+`write`, which may do that too, or `admin`, which may do everything. Unknown fields and parameters are refused.
 """
 
 
@@ -40,7 +40,8 @@ class Document:
         return "\n".join(self._lines).rstrip() + "\n"
 
     def _call(self, method: str, path: str, call: Json) -> None:
-        self._lines.append(f"### `{method} {path}`\n\n{call.get('description', '').strip()}\n")
+        scope = f"Scope: `{call['x-scope']}`\n" if "x-scope" in call else "Open.\n"
+        self._lines.append(f"### `{method} {path}`\n\n{call.get('description', '').strip()}\n\n{scope}")
         parameters = [
             (f"`{each['name']}` ({each['in']})", self._type(each["schema"]), _said(each["schema"] | each))
             for each in call.get("parameters", [])
@@ -145,7 +146,9 @@ def _said(field: Json) -> str:
 
 
 def main() -> None:
-    parts = SimpleNamespace(metrics=None)  # nothing is asked of it: the description is all that is wanted
+    parts = SimpleNamespace(
+        metrics=None, ring=None, refusals=None
+    )  # nothing is asked of it: the description is all that is wanted
     app = create_app(Settings.model_construct(), parts)  # type: ignore[arg-type]
     made = Document(app.openapi()).text()
     if "--check" in sys.argv:

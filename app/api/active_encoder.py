@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from app.api.deps import ExpectedGeneration, PartsDep, no_body
 from app.api.description import STALE
+from app.api.scopes import Scoped
 from app.encoders.switching import Switched
 from app.registry import EncoderRecord
 from app.wire.active_encoder import (
@@ -19,7 +20,7 @@ from app.wire.active_encoder import (
 )
 from app.wire.common import EncoderUsed
 
-router = APIRouter(prefix="/active-encoder", tags=["switching"])
+router = APIRouter(prefix="/active-encoder", tags=["switching"], route_class=Scoped)
 
 
 @router.get("", response_model=ActiveEncoder)

@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.deps import Parts, PartsDep
 from app.api.description import REFERENCE, archive_example
+from app.api.scopes import Scoped
 from app.api.uploads import content_type, read_json
 from app.datasets import refuse_built_in
 from app.hub import check_enabled
@@ -38,7 +39,7 @@ BODY: dict[str, Any] = {
     },
 }
 
-router = APIRouter(prefix="/datasets", tags=["datasets"])
+router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=Scoped)
 
 DatasetName = Annotated[Name, PathParam(examples=["beekeeping"])]
 

@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI, Header, Request
 
 from app.api.event_stream import EventStreams
 from app.api.permits import AllPermits
+from app.api.refusals import Refusals
 from app.datasets import DatasetStore
 from app.encoders.admission import Registrar
 from app.encoders.artifacts import ArtifactStore
@@ -17,6 +18,7 @@ from app.encoders.switching import Switcher
 from app.errors import InvalidField
 from app.ingest import Ingest
 from app.intake import Intake
+from app.keys import KeyRing
 from app.observe.metrics import Metrics
 from app.openai_tokens import Vocabulary
 from app.passages import PassageStore
@@ -34,6 +36,8 @@ class Parts:
 
     settings: Settings
     registry: Registry
+    ring: KeyRing
+    refusals: Refusals
     artifacts: ArtifactStore
     store: PassageStore
     pool: EncoderPool

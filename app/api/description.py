@@ -7,6 +7,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from app.api.scopes import SCOPES
 from app.wire.common import Problem
 from app.wire.datasets import DatasetSource
 from app.wire.encoders import EncoderCreate, EncoderUpload
@@ -19,7 +20,7 @@ encoder that made it. Refusals are `application/problem+json` with a `type` that
 """
 
 TAGS = [
-    {"name": "search", "description": "Find passages. With `ADIABAT_API_KEY` set, every call here needs the key."},
+    {"name": "search", "description": "Find passages. Once there is a key, every call here needs one."},
     {"name": "passages", "description": "The knowledge base: what is searched."},
     {"name": "encoders", "description": "Immutable versions of query encoders: register, read, delete."},
     {"name": "switching", "description": "The active encoder, the switch, the way back, the history."},
@@ -28,12 +29,15 @@ TAGS = [
     {"name": "datasets", "description": "Judged queries: what encoders are tuned on and measured with."},
     {"name": "judgments", "description": "What users say of answers: the built-in dataset `judgments`."},
     {"name": "openai", "description": "Query vectors in the shape of OpenAI's API."},
+    {"name": "keys", "description": "Who may call: keys with scopes and limits. Each call's scope is told with it."},
+    {"name": "audit", "description": "Who changed what, from where, and what came of it."},
     {"name": "health", "description": "For orchestrators and people: alive, ready, which version. Open without a key."},
     {"name": "operations", "description": "Figures for Prometheus; `ADIABAT_OPEN_METRICS` opens them without a key."},
 ]
 
 _CAUSES = {
     401: "no key, or a wrong one",
+    403: "a key without the scope, or a page of another origin",
     404: "nothing of that name",
     409: "the request and the state of things disagree",
     413: "a body over the limit",
@@ -76,13 +80,23 @@ def describe(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             made()["components"]["schemas"].update(bodies)
-            for call in (call for path in made()["paths"].values() for call in path.values()):
+            scopes = {_described(call): scope for call, scope in SCOPES.items()}
+            for method, path, call in (
+                (method, path, call) for path, calls in made()["paths"].items() for method, call in calls.items()
+            ):
+                if scope := scopes.get(f"{method.upper()} {path}"):
+                    call["x-scope"] = scope
                 for status, answer in call["responses"].items():
                     if status >= "400" and "content" in answer:
                         answer["content"] = {"application/problem+json": answer["content"].pop("application/json")}
         return made()
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _described(call: str) -> str:
+    """As the description writes addresses: without the kind of a parameter."""
+    return call.replace(":path}", "}")
 
 
 def operation_id(route: APIRoute) -> str:

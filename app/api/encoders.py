@@ -15,6 +15,7 @@ from app.api.description import one_of_bodies
 from app.api.idempotency import IdempotencyKey, once
 from app.api.listing import Brief, Limit, Offset, briefly
 from app.api.queries import check_new_name
+from app.api.scopes import Scoped
 from app.api.uploads import content_type, read_form, read_json
 from app.encoders.admission import Candidate
 from app.encoders.artifacts import BASE_KEY
@@ -37,7 +38,7 @@ CALL = "POST /encoders"
 FORM = "multipart/form-data"
 TAR = "application/x-tar"
 
-router = APIRouter(prefix="/encoders", tags=["encoders"])
+router = APIRouter(prefix="/encoders", tags=["encoders"], route_class=Scoped)
 
 
 @router.get("", response_model=EncoderList, response_model_exclude_none=True)

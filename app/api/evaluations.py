@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from app.api.deps import Parts, PartsDep
 from app.api.idempotency import IdempotencyKey, once
 from app.api.listing import Limit, Offset
+from app.api.scopes import Scoped
 from app.encoders.artifacts import BASE_KEY
 from app.errors import Conflict
 from app.registry import Answer, EncoderRecord, EncoderState, EvaluationRecord, Keep, NewEvaluation
@@ -17,7 +18,7 @@ ACTIVE = "active"
 SPLIT = "test"
 HINT = "A dataset is named 'dataset' (split 'test') or 'dataset:split'."
 
-router = APIRouter(prefix="/evaluations", tags=["evaluations"])
+router = APIRouter(prefix="/evaluations", tags=["evaluations"], route_class=Scoped)
 
 
 @router.post("", response_model=EvaluationPublic, status_code=202, response_model_exclude_none=True)

@@ -6,14 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from app.api.deps import PartsDep
-from app.api.queries import check_query
-from app.errors import InvalidField, PassageNotFound
+from app.api.queries import check_query, sequence_cursor
+from app.api.scopes import Scoped
+from app.errors import PassageNotFound
 from app.registry import Judgment, NewJudgment
 from app.wire.judgments import JudgmentCreate, JudgmentPage, JudgmentPublic
 
-MAX_SEQUENCE_DIGITS = 18
-
-router = APIRouter(prefix="/judgments", tags=["judgments"])
+router = APIRouter(prefix="/judgments", tags=["judgments"], route_class=Scoped)
 
 
 @router.post(
@@ -54,7 +53,7 @@ def list_judgments(
 ) -> JudgmentPage:
     """Newest first, a page at a time; `next_cursor` leads to the next page and is absent on the last."""
     asked = None if query is None else _single_spaced(query)
-    found = parts.registry.judgments.page(limit + 1, before=_sequence(cursor), query=asked)
+    found = parts.registry.judgments.page(limit + 1, before=sequence_cursor(cursor), query=asked)
     page = found[:limit]
     return JudgmentPage(
         judgments=[_public(each) for each in page],
@@ -73,14 +72,6 @@ def delete_judgment(judgment_id: str, parts: PartsDep) -> Response:
 
 def _single_spaced(query: str) -> str:
     return " ".join(query.split())
-
-
-def _sequence(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not cursor.isdecimal() or len(cursor) > MAX_SEQUENCE_DIGITS:
-        raise InvalidField("cursor", "is not the next_cursor of an answer; begin again without it.")
-    return int(cursor)
 
 
 def _public(judgment: Judgment) -> JudgmentPublic:

@@ -1,4 +1,7 @@
-"""Body limits as plain ASGI: refused by Content-Length before reading, and cut off while reading."""
+"""What a body may be, as plain ASGI: refused by Content-Length before reading, and cut off while reading.
+
+Cut off where it grows over its limit, and where the server (`app.web`) has found that it does not come any more.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -6,9 +9,10 @@ from contextlib import suppress
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import is_openai, of_error
-from app.errors import TooLarge
+from app.errors import AdiabatError, TooLarge, TooSlow
 
 NDJSON = "application/x-ndjson"
+SLOW = "adiabat.slow"  # in the scope: the seconds that a body was waited for in vain
 
 
 def content_type(scope: Scope) -> str:
@@ -36,42 +40,54 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        found = self._limit_for(scope["path"], content_type(scope))
-        if found is None:
-            await self._app(scope, receive, send)
-            return
-        limit, setting = found
+        limit, setting = self._limit_for(scope["path"], content_type(scope)) or (None, "")
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > limit:
-            await _refusal(scope, limit, setting)(scope, receive, send)
+        if limit is not None and length.isdigit() and int(length) > limit:
+            await _answer(_too_large(limit, setting), scope)(scope, receive, send)
             return
-        read = 0
+        read, refusal, answered = 0, None, False
 
-        async def counted() -> Message:
-            nonlocal read
+        async def watched() -> Message:
+            nonlocal read, refusal
             message = await receive()
             read += len(message.get("body", b""))
-            if read > limit:
+            if limit is not None and read > limit:
+                refusal = _too_large(limit, setting)
+            elif SLOW in scope:
+                refusal = _too_slow(scope[SLOW])
+            if refusal is not None:
                 raise _CutOff
             return message
 
         async def answering(message: Message) -> None:
             # The framework makes its own answer of the exception that ended the reading: ours goes out instead.
-            if read <= limit:
+            nonlocal answered
+            if refusal is None:
+                answered = True
                 await send(message)
 
         with suppress(_CutOff):
-            await self._app(scope, counted, answering)
-        if read > limit:
-            await _refusal(scope, limit, setting)(scope, receive, send)
+            await self._app(scope, watched, answering)
+        if refusal is not None and not answered:
+            await _answer(refusal, scope)(scope, receive, send)
 
 
-def _refusal(scope: Scope, limit: int, setting: str) -> ASGIApp:
-    error = TooLarge(
+def _too_large(limit: int, setting: str) -> AdiabatError:
+    return TooLarge(
         f"The body is over the limit of {limit} bytes for this call; send it in smaller parts, or raise {setting}."
     )
+
+
+def _too_slow(waited_s: float) -> AdiabatError:
+    return TooSlow(
+        f"The body stopped coming: fewer than 256 bytes in {waited_s:g} s (ADIABAT_REQUEST_TIMEOUT_S), and it was "
+        "given up; send it again, or in smaller parts."
+    )
+
+
+def _answer(error: AdiabatError, scope: Scope) -> ASGIApp:
     return of_error(error, openai=is_openai(scope["path"]))
 
 
 class _CutOff(Exception):
-    """The body went over its limit while it was read."""
+    """The rest of the body is not read."""

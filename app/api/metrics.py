@@ -7,9 +7,10 @@ from prometheus_client.exposition import choose_encoder
 
 from app.api.deps import PartsDep
 from app.api.key import METRICS, described
+from app.api.scopes import Scoped
 from app.api.watching import watching
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], route_class=Scoped)
 
 
 @router.get(

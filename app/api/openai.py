@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from app.api.deps import Parts, PartsDep
 from app.api.queries import check_query
+from app.api.scopes import Scoped
 from app.errors import InvalidField
 from app.observe.logs import note
 from app.openai_tokens import Vocabulary
 from app.registry import EncoderRecord, EncoderState
 from app.wire.openai import MAX_INPUTS, EmbeddingsRequest, EmbeddingsResponse, ModelList, ModelPublic
 
-router = APIRouter(prefix="/v1", tags=["openai"])
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=Scoped)
 
 ACTIVE = "active"
 

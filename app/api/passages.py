@@ -1,18 +1,20 @@
 """`/passages`: upsert, read, browse, count, delete."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Scope
 
 from app.api.deps import PartsDep
 from app.api.limits import NDJSON, content_type, is_ndjson
 from app.api.queries import filter_parameter
+from app.api.scopes import Scoped
 from app.errors import InvalidField, PassageNotFound
 from app.passages import Passage, has_condition, parse_filter
+from app.registry import Action
 from app.wire.passages import (
     NDJSON_EXAMPLE,
     Count,
@@ -25,12 +27,15 @@ from app.wire.passages import (
     PassagesUpserted,
 )
 
-router = APIRouter(prefix="/passages", tags=["passages"])
+MAX_AUDITED_IDS = 20  # of a deletion by ids; `deleted` counts all
+MAX_AUDITED_BYTES = 2_000
+
+router = APIRouter(prefix="/passages", tags=["passages"], route_class=Scoped)
 
 Filter = Annotated[str | None, Query(description="Qdrant's filter as JSON; keys address the metadata.")]
 
 
-class NdjsonRoute(APIRoute):
+class NdjsonRoute(Scoped):
     """Takes bodies of lines, and leaves the others to the next route of the same path."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -103,11 +108,15 @@ def delete_passages(body: PassagesDelete, parts: PartsDep) -> Deleted:
     everything.
     """
     if body.ids is not None:
-        return Deleted(deleted=parts.store.delete(body.ids))
+        deleted, named = parts.store.delete(body.ids), body.ids[:MAX_AUDITED_IDS]
+        parts.registry.audit.write(Action.PASSAGES_DELETED, "by ids", deleted=deleted, ids=named)
+        return Deleted(deleted=deleted)
     conditions = parse_filter(body.filter)
     if conditions is None or not has_condition(conditions):
         raise InvalidField("filter", "has no condition, which would delete everything; name the ids or a condition.")
-    return Deleted(deleted=parts.store.delete_by_filter(conditions))
+    deleted = parts.store.delete_by_filter(conditions)
+    parts.registry.audit.write(Action.PASSAGES_DELETED, "by filter", deleted=deleted, filter=_briefly(body.filter))
+    return Deleted(deleted=deleted)
 
 
 @router.get("/{passage_id:path}", response_model=PassagePublic)
@@ -124,7 +133,14 @@ def delete_passage(passage_id: str, parts: PartsDep) -> Response:
     """Delete one passage by its id."""
     if parts.store.delete([passage_id]) == 0:
         raise PassageNotFound(f"No passage has the id {passage_id!r}.")
+    parts.registry.audit.write(Action.PASSAGES_DELETED, passage_id, deleted=1)
     return Response(status_code=204)
+
+
+def _briefly(filter: dict[str, Any] | None) -> dict[str, Any] | str:
+    """For the audit log, where a filter of any length has no place."""
+    written = orjson.dumps(filter)
+    return filter or {} if len(written) <= MAX_AUDITED_BYTES else written[:MAX_AUDITED_BYTES].decode(errors="ignore")
 
 
 def _public(passage: Passage) -> PassagePublic:

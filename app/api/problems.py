@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from app import errors
 from app.errors import AdiabatError
-from app.observe.logs import noted
+from app.observe.logs import note, noted
 from app.wire.findings import said
 
 log = logging.getLogger("adiabat.api")
@@ -25,7 +25,10 @@ STATUS: dict[type[AdiabatError], int] = {
     errors.Conflict: 409,
     errors.StaleGeneration: 412,
     errors.TooLarge: 413,
+    errors.HeadersTooLarge: 431,
+    errors.TooSlow: 408,
     errors.Unauthorized: 401,
+    errors.MissingScope: 403,
     errors.CrossSite: 403,
     errors.Overloaded: 429,
     errors.Unavailable: 503,
@@ -33,6 +36,7 @@ STATUS: dict[type[AdiabatError], int] = {
 }
 HEADERS: dict[type[AdiabatError], dict[str, str]] = {
     errors.Unauthorized: {"WWW-Authenticate": "Bearer"},
+    errors.TooSlow: {"Connection": "close"},
     errors.Overloaded: {"Retry-After": "1"},
     errors.IdempotencyKeyInUse: {"Retry-After": "5"},
     errors.Unavailable: {"Retry-After": "5"},
@@ -40,6 +44,11 @@ HEADERS: dict[type[AdiabatError], dict[str, str]] = {
 
 
 def problem(status: int, slug: str, detail: str, headers: dict[str, str] | None = None, **data: Any) -> Response:
+    body = as_body(status, slug, detail, **data)
+    return Response(body, status, headers=headers, media_type="application/problem+json")
+
+
+def as_body(status: int, slug: str, detail: str, **data: Any) -> bytes:
     body = {
         "type": TYPE_PREFIX + slug,
         "title": slug.replace("-", " "),
@@ -49,13 +58,19 @@ def problem(status: int, slug: str, detail: str, headers: dict[str, str] | None 
     }
     if request_id := noted("request_id"):
         body["request_id"] = request_id
-    return Response(orjson.dumps(body, default=str), status, headers=headers, media_type="application/problem+json")
+    return orjson.dumps(body, default=str)
+
+
+def status_of(error: AdiabatError) -> int:
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def of_error(error: AdiabatError, *, openai: bool = False) -> Response:
-    kinds = type(error).__mro__
-    status = next(STATUS[kind] for kind in kinds if kind in STATUS)
-    headers = next((HEADERS[kind] for kind in kinds if kind in HEADERS), None)
+    status = status_of(error)
+    headers = next((HEADERS[kind] for kind in type(error).__mro__ if kind in HEADERS), {})
+    if (retry_after_s := error.data.get("retry_after_s")) is not None:
+        headers = {**headers, "Retry-After": str(retry_after_s)}
+    note(refusal=error.slug)
     more = _openai_error(error.slug, error.detail) if openai else {}
     return problem(status, error.slug, error.detail, headers, **error.data, **more)
 

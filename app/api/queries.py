@@ -8,6 +8,7 @@ from app.errors import InvalidField
 from app.ingest import check_unicode
 from app.settings import Settings
 
+MAX_SEQUENCE_DIGITS = 18
 RESERVED = {"base": "the passage encoder", "active": "whatever encoder is active, in /v1"}
 
 
@@ -32,6 +33,15 @@ def filter_parameter(given: str | None) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise InvalidField("filter", 'is not an object such as {"must": [{"key": "lang", "match": {"value": "de"}}]}.')
     return found
+
+
+def sequence_cursor(cursor: str | None) -> int | None:
+    """The sequence that a page ended with. Raises `InvalidField`."""
+    if cursor is None:
+        return None
+    if not cursor.isdecimal() or len(cursor) > MAX_SEQUENCE_DIGITS:
+        raise InvalidField("cursor", "is not the next_cursor of an answer; begin again without it.")
+    return int(cursor)
 
 
 def check_new_name(name: str) -> None:

@@ -9,6 +9,7 @@ from app import retrieval
 from app.api.cursor import Page, page_of, to_cursor
 from app.api.deps import PartsDep
 from app.api.queries import check_query, filter_parameter
+from app.api.scopes import Scoped
 from app.errors import InvalidField
 from app.observe.logs import note
 from app.passages import Hit
@@ -24,7 +25,7 @@ from app.wire.search import (
     SearchResponse,
 )
 
-router = APIRouter(tags=["search"])
+router = APIRouter(tags=["search"], route_class=Scoped)
 
 Json = dict[str, Any]
 

@@ -1,8 +1,9 @@
-"""The console's session: a signed cookie that stands for the API key, and the token that a page adds to its writes.
+"""The console's session: a signed cookie that stands for a key, and the token that a page adds to its writes.
 
 A browser sends a cookie whoever asked for the request, so the cookie alone opens reading only, which no other site can
-look at; a write needs the token too, in a header that no form can set and no other site may (there is no CORS here).
-Nothing is kept on the server: another key, or the end of the time, ends every session.
+look at; a write needs the token too, in a header that no form can set and no other site may (one that
+ADIABAT_CORS_ORIGINS names comes with a key of its own: a session is for this origin's pages alone).
+Nothing is kept on the server: another ADIABAT_API_KEY, the end of the key it was opened with, or of the time, ends it.
 """
 
 import hmac
@@ -21,23 +22,25 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OURS = frozenset({"same-origin", "none"})  # "none": the person typed the address
 
 
-def open_session(key: str) -> str:
-    """The cookie's value for somebody who has shown the key."""
-    said = f"{int(time.time()) + LASTS_S}.{secrets.token_urlsafe(16)}"
-    return f"{said}.{_signed(key, 'session', said)}"
+def open_session(secret: bytes, key_id: str) -> str:
+    """The cookie's value for somebody who has shown the key of this id."""
+    said = f"{int(time.time()) + LASTS_S}.{secrets.token_urlsafe(16)}.{key_id}"
+    return f"{said}.{_signed(secret, 'session', said)}"
 
 
-def holds(key: str, session: str) -> bool:
-    """Whether `session` was made with this key and has not ended."""
+def key_of(secret: bytes, session: str) -> str | None:
+    """The id of the key that `session` was opened with; None where it is not genuine or has ended."""
     said, _, signature = session.rpartition(".")
-    ends = said.partition(".")[0]
-    genuine = hmac.compare_digest(signature.encode(), _signed(key, "session", said).encode())
-    return genuine and ends.isdecimal() and int(ends) > time.time()
+    genuine = hmac.compare_digest(signature.encode(), _signed(secret, "session", said).encode())
+    if not genuine:
+        return None
+    ends, _, key_id = said.split(".")
+    return key_id if int(ends) > time.time() else None
 
 
-def token(key: str, session: str) -> str:
+def token(secret: bytes, session: str) -> str:
     """What a page of this session sends with its writes."""
-    return _signed(key, "token", session)
+    return _signed(secret, "token", session)
 
 
 def session_of(scope: Scope) -> str:
@@ -45,15 +48,16 @@ def session_of(scope: Scope) -> str:
     return cookie_parser(Headers(scope=scope).get("cookie", "")).get(COOKIE, "")
 
 
-def opens(scope: Scope, key: str) -> bool:
-    """Whether the request's session lets it in."""
+def opened_with(scope: Scope, secret: bytes) -> str | None:
+    """The id of the key that the request's session stands for, where it lets this request in."""
     session = session_of(scope)
-    if not session or not holds(key, session):
-        return False
+    key_id = key_of(secret, session) if session else None
+    if key_id is None or is_cross_site(scope):
+        return None
     if scope["method"] in SAFE_METHODS:
-        return not is_cross_site(scope)
+        return key_id
     given = Headers(scope=scope).get(TOKEN_HEADER, "")
-    return hmac.compare_digest(given.encode(), token(key, session).encode())
+    return key_id if hmac.compare_digest(given.encode(), token(secret, session).encode()) else None
 
 
 def is_cross_site(scope: Scope) -> bool:
@@ -61,5 +65,5 @@ def is_cross_site(scope: Scope) -> bool:
     return Headers(scope=scope).get("sec-fetch-site", "none") not in OURS
 
 
-def _signed(key: str, purpose: str, said: str) -> str:
-    return hmac.new(key.encode(), f"{purpose}:{said}".encode(), sha256).hexdigest()
+def _signed(secret: bytes, purpose: str, said: str) -> str:
+    return hmac.new(secret, f"{purpose}:{said}".encode(), sha256).hexdigest()

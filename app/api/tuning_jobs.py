@@ -3,13 +3,14 @@
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.deps import MAX_DIGITS, Parts, PartsDep
 from app.api.idempotency import IdempotencyKey, once
 from app.api.listing import Brief, Limit, Offset, briefly
 from app.api.queries import check_new_name
+from app.api.scopes import ADMIN, Scoped, check_scope, holder_of
 from app.api.watching import watching
 from app.errors import Conflict, InvalidField
 from app.judgments import NAME as JUDGMENTS
@@ -17,6 +18,7 @@ from app.registry import Answer, EncoderRecord, EncoderState, JobRecord, Keep, N
 from app.wire.tuning_jobs import JobEncoder, TuningJobCreate, TuningJobList, TuningJobPublic
 
 DEV = "dev"
+NEVER = "never"
 HINT = "Tuning needs 'train' and 'dev'; a guard is 'dataset' (split 'test') or 'dataset:split'."
 EVENT_EXAMPLE = """\
 id: 7
@@ -28,12 +30,19 @@ EVENTS: dict[int | str, dict[str, Any]] = {
     204: {"description": "The job has ended and nothing is left to tell: do not come back"},
 }
 
-router = APIRouter(prefix="/tuning-jobs", tags=["tuning"])
+router = APIRouter(prefix="/tuning-jobs", tags=["tuning"], route_class=Scoped)
 
 
 @router.post("", response_model=TuningJobPublic, status_code=202, response_model_exclude_none=True)
-async def create_tuning_job(body: TuningJobCreate, parts: PartsDep, key: IdempotencyKey = None) -> Response:
-    """Queue a tuning. It runs in the trainer's process; this service goes on answering."""
+async def create_tuning_job(
+    request: Request, body: TuningJobCreate, parts: PartsDep, key: IdempotencyKey = None
+) -> Response:
+    """Queue a tuning. It runs in the trainer's process; this service goes on answering.
+
+    One that is to be switched to (`activate`) asks for the scope `admin`, as every switch does.
+    """
+    if body.activate != NEVER:
+        check_scope(holder_of(request.scope), ADMIN, f"A tuning with activate {body.activate!r}")
     return await once(parts, "POST /tuning-jobs", key, body.model_dump_json().encode(), partial(_create, body, parts))
 
 

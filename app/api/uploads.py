@@ -79,7 +79,7 @@ def _value(name: str, text: str, model: type[BaseModel]) -> Any:
         return text
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the second: brackets in brackets in brackets
         raise InvalidField(name, f"is not JSON ({error}).") from error
 
 

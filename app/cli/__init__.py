@@ -5,6 +5,7 @@ import sys
 import typer
 
 from app.cli import (
+    auditing,
     datasets,
     demo,
     doctor,
@@ -13,6 +14,7 @@ from app.cli import (
     ingesting,
     jobs,
     judging,
+    keys,
     passages,
     searching,
     serving,
@@ -25,9 +27,9 @@ from app.errors import AdiabatError
 EXIT_REFUSED = 1
 EXIT_UNREACHABLE = 3
 EXIT_LATER = 4  # the service says: not now (429, 503); the same command may succeed in a while
-EXIT_KEY = 5  # no key, or a wrong one
+EXIT_KEY = 5  # no key, a wrong one, or one without the scope
 EXIT_STOPPED = 130
-EXIT_OF = {401: EXIT_KEY, 429: EXIT_LATER, 503: EXIT_LATER}
+EXIT_OF = {401: EXIT_KEY, 403: EXIT_KEY, 429: EXIT_LATER, 503: EXIT_LATER}
 
 cli = typer.Typer(
     name="adiabat",
@@ -45,9 +47,11 @@ evaluating.install(cli)
 judging.install(cli)
 demo.install(cli)
 doctor.install(cli)
+auditing.install(cli)
 cli.add_typer(encoders.cli, name="encoders")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")
+cli.add_typer(keys.cli, name="keys")
 
 
 def main() -> None:

@@ -53,11 +53,13 @@ from app.client.common import (
 )
 from app.client.watching import job_bar
 from app.wire.active_encoder import ActivationPublic, ActiveEncoder, History, SwitchedPublic
+from app.wire.audit import AuditPage
 from app.wire.datasets import DatasetList, DatasetPublic
 from app.wire.encoders import EncoderList, EncoderPublic
 from app.wire.evaluations import EvaluationList, EvaluationPublic
 from app.wire.health import Ready, Version
 from app.wire.judgments import JudgmentPage, JudgmentPublic
+from app.wire.keys import KeyList, KeyMade, KeyPublic, Scope
 from app.wire.passages import Count, Deleted, PassagePage, PassagePublic, PassagesStreamed, PassagesUpserted
 from app.wire.search import SearchBatchResponse, SearchResponse
 from app.wire.tuning_jobs import JobEventPublic, TuningJobList, TuningJobPublic
@@ -418,6 +420,39 @@ class AsyncAdiabatClient:
     async def delete_judgment(self, judgment_id: str) -> None:
         """Take it back; `judgment-not-found` where there is none."""
         await self._send("DELETE", f"/judgments/{quoted(judgment_id)}")
+
+    async def create_key(
+        self,
+        name: str,
+        *,
+        scope: Scope = "search",
+        rate_per_s: float | None = None,
+        burst: int | None = None,
+        daily: int | None = None,
+        expires_at: float | None = None,
+    ) -> KeyMade:
+        """Make a key; the secret, its `key`, is in this answer alone. Not tried again where a connection breaks: what
+        may have been made is then to be revoked.
+        """
+        body = {"name": name, "scope": scope}
+        body |= without_none(rate_per_s=rate_per_s, burst=burst, daily=daily, expires_at=expires_at)
+        return await self._call(KeyMade, "POST", "/keys", json=body, repeatable=False)
+
+    async def keys(self) -> list[KeyPublic]:
+        """All but ADIABAT_API_KEY, by name, with their use; expired ones too."""
+        return (await self._call(KeyList, "GET", "/keys")).keys
+
+    async def revoke_key(self, name: str) -> None:
+        """It opens nothing any more; `key-not-found` where there is none."""
+        await self._send("DELETE", f"/keys/{quoted(name)}")
+
+    async def audit(
+        self, cursor: str | None = None, limit: int = 100, *, action: str | None = None, key: str | None = None
+    ) -> AuditPage:
+        """Who changed what: a page of all, of one action or of one key, newest first; its `next_cursor` is None on the
+        last."""
+        params = without_none(limit=limit, cursor=cursor, action=action, key=key)
+        return await self._call(AuditPage, "GET", "/audit", params=params)
 
     async def ready(self) -> Ready:
         """The readiness report; raises `ApiError` with status 503 while the service is not ready."""

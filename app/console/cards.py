@@ -4,11 +4,12 @@ from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 
 from app.api.deps import Parts, PartsDep
+from app.api.scopes import Scoped
 from app.encoders.overlay import card_files
 from app.errors import NotFound
 from app.registry import EncoderState
 
-router = APIRouter(prefix="/console/cards", include_in_schema=False)
+router = APIRouter(prefix="/console/cards", include_in_schema=False, route_class=Scoped)
 
 PICTURES = (".png",)  # only what cannot carry a script
 

@@ -1,6 +1,5 @@
-"""The way in by the service's API key, and out again."""
+"""The way in by a key, and out again."""
 
-import hmac
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
@@ -9,48 +8,53 @@ from fastapi.responses import RedirectResponse
 from app.api import session
 from app.api.deps import PartsDep
 from app.console.rendering import render
+from app.keys import Holder
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 
-WRONG = "This is not the service's key, which ADIABAT_API_KEY was set to where it runs."
+WRONG = "This key opens nothing here: it is not one of the service's, or not any more."
 MAX_CHARS = 1_024
 
 
 @router.get("/login")
-def login_page(request: Request, parts: PartsDep, next: str = "/") -> Response:
-    if parts.settings.api_key is None:
+async def login_page(request: Request, parts: PartsDep, next: str = "/") -> Response:
+    if not parts.ring.locked:
         return RedirectResponse(_here(next), 303)
-    return render(request, "login.html", key=parts.settings.api_key, next=_here(next), problem="")
+    return render(request, "login.html", ring=parts.ring, next=_here(next), problem="")
 
 
 @router.post("/login")
-def sign_in(
+async def sign_in(
     request: Request,
     parts: PartsDep,
     key: Annotated[str, Form(max_length=MAX_CHARS)] = "",
     next: Annotated[str, Form(max_length=8 * MAX_CHARS)] = "/",
 ) -> Response:
-    held = parts.settings.api_key
-    if held is not None:
-        if not hmac.compare_digest(key.strip().encode(), held.encode()):
-            return render(request, "login.html", key=held, status=403, next=_here(next), problem=WRONG)
-        response = RedirectResponse(_here(next), 303)
-        response.set_cookie(
-            session.COOKIE,
-            session.open_session(held),
-            max_age=session.LASTS_S,
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
-        )
-        return response
-    return RedirectResponse(_here(next), 303)
+    if not parts.ring.locked:
+        return RedirectResponse(_here(next), 303)
+    holder = await parts.ring.of_token(key.strip())
+    if holder is None:
+        return render(request, "login.html", ring=parts.ring, status=403, next=_here(next), problem=WRONG)
+    return _signed_in(request, holder, parts.ring.secret, _here(next))
 
 
 @router.post("/logout")
 def sign_out() -> Response:
     response = RedirectResponse("/console/login", 303)
     response.delete_cookie(session.COOKIE, httponly=True, samesite="strict")
+    return response
+
+
+def _signed_in(request: Request, holder: Holder, secret: bytes, to: str) -> Response:
+    response = RedirectResponse(to, 303)
+    response.set_cookie(
+        session.COOKIE,
+        session.open_session(secret, holder.id),
+        max_age=session.LASTS_S,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
     return response
 
 

@@ -9,7 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from app import __version__
 from app.api import session
+from app.api.scopes import holder_of
 from app.console.files import content
+from app.keys import KeyRing
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -28,16 +30,17 @@ NAVIGATION = (
 )
 
 
-def render(request: Request, template: str, *, key: str | None, status: int = 200, **told: Any) -> HTMLResponse:
-    """`key` is the service's, or None: then nobody signs in."""
-    held = session.session_of(request.scope) if key else ""
+def render(request: Request, template: str, *, ring: KeyRing, status: int = 200, **told: Any) -> HTMLResponse:
+    """For whom the request comes from; nobody signs in where `ring` is not locked."""
+    held, holder = session.session_of(request.scope) if ring.locked else "", holder_of(request.scope)
     page = _environment().get_template(template)
     text = page.render(
         static=f"/console/static/{content()}",
         navigation=NAVIGATION,
         path=request.url.path,
-        token=session.token(key, held) if key and held else "",
-        signs_in=key is not None,
+        token=session.token(ring.secret, held) if held else "",
+        scope=holder.scope if holder else "",
+        key_name=holder.name if holder and holder.name else "",
         version=__version__,
         **told,
     )

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 
+from app.doctor.data import has_keys
 from app.doctor.finding import Finding, fail, ok, warn
 from app.settings import LOOPBACK_HOSTS, Settings
 
@@ -23,11 +24,13 @@ def _unknown() -> Iterator[Finding]:
 
 
 def _contradictions(settings: Settings) -> Iterator[Finding]:
-    if settings.host not in LOOPBACK_HOSTS and settings.api_key is None:
+    locked = settings.api_key is not None or has_keys(settings)
+    if settings.host not in LOOPBACK_HOSTS and not locked:
         yield fail(
             "settings",
             f"ADIABAT_HOST={settings.host} opens the service to others and there is no key: it would not start.",
-            "Set ADIABAT_API_KEY, for example to the output of 'openssl rand -hex 24'.",
+            "Set ADIABAT_API_KEY, for example to the output of 'openssl rand -hex 24', or make a key with "
+            f"'adiabat keys create admin --scope admin --data-dir {settings.data_dir}'.",
         )
     if settings.qdrant_api_key is not None and settings.qdrant_url is None:
         yield warn(
@@ -44,5 +47,11 @@ def _contradictions(settings: Settings) -> Iterator[Finding]:
     for folder in settings.source_dirs:
         if not folder.is_dir():
             yield warn("settings", f"ADIABAT_SOURCE_DIRS names {folder}, which is no folder.", "Make it, or remove it.")
-    if settings.open_metrics and settings.api_key is None:
+    if settings.cors_origins and not locked:
+        yield warn(
+            "settings",
+            f"ADIABAT_CORS_ORIGINS lets pages of {', '.join(settings.cors_origins)} read and write, without a key.",
+            "Make keys: from the first one on every call needs one.",
+        )
+    if settings.open_metrics and not locked:
         yield warn("settings", "ADIABAT_OPEN_METRICS opens nothing: without a key every call is open.", "Remove it.")

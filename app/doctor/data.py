@@ -103,6 +103,17 @@ def _schema(revision: str) -> Finding:
     )
 
 
+def has_keys(settings: Settings) -> bool:
+    """Whether there is a key in the registry; False where there is no registry that has a place for them."""
+    if not settings.registry_path.exists():
+        return False
+    try:
+        with closing(_open_for_reading(settings.registry_path)) as registry:
+            return registry.execute("SELECT 1 FROM api_keys LIMIT 1").fetchone() is not None
+    except sqlite3.Error:
+        return False  # what is wrong with it is a finding of its own
+
+
 def _open_for_reading(path: Path) -> sqlite3.Connection:
     # Without a log nobody has it open, and a reader that may make files would leave an empty log behind.
     mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from app.registry.activations import Activation, Activations
+from app.registry.audit import Action, Actor, Audit, Entry, acting
 from app.registry.database import Database
 from app.registry.datasets import DatasetRecord, Datasets
 from app.registry.encoders import Admission, EncoderRecord, Encoders, EncoderState, NewEncoder
@@ -11,19 +12,24 @@ from app.registry.idempotency import Answer, IdempotencyKeys, Keep
 from app.registry.job_records import AnyJob, EvaluationRecord, JobRecord, JobStatus, NewEvaluation, NewJob
 from app.registry.jobs import Jobs
 from app.registry.judgments import Judgment, Judgments, NewJudgment, Revision
+from app.registry.keys import KeyRecord, Keys, NewKey, Scope
 from app.registry.workers import Workers
 
 __all__ = [
+    "Action",
     "Activation",
     "Activations",
+    "Actor",
     "Admission",
     "Answer",
     "AnyJob",
+    "Audit",
     "DatasetRecord",
     "Datasets",
     "EncoderRecord",
     "EncoderState",
     "Encoders",
+    "Entry",
     "EvaluationRecord",
     "EventKind",
     "IdempotencyKeys",
@@ -35,13 +41,18 @@ __all__ = [
     "Judgment",
     "Judgments",
     "Keep",
+    "KeyRecord",
+    "Keys",
     "NewEncoder",
     "NewEvaluation",
     "NewJob",
     "NewJudgment",
+    "NewKey",
     "Registry",
     "Revision",
+    "Scope",
     "Workers",
+    "acting",
 ]
 
 
@@ -56,6 +67,8 @@ class Registry:
         self.events = JobEvents(self.database)
         self.workers = Workers(self.database)
         self.idempotency = IdempotencyKeys(self.database)
+        self.keys = Keys(self.database)
+        self.audit = Audit(self.database)
 
     def close(self) -> None:
         self.database.close()

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, insert, select
 
 from app.errors import Conflict, StaleGeneration
+from app.registry.audit import Action, record
 from app.registry.database import Database
 from app.registry.tables import activations, encoders
 
@@ -56,7 +57,16 @@ class Activations:
                     at=time.time(),
                 )
             )
-            return _newest(connection, 1)[0]
+            made = _newest(connection, 1)[0]
+            record(
+                connection,
+                Action.ROLLED_BACK if reason == "rollback" else Action.SWITCHED,
+                made.encoder,
+                outcome="forced" if forced else "done",
+                generation=made.generation,
+                reason=reason,
+            )
+            return made
 
     def newest(self, count: int = 2) -> list[Activation]:
         """The active one first, then the one before it, ..."""

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select
 
 from app.errors import BadDataset, DatasetInUse, DatasetNotFound
+from app.registry.audit import Action, record
 from app.registry.database import Database
 from app.registry.job_records import ENDED_FOR_GOOD, FINISHED, JobStatus, keeps_files
 from app.registry.tables import datasets, tuning_jobs
@@ -30,6 +31,7 @@ class Datasets:
             connection.execute(delete(datasets).where(datasets.c.name == name))
             values = {"name": name, "digest": digest, "counts": counts, "created_at": time.time()}
             row = connection.execute(insert(datasets).values(**values).returning(*datasets.c)).one()
+            record(connection, Action.DATASET_PUT, name, digest=digest)
             return DatasetRecord(**row._asdict())
 
     def get(self, name: str) -> DatasetRecord:
@@ -70,8 +72,9 @@ class Datasets:
                     jobs=using,
                 )
             gone = connection.scalar(delete(datasets).where(datasets.c.name == name).returning(datasets.c.digest))
-        if gone is None:
-            raise _not_found(name)
+            if gone is None:
+                raise _not_found(name)
+            record(connection, Action.DATASET_DELETED, name, digest=gone)
         return str(gone)
 
     def forget(self, name: str) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from app.errors import EncoderNotFound
+from app.registry.audit import Action
+from app.registry.audit import record as audited
 from app.registry.database import Database
 from app.registry.tables import activations, encoders, tuning_jobs
 
@@ -98,6 +100,8 @@ class Encoders:
                 insert(encoders).values(**values, version=version, created_at=time.time()).returning(*encoders.c)
             ).one()
             record = _record(row)
+            outcome = "forced" if record.admission is Admission.FORCED else "done"
+            audited(connection, Action.ENCODER_REGISTERED, record.key, outcome=outcome, digest=record.digest)
             if also is not None:
                 also(connection, record, True)
             return record, True
@@ -137,7 +141,7 @@ class Encoders:
 
     def set_state(self, encoder_id: int, state: EncoderState) -> None:
         with self._database.write() as connection:
-            connection.execute(update(encoders).where(encoders.c.id == encoder_id).values(state=state))
+            _set_state(connection, encoder_id, state)
 
     def take_back(self, encoder_id: int) -> bool:
         """Delete it where no job and no activation names it; False where one does."""
@@ -149,8 +153,7 @@ class Encoders:
                 return False
             if any(encoder_id in said["encoder_ids"] for said in connection.scalars(measured)):
                 return False
-            deleted = {"state": EncoderState.DELETED}
-            connection.execute(update(encoders).where(encoders.c.id == encoder_id).values(deleted))
+            _set_state(connection, encoder_id, EncoderState.DELETED)
             return True
 
     def sweep(self, keys_on_disk: Iterable[str], set_aside: Callable[[str], None]) -> list[str]:
@@ -170,6 +173,14 @@ def parse_key(key: str) -> tuple[str, int | None]:
     if not version.isdecimal() or len(version) > 9:
         raise EncoderNotFound(f"{key!r} is not an encoder: write 'name' or 'name@version' with an integer version.")
     return name, int(version)
+
+
+def _set_state(connection: Connection, encoder_id: int, state: EncoderState) -> None:
+    this = encoders.c.id == encoder_id
+    changed = update(encoders).where(this, encoders.c.state != state).values(state=state).returning(*encoders.c)
+    row = connection.execute(changed).one_or_none()
+    if row is not None and state is EncoderState.DELETED:
+        audited(connection, Action.ENCODER_DELETED, _record(row).key, digest=row.digest)
 
 
 def _alive(connection: Connection, *conditions: Any, limit: int | None = None, offset: int = 0) -> list[EncoderRecord]:

@@ -4,13 +4,14 @@
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select, update
 
 from app.errors import Conflict, EvaluationNotFound, JobFinished, JobNotFound, JobNotResumable
+from app.registry.audit import Action, record
 from app.registry.database import Database
 from app.registry.encoders import EncoderState
 from app.registry.events import EventKind, append
@@ -32,6 +33,10 @@ IDLE = (JobStatus.QUEUED, JobStatus.PREPARED, JobStatus.INTERRUPTED)  # nobody w
 STOPPABLE = (JobStatus.PREPARING, *AT_TRAINER)  # somebody does, and looks for a cancel
 # What the table wants of an evaluation and only a tuning has.
 NO_TUNING: dict[str, Any] = {"name": "", "dataset": "", "guards": [], "recipe": {}, "gate": {}, "activate": ""}
+CANCELLED_IDLE = "cancelled while nobody worked on it"
+STARTED = {JobKind.TUNING: Action.TUNING_STARTED, JobKind.EVALUATION: Action.EVALUATION_STARTED}
+RESUMED = {JobKind.TUNING: Action.TUNING_RESUMED, JobKind.EVALUATION: Action.EVALUATION_RESUMED}
+CANCELLED = {JobKind.TUNING: Action.TUNING_CANCELLED, JobKind.EVALUATION: Action.EVALUATION_CANCELLED}
 OF_A_JOB = frozenset(field.name for field in fields(JobRecord))
 OF_AN_EVALUATION = frozenset(field.name for field in fields(EvaluationRecord))
 
@@ -63,7 +68,7 @@ class Jobs:
         self,
         values: dict[str, Any],
         encoder_ids: Sequence[int],
-        record: Callable[[Row[Any]], Job],
+        read: Callable[[Row[Any]], Job],
         also: Callable[[Connection, Job], None] | None,
     ) -> Job:
         queued = {"id": uuid.uuid4().hex, "status": JobStatus.QUEUED, "progress": {}, "created_at": time.time()}
@@ -72,7 +77,8 @@ class Jobs:
             _require_encoders(connection, encoder_ids)
             row = connection.execute(insert(tuning_jobs).values(values | queued).returning(*tuning_jobs.c)).one()
             _tell(connection, row.id, JobStatus.QUEUED)
-            job = record(row)
+            _audit(connection, row, STARTED)
+            job = read(row)
             if also is not None:
                 also(connection, job)
             return job
@@ -157,12 +163,13 @@ class Jobs:
         only_from: tuple[JobStatus, ...],
         held_by: str | None = None,
         told: dict[str, Any] | None = None,
+        audited: Mapping[JobKind, Action] | None = None,
         **values: Any,
     ) -> bool:
         """Change the status if it is one of `only_from`; False when somebody (a cancel) was faster.
 
         `held_by` makes it the word of that worker, which does not count once another one has the job.
-        `told` goes into the event beside status and reason.
+        `told` goes into the event beside status and reason, `audited` names the entry of the audit log by kind.
         """
         if to in FINISHED:
             values["finished_at"] = time.time()
@@ -170,10 +177,13 @@ class Jobs:
         if held_by is not None:
             conditions.append(tuning_jobs.c.worker == held_by)
         with self._database.write() as connection:
-            changed = connection.execute(update(tuning_jobs).where(*conditions).values(status=to, **values))
-            if changed.rowcount == 1:
+            change = update(tuning_jobs).where(*conditions).values(status=to, **values).returning(*tuning_jobs.c)
+            row = connection.execute(change).one_or_none()
+            if row is not None:
                 _tell(connection, job_id, to, values.get("reason"), told)
-            return changed.rowcount == 1
+                if audited is not None:
+                    _audit(connection, row, audited)
+            return row is not None
 
     def settle_activation(self, job_id: str, outcome: str) -> None:
         """Record that the activation this job asked for was done, or failed: it is tried once."""
@@ -204,8 +214,8 @@ class Jobs:
         An interrupted job is given up for good, and its files with it.
         """
         while not (
-            self.move(job_id, JobStatus.CANCELLED, only_from=IDLE, reason="cancelled while nobody worked on it")
-            or self.move(job_id, JobStatus.CANCELLING, only_from=STOPPABLE)
+            self.move(job_id, JobStatus.CANCELLED, only_from=IDLE, reason=CANCELLED_IDLE, audited=CANCELLED)
+            or self.move(job_id, JobStatus.CANCELLING, only_from=STOPPABLE, audited=CANCELLED)
         ):  # it may have gone from the one to the other between the two looks
             if (job := self.find(job_id)).status in ENDED_FOR_GOOD:
                 raise JobFinished(f"The job {job_id} has already ended: {job.status}.")
@@ -214,7 +224,7 @@ class Jobs:
     def resume(self, job_id: str) -> AnyJob:
         """Put an interrupted job back into the queue. Raises `JobNotResumable` for any other."""
         fresh: dict[str, Any] = {"reason": None, "worker": None, "finished_at": None, "progress": {}}
-        if not self.move(job_id, JobStatus.QUEUED, only_from=(JobStatus.INTERRUPTED,), **fresh):
+        if not self.move(job_id, JobStatus.QUEUED, only_from=(JobStatus.INTERRUPTED,), audited=RESUMED, **fresh):
             job = self.find(job_id)
             mend = "start another with the same body" if job.finished else "it needs no resume"
             raise JobNotResumable(f"Only an interrupted job can be resumed; {job_id} is {job.status.shown}: {mend}.")
@@ -262,6 +272,11 @@ def _tell(
 ) -> None:
     said = {"status": to.shown} | ({"reason": reason} if reason else {}) | (told or {})
     append(connection, job_id, EventKind.END if to in FINISHED else EventKind.STATUS, said)
+
+
+def _audit(connection: Connection, row: Row[Any], actions: Mapping[JobKind, Action]) -> None:
+    of_tuning = {"name": row.name, "activate": row.activate} if row.kind == JobKind.TUNING else {}
+    record(connection, actions[JobKind(row.kind)], row.id, **of_tuning)
 
 
 def _require_datasets(connection: Connection, digests: dict[str, str]) -> None:

@@ -129,3 +129,45 @@ idempotency_keys = Table(
     Column("answer", JSON(none_as_null=True), nullable=True),
     Column("created_at", Float, nullable=False),
 )
+
+# Who may call, and how much. Of the secret there is only what it is checked against. A revoked key's row is gone; no
+# sequence ever comes twice, so the highest one and the number of rows tell whether anything was made or revoked.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("name", String(64), nullable=False),
+    Column("id", String(32), nullable=False),
+    Column("hash", String(255), nullable=False),
+    Column("scope", String(16), nullable=False),
+    Column("rate_per_s", Float, nullable=True),
+    Column("burst", Integer, nullable=True),
+    Column("daily", Integer, nullable=True),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=True),
+    Column("used_at", Float, nullable=True),
+    # Days since 1970 in UTC, and the requests of that day.
+    Column("used_on", Integer, nullable=False),
+    Column("used", Integer, nullable=False),
+    UniqueConstraint("name"),
+    UniqueConstraint("id"),
+    sqlite_autoincrement=True,
+)
+
+# Append-only, and the database itself sees to it: a trigger refuses every change of a row.
+audit = Table(
+    "audit",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("action", String(32), nullable=False, index=True),
+    # null: nobody's key; the service or its trainer by itself, or a service that asks for none
+    Column("key", String(64), nullable=True, index=True),
+    Column("peer", String(64), nullable=True),
+    Column("target", String(600), nullable=False),
+    Column("outcome", String(64), nullable=False),
+    Column("generation", Integer, nullable=True),
+    Column("detail", JSON, nullable=False),
+    Column("request_id", String(128), nullable=True),
+    sqlite_autoincrement=True,
+)

@@ -111,7 +111,8 @@ def test_a_dataset_that_somebody_called_judgments_before_is_kept_under_another_n
     with registry.database.write() as connection:
         config = migration_config()
         config.attributes["connection"] = connection
-        connection.exec_driver_sql("DROP TABLE judgments")
+        for later in ("judgments", "api_keys", "audit"):
+            connection.exec_driver_sql(f"DROP TABLE {later}")
         command.stamp(config, "0004")
     registry.close()
     with sqlite3.connect(path) as connection:

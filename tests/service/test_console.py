@@ -18,6 +18,7 @@ from tests.conftest import Service, running
 from tests.service import encoders
 
 KEY = "correct horse battery"
+SECRET = b"of this service"
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 PAGES = (
     "/",
@@ -196,15 +197,17 @@ def test_a_program_with_the_key_is_served_as_ever(locked: httpx.Client) -> None:
 
 
 def test_a_session_ends_with_its_time_and_with_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = session.open_session(KEY)
-    assert session.holds(KEY, opened)
-    assert not session.holds("another key", opened)
-    assert not session.holds(KEY, opened.replace(opened[:4], "9999", 1))  # a later end
-    for torn in ("", ".", "..", "x", opened.rpartition(".")[0], f"é.{opened}"):
-        assert not session.holds(KEY, torn)
+    opened = session.open_session(SECRET, "3f0c")
+    assert session.key_of(SECRET, opened) == "3f0c"
+    assert session.key_of(SECRET, session.open_session(SECRET, "")) == ""
+    assert session.key_of(b"another", opened) is None
+    assert session.key_of(SECRET, opened.replace(opened[:4], "9999", 1)) is None  # a later end
+    assert session.key_of(SECRET, opened.replace(".3f0c.", "..", 1)) is None  # another key
+    for torn in ("", ".", "..", "...", "x", opened.rpartition(".")[0], f"é.{opened}"):
+        assert session.key_of(SECRET, torn) is None
     later = time.time() + session.LASTS_S + 1
     monkeypatch.setattr(time, "time", lambda: later)
-    assert not session.holds(KEY, opened)
+    assert session.key_of(SECRET, opened) is None
 
 
 def test_signing_out_takes_the_cookie_away(locked: httpx.Client) -> None:

@@ -3,10 +3,13 @@
 import json
 import re
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from http.client import HTTPResponse
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +19,7 @@ from app.api.problems import STATUS
 from app.assembly import assemble
 from app.cli.datasets import zip_folder
 from app.errors import AdiabatError, DataDirLocked, IndexSpaceMismatch
+from app.keys import KeyRing
 from app.settings import Settings
 from tests.conftest import Service, running, wait_until
 from tests.service import encoders
@@ -90,6 +94,7 @@ def world(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) ->
         api_key=KEY,
         max_waiting=16,
         max_body_bytes=MAX_BODY,
+        request_timeout_s=3,
         load_on_demand=False,
     )
     with running(settings) as service:
@@ -156,6 +161,34 @@ def _bug(world: World) -> httpx.Response:
         type(world.service.parts.store).info = info  # type: ignore[method-assign]
 
 
+def _with_key(world: World, name: str, limits: dict[str, Any], method: str, path: str) -> httpx.Response:
+    """The answer to the second request of a new key."""
+    key = world.http.post("/keys", json={"name": name, **limits}).json()["key"]
+    with httpx.Client(base_url=world.service.url, trust_env=False, headers={"Authorization": f"Bearer {key}"}) as http:
+        assert http.get("/encoders").status_code == 200
+        return http.request(method, path)
+
+
+def _last_admin(world: World) -> httpx.Response:
+    """As where ADIABAT_API_KEY is not set."""
+    needs_admin = KeyRing.needs_admin
+    try:
+        KeyRing.needs_admin = True  # type: ignore[method-assign,assignment]
+        return world.http.post("/keys", json={"name": "first"})
+    finally:
+        KeyRing.needs_admin = needs_admin  # type: ignore[method-assign]
+
+
+def _too_slow(world: World) -> httpx.Response:
+    """A body of which only half comes."""
+    head = f"POST /search HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 9\r\n\r\n"
+    with socket.create_connection((world.http.base_url.host, world.http.base_url.port or 80), timeout=60) as connection:
+        connection.sendall(head.encode() + b"{")
+        answer = HTTPResponse(connection)
+        answer.begin()
+        return httpx.Response(answer.status, content=answer.read())
+
+
 def _not_text(world: World) -> httpx.Response:
     return world.http.post("/search", content=b'{"query": "\xff"}', headers={"Content-Type": "application/json"})
 
@@ -169,6 +202,14 @@ SCENES: dict[str, Callable[[World], httpx.Response]] = {
     "bad-dataset": lambda w: w.http.put("/datasets/x", content=b"x", headers={"Content-Type": "application/zip"}),
     "source-refused": lambda w: w.http.post("/encoders", json={"name": "x", "source": {"path": "/"}}),
     "idempotency-key-reused": _key_reused,
+    "missing-scope": lambda w: _with_key(w, "weak", {"scope": "search"}, "DELETE", "/encoders/none@1"),
+    "rate-limited": lambda w: _with_key(w, "slow", {"rate_per_s": 0.01}, "GET", "/encoders"),
+    "quota-exceeded": lambda w: _with_key(w, "poor", {"daily": 1}, "GET", "/encoders"),
+    "key-not-found": lambda w: w.http.delete("/keys/none"),
+    "key-exists": lambda w: [w.http.post("/keys", json={"name": "twice"}) for _ in range(2)][1],
+    "last-admin-key": _last_admin,
+    "too-slow": _too_slow,
+    "headers-too-large": lambda w: w.http.get("/version", headers={"X-Long": "x" * 50_000}),
     "unauthorized": lambda w: httpx.get(f"{w.service.url}/encoders", trust_env=False),
     "cross-site": lambda w: w.http.post("/search", json={"query": "x"}, headers={"Sec-Fetch-Site": "cross-site"}),
     "no-such-route": lambda w: w.http.get("/nowhere"),

@@ -264,10 +264,10 @@ def test_with_a_key_every_call_but_health_needs_it(settings: Settings) -> None:
                 ("PUT", "/active-encoder"),
             ):
                 assert problem(http.request(method, path), 401, "unauthorized")
-                assert "none came" in http.request(method, path).json()["detail"]
             wrong = http.get("/encoders", headers={"Authorization": "Bearer wrong"})
             assert wrong.headers["www-authenticate"] == "Bearer"
-            assert "The API key given is not the service's" in problem(wrong, 401, "unauthorized")["detail"]
+            none = http.get("/encoders")
+            assert problem(wrong, 401, "unauthorized")["detail"] == none.json()["detail"]  # no hint which it is
             assert http.get("/health/live").json() == {"status": "live"}
             assert http.get("/health/ready").status_code == 200
             assert http.get("/version").status_code == 200

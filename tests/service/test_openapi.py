@@ -17,6 +17,7 @@ from tests.conftest import Service, running
 from tests.service import encoders
 from tests.service.archives import packed
 from tests.service.hub import repository, running_hub
+from tests.service.keys import SERVICE_KEY, holding
 from tests.service.test_datasets import QRELS, QUERIES
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
@@ -35,7 +36,13 @@ def served(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -
     models.mkdir()
     encoders.near(tiny, models / "bees")
     settings = Settings(
-        data_dir=folder / "data", passage_encoder=str(tiny), trainer=False, source_dirs=(models,), threads=1, hub=True
+        data_dir=folder / "data",
+        passage_encoder=str(tiny),
+        trainer=False,
+        source_dirs=(models,),
+        threads=1,
+        hub=True,
+        api_key=SERVICE_KEY,  # one of the examples makes a key, from which on all need one
     )
     repositories = {
         "datasets/BeIR/scifact": repository(folder / "scifact", {"queries.jsonl": QUERIES}),
@@ -111,7 +118,7 @@ def test_every_body_has_an_example(description: dict[str, Any]) -> None:
 def test_every_example_is_taken(served: Service, description: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(served.settings.data_dir.parent)  # `models/bees` is named from here
     sent: list[str] = []
-    with httpx.Client(base_url=served.url, trust_env=False, timeout=60) as http:
+    with holding(served, SERVICE_KEY) as http:
         for method, path, kind, example in sorted(examples(description), key=_order):
             path = path.replace("{name}", "beekeeping-example").replace("{job_id}", "none")
             answer = http.request(method.upper(), path, **body_of(kind, example))

@@ -1,7 +1,7 @@
 // Passages and datasets: counts, files dropped to be taken in, browsing, deleting.
 
 import { call, filterOf, get, remove } from "./api.js";
-import { $, h, put, table } from "./dom.js";
+import { $, h, may, put, table } from "./dom.js";
 import { ago, bytes, language, number, plural } from "./format.js";
 import { chips, cut, show, titleOf } from "./passage.js";
 import { SAMPLE_TUNING, takeSamples } from "./samples.js";
@@ -49,6 +49,7 @@ const seenLanguages = new Set();
 // ------- taking files in
 
 function dropZone(count) {
+  if (!may("write")) return [h("h2", "Add passages or judged questions"), h("p.quiet", "That needs a key with the scope write.")];
   const said = h("div", { role: "status" });
   const input = h("input", { type: "file", class: "unseen", accept: ".jsonl,.ndjson,.zip,.json", tabindex: "-1", "aria-label": "Files", onchange: () => { if (input.files[0]) take(input.files[0], said); input.value = ""; } });
   const zone = h("div.drop", input, h("p", h("b", "Drop a file here"), " or ", h("button.small", { type: "button", onclick: () => input.click() }, "choose one"), place.dataset.samples && !count && [" or ", h("button.small", { type: "button", onclick: () => samples(said) }, "take the samples")]),
@@ -141,7 +142,7 @@ function list() {
   put(sets, h("h2", "Datasets"), datasets.length ? table(["name", { text: "questions", figures: true }, "splits", "languages", "searched", { text: "stored", figures: true }, ""],
     datasets.slice(0, 500).map((each) => [h("button.link", { type: "button", onclick: () => about(each.name) }, each.name), number(each.queries), Object.entries(each.splits).map(([split, counts]) => `${split} ${number(counts.queries)}`).join(", "),
       Object.keys(each.languages).filter(Boolean).slice(0, 8).join(", ") || "–", each.passages == null ? "stored passages" : `its own ${number(each.passages)}`, ago(each.created_at),
-      h("button.small", { type: "button", "aria-label": `Delete the dataset ${each.name}`, onclick: () => dropped(each) }, "Delete")]), { caption: "Datasets" })
+      h("button.small", { type: "button", needs: "write", "aria-label": `Delete the dataset ${each.name}`, onclick: () => dropped(each) }, "Delete")]), { caption: "Datasets" })
     : h("p.quiet", "None yet. A dataset is judged questions: which passages answer them. Encoders are tuned on them and measured with them."));
 }
 
@@ -174,7 +175,7 @@ async function page_(at) {
     h("form", { onsubmit: find }, id)),
     found.passages.length ? table(["passage", "text", "metadata", ""], found.passages.map((each) => [
       h("button.link", { type: "button", dir: "auto", onclick: () => show(each) }, titleOf(each).slice(0, 60)), h("span.quiet", { dir: "auto" }, cut(each.text).slice(0, 70), "…"), h("span.chips", chips(each).slice(0, 2)),
-      h("button.small", { type: "button", "aria-label": `Delete ${titleOf(each).slice(0, 60)}`, onclick: () => gone(each) }, "Delete")]), { caption: "Passages" }) : h("p.quiet", lang ? `None is marked as ${language(lang)}.` : "None yet."),
+      h("button.small", { type: "button", needs: "write", "aria-label": `Delete ${titleOf(each).slice(0, 60)}`, onclick: () => gone(each) }, "Delete")]), { caption: "Passages" }) : h("p.quiet", lang ? `None is marked as ${language(lang)}.` : "None yet."),
     h("div.actions", at > 0 && h("button", { type: "button", onclick: () => page_(at - 1) }, "Back"), found.next_cursor && h("button", { type: "button", onclick: () => page_(at + 1) }, "Next")));
 }
 

@@ -1,5 +1,21 @@
 // Elements from data. Text is always text: nothing that came from the service is ever read as markup.
 
+const SCOPES = ["search", "write", "admin"];
+const HELD = document.querySelector('meta[name="adiabat-scope"]')?.content ?? "";
+
+/** Whether the key that is signed in with may do what asks for `scope`; the service holds everybody to it all the same. */
+export const may = (scope) => SCOPES.indexOf(HELD) >= SCOPES.indexOf(scope);
+
+/** Disables what the key may not do, and says why. `h` does it for the property `needs`. */
+export function withhold(element, scope) {
+  if (may(scope)) return element;
+  const reason = `Needs a key with the scope ${scope}; yours has ${HELD || "none"}.`;
+  element.disabled = true;
+  element.title = reason;
+  element.setAttribute("aria-description", reason);
+  return element;
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** `h("p.quiet", {title: "…", onclick: f}, "text", child, [more])`; null, undefined and false are left out. */
@@ -28,6 +44,7 @@ function set(element, properties) {
   for (const [name, value] of Object.entries(properties)) {
     if (value === null || value === undefined || value === false) continue;
     if (name === "class") element.classList.add(...value.split(" ").filter(Boolean));
+    else if (name === "needs") withhold(element, value);
     else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "style") for (const [key, each] of Object.entries(value)) element.style.setProperty(key, each);
     else if (name === "data") Object.assign(element.dataset, value);

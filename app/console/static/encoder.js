@@ -67,11 +67,11 @@ function buttons() {
   const previous = now.previous && keyOf(now.previous) === key;
   put($("name"), key, " ", chip(encoder.state), active && [" ", h("span.chip.on", "active")], previous && [" ", h("span.chip", "previous")]);
   put($("actions"),
-    !active && encoder.state !== "broken" && encoder.state !== "deleted" && h("button.primary", { type: "button", onclick: () => activate(encoder, run) }, "Switch to it"),
-    active && now.previous && h("button", { type: "button", onclick: () => rollBack(run) }, `Roll back to ${keyOf(now.previous)}`),
+    !active && encoder.state !== "broken" && encoder.state !== "deleted" && h("button.primary", { type: "button", needs: "admin", onclick: () => activate(encoder, run) }, "Switch to it"),
+    active && now.previous && h("button", { type: "button", needs: "admin", onclick: () => rollBack(run) }, `Roll back to ${keyOf(now.previous)}`),
     !active && encoder.state !== "deleted" && h("a.button", { href: `/?${new URLSearchParams({ encoder: key, compare: keyOf(now.encoder) })}` }, "Compare in search"),
-    encoder.state !== "deleted" && h("button", { type: "button", onclick: exported }, "Export"),
-    key !== "base@1" && !active && !previous && encoder.state !== "deleted" && h("button", { type: "button", onclick: deleted }, "Delete"));
+    encoder.state !== "deleted" && h("button", { type: "button", needs: "write", onclick: exported }, "Export"),
+    key !== "base@1" && !active && !previous && encoder.state !== "deleted" && h("button", { type: "button", needs: "admin", onclick: deleted }, "Delete"));
 }
 
 function exported() {

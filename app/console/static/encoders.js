@@ -26,7 +26,7 @@ const columns = [
   { text: "admission", value: (row) => row.admission, cell: (row) => row.admission },
   { text: "size", figures: true, value: (row) => row.size_bytes, cell: (row) => bytes(row.size_bytes) },
   { text: "made", figures: true, value: (row) => row.created_at, cell: (row) => ago(row.created_at) },
-  { text: "", cell: (row) => (isActive(row) || row.state === "broken" ? "" : h("button.small", { type: "button", "aria-label": `Switch to ${keyOf(row)}`, onclick: () => activate(row, run) }, "Switch")) },
+  { text: "", cell: (row) => (isActive(row) || row.state === "broken" ? "" : h("button.small", { type: "button", needs: "admin", "aria-label": `Switch to ${keyOf(row)}`, onclick: () => activate(row, run) }, "Switch")) },
 ];
 
 function driftOf(row) {
@@ -66,7 +66,7 @@ function lineage() {
 const run = page(place, () => load());
 let drawn = null;
 onActive((state) => {
-  put($("actions"), state.previous && h("button", { type: "button", onclick: () => rollBack(run) }, `Roll back to ${keyOf(state.previous)}`));
+  put($("actions"), state.previous && h("button", { type: "button", needs: "admin", onclick: () => rollBack(run) }, `Roll back to ${keyOf(state.previous)}`));
   if (drawn !== null && drawn !== state.encoder.generation) run();
   drawn = state.encoder.generation;
 });

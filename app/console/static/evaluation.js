@@ -18,8 +18,8 @@ let [found, measure, by] = [null, "mrr", "dataset"];
 async function load() {
   found = await get(path);
   put($("actions"),
-    !ENDED.has(found.status) && h("button", { type: "button", onclick: cancel }, "Cancel"),
-    found.status === "interrupted" && h("button.primary", { type: "button", onclick: () => post(`${path}/resume`).then(run, (error) => toast(error.message, "bad")) }, "Resume"),
+    !ENDED.has(found.status) && h("button", { type: "button", needs: "write", onclick: cancel }, "Cancel"),
+    found.status === "interrupted" && h("button.primary", { type: "button", needs: "write", onclick: () => post(`${path}/resume`).then(run, (error) => toast(error.message, "bad")) }, "Resume"),
     found.result && [h("button", { type: "button", onclick: saveCsv }, "CSV"), h("button", { type: "button", onclick: savePicture }, "PNG")]);
   if (!found.result) {
     put(place, h("section.panel", h("h2", found.encoders.join(", ")), h("p.quiet", found.datasets.join(", ")), ENDED.has(found.status) ? [h("p", chip(found.status)), found.reason && h("p.problem", found.reason)] : progress(found)));

@@ -28,7 +28,7 @@ async function load() {
   table.rows(evaluations);
   if (!form.isConnected) put(place, form, h("div", { id: "list" }));
   put($("list"), evaluations.length ? h("section.panel", table.element, evaluations.length === shown && h("p.more", h("button", { type: "button", onclick: () => { shown += PAGE; run(); } }, `Show ${PAGE} more`)))
-    : h("div.empty", h("h2", "Nothing measured yet"), h("p", "An evaluation measures encoders on judged questions, exactly, each against the base, with intervals and a test."), h("button.primary", { type: "button", onclick: open }, "Measure encoders")));
+    : h("div.empty", h("h2", "Nothing measured yet"), h("p", "An evaluation measures encoders on judged questions, exactly, each against the base, with intervals and a test."), h("button.primary", { type: "button", needs: "write", onclick: open }, "Measure encoders")));
   if (evaluations.some((each) => !ENDED.has(each.status))) timer = setTimeout(run, LOOK_MS);
 }
 
@@ -56,5 +56,5 @@ async function start(event) {
   } catch (error) { problem.textContent = error.message; problem.hidden = false; }
 }
 
-put($("actions"), h("button.primary", { type: "button", onclick: open }, "Measure encoders"));
+put($("actions"), h("button.primary", { type: "button", needs: "write", onclick: open }, "Measure encoders"));
 const run = page(place, load);

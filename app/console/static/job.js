@@ -60,12 +60,12 @@ function head() {
   put($("name"), job.name, " ", chip(job.status));
   const running = !ENDED.has(job.status);
   put($("actions"),
-    running && job.status !== "cancelling" && h("button", { type: "button", onclick: cancel }, "Cancel"),
-    job.status === "interrupted" && h("button.primary", { type: "button", onclick: resume }, "Resume"),
-    job.status === "interrupted" && h("button", { type: "button", onclick: cancel }, "Give up"),
+    running && job.status !== "cancelling" && h("button", { type: "button", needs: "write", onclick: cancel }, "Cancel"),
+    job.status === "interrupted" && h("button.primary", { type: "button", needs: "write", onclick: resume }, "Resume"),
+    job.status === "interrupted" && h("button", { type: "button", needs: "write", onclick: cancel }, "Give up"),
     job.encoder && h("a.button", { href: `/console/encoders/${encodeURIComponent(keyOf(job.encoder))}` }, "See its card"),
     job.encoder && h("a.button", { href: `/?${new URLSearchParams({ encoder: keyOf(job.encoder), compare: "base@1" })}` }, "Compare in search"),
-    job.encoder && h("button.primary", { type: "button", onclick: () => activate({ ...job.encoder, state: job.status === "rejected" ? "rejected" : "ready" }, run) }, "Switch to it"));
+    job.encoder && h("button.primary", { type: "button", needs: "admin", onclick: () => activate({ ...job.encoder, state: job.status === "rejected" ? "rejected" : "ready" }, run) }, "Switch to it"));
 }
 
 function ended() {

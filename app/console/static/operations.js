@@ -2,7 +2,8 @@
 
 import { call, get, keyOf } from "./api.js";
 import { lines } from "./charts.js";
-import { $, h, put, table } from "./dom.js";
+import { auditLog } from "./audit.js";
+import { $, h, may, put, table } from "./dom.js";
 import { bytes, moment, ms, number, seconds } from "./format.js";
 import { page, onActive } from "./shell.js";
 import { rollBack } from "./switching.js";
@@ -10,6 +11,7 @@ import { rollBack } from "./switching.js";
 const LOOK_MS = 5000; // the figures are some 60 KB
 const LOOKS = 120; // ten minutes
 const place = $("page");
+const audit = auditLog();
 const [now, charts, history, routes, health] = [h("div.tiles"), h("div.grid"), h("section.panel"), h("section.panel"), h("section.panel")];
 let [last, timer, draw] = [null, 0, null];
 const series = { qps: [], p50: [], p99: [] };
@@ -64,7 +66,7 @@ async function load() {
       drawRate([{ name: "searches/s", colour: 1, digits: 1, points: series.qps }], { zero: true, xTitle: "seconds" });
       drawLatency([{ name: "p50, ms", colour: 1, digits: 1, points: series.p50 }, { name: "p99, ms", colour: 2, digits: 1, points: series.p99 }], { zero: true, xTitle: "seconds" });
     };
-    put(place, now, charts, h("div.grid", health, history), routes);
+    put(place, now, charts, h("div.grid", health, history), may("admin") && audit.element, routes);
   }
   figures(look, ready);
   last = look;
@@ -122,7 +124,8 @@ function byRoute(found) {
 const REASONS = { start: "first start", activate: "somebody switched", rollback: "rolled back", job: "a tuning passed its gate", fallback: "its artifact was gone" };
 
 onActive(async (state) => {
-  put($("actions"), state.previous && h("button", { type: "button", onclick: () => rollBack() }, `Roll back to ${keyOf(state.previous)}`));
+  audit.look(); // a switch is an entry
+  put($("actions"), state.previous && h("button", { type: "button", needs: "admin", onclick: () => rollBack() }, `Roll back to ${keyOf(state.previous)}`));
   try {
     const { activations } = await get("/active-encoder/history?limit=50");
     put(history, h("h2", "Generations"), table([{ text: "", figures: true }, "encoder", "reason", "when"],

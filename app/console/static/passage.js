@@ -1,7 +1,7 @@
 // A passage as it is shown: its text cut and marked, its metadata as chips, the whole of it in a dialog, and judged.
 
 import { get, post, remove } from "./api.js";
-import { h } from "./dom.js";
+import { h, may } from "./dom.js";
 import { language } from "./format.js";
 import { dialog, toast } from "./shell.js";
 
@@ -48,7 +48,7 @@ export function show(passage, words = [], query = "", lang = "") {
   return dialog(titleOf(passage), [
     h("p.chips", h("code", passage.id), chips(passage)),
     h("div.whole", { dir: "auto", tabindex: "0" }, marked(passage.text, words)),
-  ], query ? [judge(query, passage, lang)] : []);
+  ], query && may("write") ? [judge(query, passage, lang)] : []);
 }
 
 const judged = new Map(); // by question and passage: {id, relevance}
@@ -56,6 +56,7 @@ const said = (query, id) => `${query.trim().replace(/\s+/g, " ")}\n${id}`;
 
 /** What was judged of this question before, by whomever; the buttons made after it show that. */
 export async function recall(query) {
+  if (!may("write")) return;
   const { judgments } = await get(`/judgments?limit=1000&query=${encodeURIComponent(query)}`);
   for (const each of judgments) judged.set(said(query, each.passage_id), each);
 }
@@ -63,6 +64,7 @@ export async function recall(query) {
 /** Two buttons that tell the service whether a passage answers the question; `lang` is the question's, where it is known.
  *  The same one again takes the judgment back. */
 export function judge(query, passage, lang) {
+  if (!may("write")) return null;
   const key = said(query, passage.id);
   const yes = h("button.small.yes", { type: "button", "aria-label": `Relevant: ${titleOf(passage)}`, title: "It answers the question; again: take that back" }, "✓", h("span.judge-word", "relevant"));
   const no = h("button.small.no", { type: "button", "aria-label": `Not relevant: ${titleOf(passage)}`, title: "It does not answer the question; again: take that back" }, "✗");

@@ -1,7 +1,7 @@
 // The jobs, newest first, and the form that starts one.
 
 import { get, keyOf, onReturn, post } from "./api.js";
-import { $, h, put } from "./dom.js";
+import { $, h, may, put, withhold } from "./dom.js";
 import { ago, plural, seconds } from "./format.js";
 import { coloured, worstOf } from "./figures.js";
 import { encoders } from "./pickers.js";
@@ -33,7 +33,7 @@ async function load() {
   const { tuning_jobs: found } = await get(`/tuning-jobs?limit=${shown}&brief=true`);
   if (!found.length) {
     put(place, h("div.empty", h("h2", "No tuning yet"), h("p", "A tuning learns from judged questions in the background and makes a query encoder of its own. Guards watch that nothing else is lost."),
-      h("button.primary", { type: "button", onclick: () => open(true) }, "Start one")));
+      h("button.primary", { type: "button", needs: "write", onclick: () => open(true) }, "Start one")));
     return;
   }
   jobs.rows(found);
@@ -122,5 +122,7 @@ form.addEventListener("submit", async (event) => {
 $("new").addEventListener("click", () => open(form.hidden));
 $("never-mind").addEventListener("click", () => { open(false); $("new").focus(); });
 choices().catch(() => {});
-if (!form.hidden) open(true);
+withhold($("new"), "write");
+withhold(form.querySelector("[value=if-gate-passes]"), "admin"); // it would switch
+if (!form.hidden) open(may("write"));
 onReturn(() => choices().catch(() => {}));

@@ -1,7 +1,7 @@
 // The first visit: four steps from an empty service to an encoder of one's own. Gone once they are done, or sent away.
 
 import { get } from "./api.js";
-import { h, put } from "./dom.js";
+import { h, may, put } from "./dom.js";
 import { SAMPLE_QUESTION, SAMPLE_TUNING, takeSamples } from "./samples.js";
 import { seen, look } from "./shell.js";
 
@@ -12,7 +12,7 @@ const keep = (name) => { try { localStorage.setItem(name, "1"); } catch {} };
 
 export async function welcome(place, { ask }) {
   if (new URLSearchParams(location.search).get("q")) keep(SEARCHED);
-  if (kept(AWAY)) { leave(place); return; }
+  if (kept(AWAY) || !may("write")) { leave(place); return; }
   let count, jobs, datasets;
   try {
     [{ count }, { tuning_jobs: jobs }, { datasets }] = await Promise.all([get("/passages/count"), get("/tuning-jobs?limit=1&brief=true"), get("/datasets"), seen() ?? look()]);

@@ -1,0 +1,172 @@
+"""HTTP/1.1 as the service speaks it: uvicorn's protocol, held to limits that it has not.
+
+A head that is too long or comes too slowly, and a body that stops coming, are given up at the cost of a look at the
+clock a few times in `request_timeout_s`: nothing is paid per request. A slow body's refusal is the application's to
+answer (`app.api.limits`), since it has begun; a head's is answered here.
+"""
+
+import time
+from asyncio import Transport
+from typing import Any, ClassVar
+
+from httptools import HttpParserError
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.api.limits import SLOW
+from app.api.problems import as_body, status_of
+from app.errors import AdiabatError, HeadersTooLarge, TooSlow
+from app.settings import Settings
+
+LOOKS = 4  # within the timeout
+LEAST_BYTES = 256  # of a body, within the timeout
+# What chunked bodies may have around their bytes: a chunk of one byte has five, and there may be some headers behind.
+AROUND_EACH_BYTE, AROUND_ALL = 8, 65_536
+
+NOT_HTTP = "What was sent is not HTTP/1.1 that can be read; send a request such as 'GET /version HTTP/1.1'."
+
+
+def web_options(settings: Settings) -> dict[str, Any]:
+    """What `uvicorn.Config` is to be told."""
+    proxies = list(settings.trusted_proxies)
+    limits = {"max_header_bytes": settings.max_header_bytes, "timeout_s": settings.request_timeout_s}
+    return {
+        "http": type("LimitedProtocol", (LimitedProtocol,), limits),
+        "ws": "none",
+        "proxy_headers": bool(proxies),
+        "forwarded_allow_ips": proxies,
+    }
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    max_header_bytes: ClassVar[int]
+    timeout_s: ClassVar[float]
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._in_head, self._in_body, self._resting = True, False, False
+        self._head_bytes = self._fields_bytes = 0
+        self._raw_bytes = self._body_bytes = self._marked_bytes = 0
+        self._marked_at = time.monotonic()
+        self._refusal: AdiabatError | None = None
+        self._look_later()
+
+    def data_received(self, data: bytes) -> None:
+        was_in_body = self._in_body
+        self._raw_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and not was_in_body:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.max_header_bytes:
+                self._refuse(self._too_large())
+        elif self._raw_bytes > (1 + AROUND_EACH_BYTE) * self._body_bytes + AROUND_ALL and was_in_body and self._in_body:
+            self._refuse(self._too_large())
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._in_body, self._resting = True, False, False
+        self._head_bytes = self._fields_bytes = 0
+        self._marked_at = time.monotonic()
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count_field(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_field(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._in_body = False, True
+        self._raw_bytes = self._body_bytes = self._marked_bytes = 0
+        self._marked_at = time.monotonic()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Of whatever the parser stumbled over, our own refusals among them."""
+        if self._refusal is None:
+            self._answer(as_body(400, "http-error", NOT_HTTP), 400)
+        else:
+            self._refuse(self._refusal)
+
+    def _count_field(self, size: int) -> None:
+        """Headers behind a chunked body count too: they are kept like the others."""
+        self._fields_bytes += size
+        if self._fields_bytes > self.max_header_bytes:
+            self._refusal = self._too_large()
+            raise HttpParserError("the head is over its limit")
+
+    def _too_large(self) -> HeadersTooLarge:
+        return HeadersTooLarge(
+            f"The request's line and headers are over the limit of {self.max_header_bytes} bytes; send fewer, or raise "
+            "ADIABAT_MAX_HEADER_BYTES."
+        )
+
+    def _look_later(self) -> None:
+        self._looks_at = time.monotonic() + self.timeout_s / LOOKS
+        self.loop.call_later(self.timeout_s / LOOKS, self._look)
+
+    def _look(self) -> None:
+        if self.transport.is_closing():
+            return
+        now = time.monotonic()
+        late_s = now - self._looks_at
+        if late_s > self.timeout_s / LOOKS:  # we were busy: what came meanwhile lies unread
+            self._marked_at += late_s
+        elif self._in_head:
+            self._look_at_head(now)
+        elif self.cycle.response_complete:
+            self._look_at_rest(now)
+        elif self._in_body:
+            self._look_at_body(now)
+        self._look_later()
+
+    def _look_at_rest(self, now: float) -> None:
+        """What comes after an answer and begins no request, such as the rest of a body that was refused.
+
+        Somebody who is still sending it would not hear the answer if the connection broke at once; but any byte puts
+        uvicorn's own end of it off, for ever.
+        """
+        if not self._resting:
+            self._resting, self._marked_at = True, now
+        elif now - self._marked_at >= self.timeout_s:
+            self.transport.close()
+
+    def _look_at_head(self, now: float) -> None:
+        if now - self._marked_at < self.timeout_s:
+            return
+        if self._raw_bytes == 0:  # a connection that was opened and never used
+            self.transport.close()
+        else:
+            self._refuse(
+                TooSlow(f"The request's headers were not whole within {self.timeout_s:g} s, and it was given up.")
+            )
+
+    def _look_at_body(self, now: float) -> None:
+        if self._body_bytes - self._marked_bytes >= LEAST_BYTES or self.flow.read_paused or self.cycle.body:
+            self._marked_bytes, self._marked_at = self._body_bytes, now
+        elif now - self._marked_at >= self.timeout_s:
+            self.cycle.scope[SLOW] = self.timeout_s  # type: ignore[literal-required]
+            self.cycle.message_event.set()
+
+    def _refuse(self, error: AdiabatError) -> None:
+        status = status_of(error)
+        self._answer(as_body(status, error.slug, error.detail), status)
+
+    def _answer(self, body: bytes, status: int) -> None:
+        """Where an earlier request of the connection is being answered, the break alone has to say it."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete:
+            head = b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(
+                body
+            )
+            self.transport.write(STATUS_LINE[status] + head + body)
+        self.transport.close()
