@@ -76,6 +76,10 @@ def test_what_a_mac_adds_is_left_out(tmp_path: Path) -> None:
         ("/tmp/escaped", "outside"),
         ("x" * 300, "name"),
         ("/".join("abcdefghijk"), "name"),
+        ("a\nb", "name"),
+        ("model\u202esrotsnetefas.txt", "name"),
+        ("m/nul", "name"),
+        ("m/COM1.json", "name"),
     ],
 )
 def test_a_name_that_leads_out_or_cannot_be_is_refused_before_anything_is_written(
@@ -114,7 +118,9 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")  # what zipfile says while the hostile archive is made
-@pytest.mark.parametrize("names", [("a", "a"), ("a", "./a"), ("a", "a/b"), ("a/b/c", "a/b")])
+@pytest.mark.parametrize(
+    "names", [("a", "a"), ("a", "./a"), ("a", "a/b"), ("a/b/c", "a/b"), ("a", "A"), ("é", "e\u0301")]
+)
 def test_a_name_twice_or_as_file_and_folder_is_refused(tmp_path: Path, names: tuple[str, str]) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
