@@ -9,6 +9,7 @@ import io
 import lzma
 import os
 import shutil
+import struct
 import tarfile
 import unicodedata
 import zipfile
@@ -41,6 +42,8 @@ _BROKEN = (
     lzma.LZMAError,
     EOFError,
     ValueError,
+    LookupError,  # an entry without a name
+    struct.error,
     OverflowError,
     NotImplementedError,  # a compression that the library has not
     RuntimeError,  # an encrypted entry

@@ -218,3 +218,12 @@ def test_a_size_that_lies_is_not_believed(tmp_path: Path) -> None:
     content[central + 24 : central + 28] = (10).to_bytes(4, "little")
     with pytest.raises(SourceRefused, match="cannot be read"):
         read(bytes(content), tmp_path / "out")
+
+
+def test_an_entry_without_a_name_is_refused(tmp_path: Path) -> None:
+    content = zipped({"a": b"x"})
+    for mark, at in ((b"PK\x03\x04", 26), (b"PK\x01\x02", 28)):  # where the lengths of the name are
+        place = content.index(mark) + at
+        content = content[:place] + bytes(2) + content[place + 2 :]
+    with pytest.raises(SourceRefused, match="archive"):
+        read(content.replace(b"a", b""), tmp_path / "out")

@@ -33,6 +33,7 @@ TAGS = [
 ]
 
 _CAUSES = {
+    400: "a body that is not the UTF-8 it says it is",
     401: "no key, or a wrong one",
     404: "nothing of that name",
     409: "the request and the state of things disagree",

@@ -11,6 +11,7 @@ from app.errors import EncoderBroken, SourceRefused, TooLarge
 KINDS = ("Transformer", "Pooling", "Dense", "Normalize")
 MAX_JSON_BYTES = 64 * 2**20
 MAX_MODULES = 16
+MAX_PATH_CHARS = 60
 CHAINS = "Transformer + Pooling [+ Dense …] [+ Normalize]"
 
 
@@ -52,8 +53,8 @@ def _module(said: Any) -> Module:
         )
     if name not in KINDS:
         raise SourceRefused(f"Module {kind} is not supported; {CHAINS} is.")
-    if path.startswith("/") or ".." in Path(path).parts or not path.isprintable():
-        raise SourceRefused(f"Module {kind} lies at {path!r}, outside the encoder's folder.")
+    if path.startswith("/") or ".." in Path(path).parts or not path.isprintable() or len(path) > MAX_PATH_CHARS:
+        raise SourceRefused(f"Module {kind} lies at {path[:80]!r}, outside the encoder's folder or no name of one.")
     return Module(kind=name, path=path)
 
 
