@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from app.api.encoders import delete_encoder
 from app.assembly import assemble
@@ -32,6 +32,7 @@ from app.settings import Settings
 from tests.service import encoders
 
 MADE = ("bees@1", "wasps@1", "ants@1")
+PICKED = st.integers(0, 11)
 NAMES = st.sampled_from(("red", "green", "blue"))
 
 
@@ -88,7 +89,6 @@ class Process:
 class AnyOrder(RuleBasedStateMachine):
     stock: Path
     folder: Path
-    keys = Bundle("keys")
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,20 +99,18 @@ class AnyOrder(RuleBasedStateMachine):
         self.process = Process(self.folder)
         self.history = [BASE_KEY]
         self.alive = {BASE_KEY, *MADE}
+        self.known = [BASE_KEY, *MADE]  # deleted ones too
 
     def teardown(self) -> None:
         self.process.end()
 
-    @rule(target=keys)
-    def those_there_are(self) -> Any:
-        return multiple(BASE_KEY, *MADE)
-
-    @rule(target=keys, name=NAMES, of=st.sampled_from(MADE))
-    def register(self, name: str, of: str) -> str:
+    @rule(name=NAMES, of=st.sampled_from(MADE))
+    def register(self, name: str, of: str) -> None:
         record, new = self._add(name, of, self._place(of))
         assert (record.key in self.alive) is not new
         self.alive.add(record.key)
-        return record.key
+        if new:
+            self.known.append(record.key)
 
     @rule(name=NAMES, of=st.sampled_from(MADE))
     def die_while_registering(self, name: str, of: str) -> None:
@@ -128,8 +126,9 @@ class AnyOrder(RuleBasedStateMachine):
         except Killed:
             self.crash()
 
-    @rule(key=keys, expected=st.sampled_from(("none", "right", "stale")))
-    def activate(self, key: str, expected: str) -> None:
+    @rule(which=PICKED, expected=st.sampled_from(("none", "right", "stale")))
+    def activate(self, which: int, expected: str) -> None:
+        key = self._key(which)
         name, _, version = key.partition("@")
         generation = {"none": None, "right": len(self.history), "stale": len(self.history) - 1}[expected]
         try:
@@ -163,8 +162,16 @@ class AnyOrder(RuleBasedStateMachine):
         self.roll_back()
         assert self.process.slot.current.encoder.record.key == active
 
-    @rule(key=keys)
-    def delete(self, key: str) -> None:
+    @rule(which=PICKED)
+    def delete(self, which: int) -> None:
+        self._delete(self._key(which))
+
+    @rule()
+    def delete_what_is_needed(self) -> None:
+        for key in (BASE_KEY, *self.history[-2:]):
+            self._delete(key)
+
+    def _delete(self, key: str) -> None:
         needed = {BASE_KEY, *self.history[-2:]}
         try:
             delete_encoder(key, self.process.parts)
@@ -174,9 +181,9 @@ class AnyOrder(RuleBasedStateMachine):
             assert key not in needed
             self.alive.discard(key)
 
-    @rule(one=keys, other=keys)
-    def activate_two_at_once(self, one: str, other: str) -> None:
-        wanted = [key for key in (one, other) if key in self.alive]
+    @rule(one=PICKED, other=PICKED)
+    def activate_two_at_once(self, one: int, other: int) -> None:
+        wanted = [key for key in map(self._key, (one, other)) if key in self.alive]
         threads = [threading.Thread(target=self._activate, args=(key,)) for key in wanted]
         for thread in threads:
             thread.start()
@@ -193,9 +200,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.process.end()
         self.process = Process(self.folder)
 
-    @rule(key=keys)
-    def die_while_switching(self, key: str) -> None:
+    @rule(which=PICKED)
+    def die_while_switching(self, which: int) -> None:
         """The history is written, the slot is not: the next start takes it up."""
+        key = self._key(which)
         if key not in self.alive or key == self.history[-1]:
             return
         record = self.process.registry.encoders.find(key)
@@ -229,6 +237,9 @@ class AnyOrder(RuleBasedStateMachine):
         vectors = loaded.dispatcher.submit(["water"], loaded.spec.query_prompt).result(30)
         assert np.linalg.norm(vectors[0]) == pytest.approx(1, abs=1e-4)
 
+    def _key(self, which: int) -> str:
+        return self.known[which % len(self.known)]
+
     def _activated(self, key: str) -> None:
         if key != self.history[-1]:
             self.history.append(key)
@@ -259,7 +270,7 @@ def test_any_order_of_calls_and_crashes_keeps_the_contract(stock: Path, tmp_path
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=10,
+            max_examples=20,
             stateful_step_count=25,
             deadline=None,
             database=None,
