@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo check format test quick bench clean
+.PHONY: help install serve demo check format test quick bench hostile clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ bench: $(STAMP) ## Measurements with their peers; DATA=folder of BEIR sets adds 
 	$(BIN)/python bench/engine.py
 	$(BIN)/python bench/store.py
 	$(if $(DATA),$(BIN)/python bench/road.py --data $(DATA))
+
+hostile: $(STAMP) ## Damaged encoders by the hundred thousand; URL=a running service: its whole API for an hour
+	$(if $(URL),PYTHONPATH=. $(BIN)/schemathesis --config-file bench/schemathesis.toml run $(URL)/openapi.json --max-time 3600 $(if $(ADIABAT_API_KEY),-H "Authorization: Bearer $(ADIABAT_API_KEY)"),$(BIN)/python bench/fuzz.py)
 
 clean: ## Remove the virtual environment, caches and the demo's data
 	rm -rf .venv demo-data .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -9,7 +9,9 @@ import io
 import lzma
 import os
 import shutil
+import struct
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -28,6 +30,9 @@ MAX_PART_BYTES = 255  # what a file system takes
 MAX_DEPTH = 8
 MAX_HEADER_BYTES = 8 * 2**20  # of all members of a tar together
 CHUNK = 2**20
+# Names of devices where Windows is; an encoder goes from machine to machine.
+_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others take as much memory as the entry asks for
 
 _BROKEN = (
     tarfile.TarError,
@@ -37,6 +42,8 @@ _BROKEN = (
     lzma.LZMAError,
     EOFError,
     ValueError,
+    LookupError,  # an entry without a name
+    struct.error,
     OverflowError,
     NotImplementedError,  # a compression that the library has not
     RuntimeError,  # an encrypted entry
@@ -101,6 +108,8 @@ def _zipped(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError]) -> It
         kind = (info.external_attr >> 16) & 0o170000
         if kind not in (0, 0o100000, 0o040000):
             raise refused(f"The archive entry {info.filename!r} is a link or a device; pack the files themselves.")
+        if info.compress_type not in _METHODS:
+            raise NotImplementedError(f"{info.filename[:80]!r} is neither stored nor deflated")
         if not info.is_dir():
             yield Entry(name=info.filename, size=info.file_size, open=partial(archive.open, info))
 
@@ -161,9 +170,15 @@ def _plain(name: str, refused: type[AdiabatError]) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts:
         raise refused(f"The archive entry {name!r} points outside its folder; nothing was unpacked.")
     long = len(name) > MAX_NAME_CHARS or any(len(os.fsencode(part)) > MAX_PART_BYTES for part in path.parts)
-    if "\0" in name or not 1 <= len(path.parts) <= MAX_DEPTH or long:
+    if long or not 1 <= len(path.parts) <= MAX_DEPTH or any(_odd(part) for part in path.parts):
         raise refused(f"The archive entry {name[:80]!r} has a name that no file here can have; nothing was unpacked.")
     return path
+
+
+def _odd(part: str) -> bool:
+    """Whether the name cannot be everywhere, or does not look like what it is: controls, turned text, devices."""
+    kinds = {unicodedata.category(letter) for letter in part}
+    return bool(kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}) or part.split(".")[0].strip().casefold() in _DEVICES
 
 
 def _check_limits(count: int, total: int, packed: int, max_bytes: int) -> None:
@@ -187,7 +202,8 @@ def _within_limits(entries: Iterator[Entry], packed: int, max_bytes: int) -> lis
 
 
 def _distinct(entries: list[Entry], refused: type[AdiabatError]) -> list[Entry]:
-    names = {entry.name for entry in entries}
+    # As file systems compare that know neither case nor how an accent is written.
+    names = {unicodedata.normalize("NFC", entry.name).casefold() for entry in entries}
     folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
     if len(names) < len(entries) or names & folders:
         raise refused("The archive has an entry twice; pack each file once.")

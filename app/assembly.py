@@ -11,6 +11,7 @@ from app.datasets import DatasetStore
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import BASE_KEY, ArtifactStore
 from app.encoders.base import ensure_base
+from app.encoders.child import Limits
 from app.encoders.cores import whole_cores
 from app.encoders.engine import Engine, load_engine
 from app.encoders.lanes import PassageLanes
@@ -59,6 +60,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         min_overlap=settings.probe_min_overlap,
         engine=settings.engine,
         threads=settings.threads,
+        limits=Limits(memory_bytes=settings.examine_bytes, timeout_s=settings.examine_timeout_s),
     )
     base_record = ensure_base(settings, artifacts, registry, Registrar(artifacts, registry, rules, None))
     engine = EngineSettings(kind=settings.engine, threads=settings.threads, max_waiting=settings.max_waiting)

@@ -52,6 +52,11 @@ class Settings(BaseSettings):
     indexed_fields: Annotated[tuple[str, ...], NoDecode] = ("lang",)
     index_after: int = Field(5_000, ge=1, description="Unindexed vectors that start a rebuild of the Edge index.")
 
+    examine_bytes: int = Field(
+        0, ge=0, description="Memory for the child that examines an encoder; 0: three quarters of the machine's."
+    )
+    examine_timeout_s: float = Field(600, gt=0, description="Time for that child.")
+
     probe_min_cosine: float = Field(0.8, ge=-1, le=1)
     probe_min_overlap: float = Field(0.5, ge=0, le=1)
 

@@ -76,6 +76,10 @@ def test_what_a_mac_adds_is_left_out(tmp_path: Path) -> None:
         ("/tmp/escaped", "outside"),
         ("x" * 300, "name"),
         ("/".join("abcdefghijk"), "name"),
+        ("a\nb", "name"),
+        ("model\u202esrotsnetefas.txt", "name"),
+        ("m/nul", "name"),
+        ("m/COM1.json", "name"),
     ],
 )
 def test_a_name_that_leads_out_or_cannot_be_is_refused_before_anything_is_written(
@@ -114,7 +118,9 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")  # what zipfile says while the hostile archive is made
-@pytest.mark.parametrize("names", [("a", "a"), ("a", "./a"), ("a", "a/b"), ("a/b/c", "a/b")])
+@pytest.mark.parametrize(
+    "names", [("a", "a"), ("a", "./a"), ("a", "a/b"), ("a/b/c", "a/b"), ("a", "A"), ("é", "e\u0301")]
+)
 def test_a_name_twice_or_as_file_and_folder_is_refused(tmp_path: Path, names: tuple[str, str]) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -212,3 +218,12 @@ def test_a_size_that_lies_is_not_believed(tmp_path: Path) -> None:
     content[central + 24 : central + 28] = (10).to_bytes(4, "little")
     with pytest.raises(SourceRefused, match="cannot be read"):
         read(bytes(content), tmp_path / "out")
+
+
+def test_an_entry_without_a_name_is_refused(tmp_path: Path) -> None:
+    content = zipped({"a": b"x"})
+    for mark, at in ((b"PK\x03\x04", 26), (b"PK\x01\x02", 28)):  # where the lengths of the name are
+        place = content.index(mark) + at
+        content = content[:place] + bytes(2) + content[place + 2 :]
+    with pytest.raises(SourceRefused, match="archive"):
+        read(content.replace(b"a", b""), tmp_path / "out")

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import ArtifactStore
+from app.encoders.child import Limits
 from app.errors import AdiabatError, Unavailable
 from app.observe import logs
 from app.registry import AnyJob, JobRecord, JobStatus, Registry
@@ -46,6 +47,7 @@ class Worker:
             min_overlap=settings.probe_min_overlap,
             engine=settings.engine,
             threads=settings.threads,
+            limits=Limits(memory_bytes=settings.examine_bytes, timeout_s=settings.examine_timeout_s),
         )
         self._registrar = Registrar(self._artifacts, self._registry, rules, overlap=None)
 

@@ -36,6 +36,7 @@ TAGS = [
 ]
 
 _CAUSES = {
+    400: "a body that is not the UTF-8 it says it is",
     401: "no key, or a wrong one",
     403: "a key without the scope, or a page of another origin",
     404: "nothing of that name",

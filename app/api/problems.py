@@ -9,6 +9,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app import errors
 from app.errors import AdiabatError
@@ -117,8 +118,11 @@ def install(app: FastAPI) -> None:
             )
         elif error.status_code == 400:  # the framework found no text in the body
             detail = "The body cannot be read; send JSON in UTF-8, with the Content-Type application/json."
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # the framework names the methods of the first route alone
+            headers["Allow"] = ", ".join(sorted(_methods(request)))
         more = _openai_error(slug, detail) if is_openai(request.url.path) else {}
-        return problem(error.status_code, slug, detail, dict(error.headers or {}), **more)
+        return problem(error.status_code, slug, detail, headers, **more)
 
     @app.exception_handler(OSError)
     async def _disk(_: Request, error: OSError) -> Response:
@@ -126,6 +130,12 @@ def install(app: FastAPI) -> None:
             said = "The disk is full: what was acknowledged is stored; free some space and repeat the call."
             return of_error(errors.Unavailable(said))
         raise error
+
+
+def _methods(request: Request) -> set[str]:
+    """All that the address takes."""
+    matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in matching for method in getattr(route, "methods", None) or ()}
 
 
 def _field(item: Mapping[str, Any]) -> str:

@@ -5,8 +5,6 @@ collection's index space, and the staged artifact and its row become visible tog
 """
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -19,12 +17,11 @@ from numpy.typing import NDArray
 import app.errors
 from app.encoders.admit import AdmitRequest
 from app.encoders.artifacts import BASE_KEY, PROBES, ArtifactStore, Manifest
+from app.encoders.child import Limits, run_child
 from app.encoders.probes import cosines
 from app.errors import AdiabatError, EncoderBroken, EncoderRefused, Unavailable
 from app.registry import Admission, EncoderRecord, EncoderState, NewEncoder, Registry
 from app.registry.encoders import AlsoOfEncoder
-
-ADMIT_TIMEOUT_S = 600
 
 # (probe vectors of the candidate, of the base) -> mean share of common top-10 passages, None for an empty store
 Overlap = Callable[[NDArray[np.float32], NDArray[np.float32]], float | None]
@@ -51,6 +48,7 @@ class AdmissionRules:
     min_overlap: float
     engine: str
     threads: int
+    limits: Limits = field(default_factory=Limits)  # of the child that examines
 
 
 class Registrar:
@@ -156,7 +154,7 @@ class Registrar:
             query_prompt=query_prompt,
             passage_prompt=passage_prompt,
         )
-        return Manifest(**run_admit(request)["manifest"])
+        return Manifest(**run_admit(request, self._rules.limits)["manifest"])
 
     def _verdict_on(self, digest: str) -> EncoderState:
         """A gate's no stays with the weights, whatever name they are registered under."""
@@ -205,24 +203,16 @@ class Registrar:
         return self._registry.encoders.add(new, place, also)
 
 
-def run_admit(request: AdmitRequest) -> dict[str, Any]:
-    """Run the child; turn its refusal back into the error it raised, and its death into `EncoderBroken`."""
+def run_admit(request: AdmitRequest, limits: Limits) -> dict[str, Any]:
+    """Run the child; turn its refusal back into the error it raised, and its death into `EncoderBroken`.
+
+    Raises `TooLarge` where it wants more memory than it may have.
+    """
+    child = run_child("app.encoders.admit", json.dumps(asdict(request)), limits, doing="Examining the encoder")
     try:
-        child = subprocess.run(
-            [sys.executable, "-P", "-m", "app.encoders.admit"],
-            input=json.dumps(asdict(request)),
-            capture_output=True,
-            text=True,
-            timeout=ADMIT_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise EncoderBroken(f"The encoder could not be examined within {ADMIT_TIMEOUT_S} s.") from error
-    try:
-        answer = json.loads(child.stdout.splitlines()[-1])
+        answer = json.loads(child.out.splitlines()[-1])
     except (IndexError, ValueError) as error:
-        said = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
-        raise EncoderBroken(f"The encoder could not be examined: {said[0]}") from error
+        raise EncoderBroken(f"The encoder could not be examined: {child.last_word}") from error
     if "refused" in answer:
         kind = getattr(app.errors, answer["refused"]["class"])
         refusal: AdiabatError = kind.__new__(kind)

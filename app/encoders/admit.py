@@ -6,7 +6,6 @@ It decides nothing about admission: it reports figures.
 """
 
 import json
-import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,16 +14,21 @@ from typing import Any
 import numpy as np
 
 from app.encoders.artifacts import MANIFEST, PROBES, Manifest
+from app.encoders.child import confine, ran_out_of_memory
 from app.encoders.digest import digest_encoder
-from app.encoders.engine import load_engine
+from app.encoders.engine import load_engine, runs_on_torch
 from app.encoders.export import graph_key
 from app.encoders.files import check_finite, write_delta, write_full
 from app.encoders.overlay import EncoderFiles
 from app.encoders.probes import PROBE_TEXTS, check_unit
-from app.encoders.spec import read_spec
+from app.encoders.spec import EncoderSpec, read_spec
+from app.encoders.tokenize import make_tokenizer, tokenizer_json
+from app.encoders.tokenizer_rules import check_hard_texts, check_ids, check_tokenizer
 from app.errors import AdiabatError, EncoderBroken, EncoderRefused
 
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "safetensors", "tokenizers", "onnxruntime")
+MAX_DETAIL_CHARS = 1_000
+MAX_TYPES = 2**31  # where the encoder does not look at token types
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,19 +49,17 @@ def admit(request: AdmitRequest) -> dict[str, Any]:
     """Stage the artifact and return what was found. Raises whatever refuses it."""
     source = EncoderFiles(Path(request.source), _files(request.source_base))
     staging = Path(request.staging)
-    spec = read_spec(source)
     base = _files(request.base)
-    if base is not None and (expected := read_spec(base).dimension) != spec.dimension:
-        raise EncoderRefused(
-            f"The encoder gives {spec.dimension} dimensions, the collection stores {expected}: "
-            "this can never be searched with it, force or not."
-        )
-    check_finite(source)
+    spec = read_stranger(source, base)
     report: dict[str, Any] = {}
     if base is not None and graph_key(base, read_spec(base)) == graph_key(source, spec):
         report = asdict(write_delta(base, source, staging))
         staged = EncoderFiles(staging, base)
     else:
+        if runs_on_torch(request.engine):  # the export of a graph does so too
+            from app.encoders.export_torch import check_parameters
+
+            check_parameters(source, spec)
         write_full(source, staging)
         _override_prompts(staging, query=request.query_prompt, passage=request.passage_prompt)
         staged = EncoderFiles(staging, None)
@@ -82,6 +84,34 @@ def admit(request: AdmitRequest) -> dict[str, Any]:
     )
     manifest.write(staging)
     return {"manifest": asdict(manifest)}
+
+
+def read_stranger(source: EncoderFiles, base: EncoderFiles | None) -> EncoderSpec:
+    """Look at everything there is, before anything is made of it. Raises whatever refuses the encoder."""
+    spec = read_spec(source)
+    if base is not None and (expected := read_spec(base).dimension) != spec.dimension:
+        raise EncoderRefused(
+            f"The encoder gives {spec.dimension} dimensions, the collection stores {expected}: "
+            "this can never be searched with it, force or not."
+        )
+    if base is not None and tokenizer_json(source) != tokenizer_json(base):
+        _check_tokenizer(source, spec)  # the base's own is the operator's choice, which needs no permission
+    check_finite(source)
+    return spec
+
+
+def _check_tokenizer(source: EncoderFiles, spec: EncoderSpec) -> None:
+    content = tokenizer_json(source)
+    check_tokenizer(content)
+    tokenizer = make_tokenizer(content, lower_case=spec.lower_case)
+    shape = json.loads(spec.architecture)
+    check_ids(
+        tokenizer,
+        vocabulary=shape["vocab_size"],
+        token_types=shape.get("type_vocab_size", 1) if spec.token_types else MAX_TYPES,
+        pad_token_id=spec.pad_token_id,
+    )
+    check_hard_texts(tokenizer)
 
 
 def _files(folder: str | None) -> EncoderFiles | None:
@@ -128,14 +158,26 @@ def _claimed_lineage(source: EncoderFiles, digest: str) -> Manifest | None:
 
 def main() -> None:
     """Answer on standard output: `{"ok": …}` or `{"refused": {"class", "detail"}}`; a crash says neither."""
-    request = AdmitRequest(**json.loads(sys.stdin.read()))
+    request = AdmitRequest(**json.loads(confine()))
     try:
         answer: dict[str, Any] = {"ok": admit(request)}
     except OSError as error:
-        answer = {"refused": {"class": "Unavailable", "detail": f"The encoder could not be read or staged ({error})."}}
+        answer = _refused("Unavailable", f"The encoder could not be read or staged ({error}).")
     except AdiabatError as error:
-        answer = {"refused": {"class": type(error).__name__, "detail": error.detail}}
+        answer = _refused(type(error).__name__, error.detail)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a stranger's files make their readers raise
+        if ran_out_of_memory(said := str(error)):
+            raise
+        answer = _refused(
+            "EncoderBroken", f"The encoder's files are not what they should be ({type(error).__name__}: {said})."
+        )
     print(json.dumps(answer))
+
+
+def _refused(kind: str, detail: str) -> dict[str, Any]:
+    return {"refused": {"class": kind, "detail": detail[:MAX_DETAIL_CHARS]}}
 
 
 if __name__ == "__main__":

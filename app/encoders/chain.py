@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.errors import EncoderBroken, SourceRefused
+from app.errors import EncoderBroken, SourceRefused, TooLarge
 
 KINDS = ("Transformer", "Pooling", "Dense", "Normalize")
+MAX_JSON_BYTES = 64 * 2**20
+MAX_MODULES = 16
+MAX_PATH_CHARS = 60
 CHAINS = "Transformer + Pooling [+ Dense …] [+ Normalize]"
 
 
@@ -27,7 +30,10 @@ def read_modules(find: Callable[[str], Path]) -> tuple[Module, ...]:
             "The folder has no modules.json, so it is not in sentence-transformers form. "
             "Load it with SentenceTransformer, choose the pooling, and save it with model.save(folder)."
         )
-    modules = tuple(_module(said) for said in read_json(find("modules.json")))
+    listed = read_json(find("modules.json"))
+    if not isinstance(listed, list) or len(listed) > MAX_MODULES:
+        raise EncoderBroken(f"modules.json is not a list of at most {MAX_MODULES} modules.")
+    modules = tuple(_module(said) for said in listed)
     kinds = [module.kind for module in modules]
     ends = kinds[2:]
     if kinds[:2] != ["Transformer", "Pooling"] or "Normalize" in ends[:-1] or set(ends) - {"Dense", "Normalize"}:
@@ -47,14 +53,16 @@ def _module(said: Any) -> Module:
         )
     if name not in KINDS:
         raise SourceRefused(f"Module {kind} is not supported; {CHAINS} is.")
-    if path.startswith("/") or ".." in Path(path).parts:
-        raise SourceRefused(f"Module {kind} lies at {path!r}, outside the encoder's folder.")
+    if path.startswith("/") or ".." in Path(path).parts or not path.isprintable() or len(path) > MAX_PATH_CHARS:
+        raise SourceRefused(f"Module {kind} lies at {path[:80]!r}, outside the encoder's folder or no name of one.")
     return Module(kind=name, path=path)
 
 
 def read_json(path: Path) -> Any:
     """Parsed JSON. Raises `EncoderBroken` where the file is missing or is not JSON."""
     try:
+        if (size := path.stat().st_size) > MAX_JSON_BYTES:
+            raise TooLarge(f"{path.name} has {size} bytes; at most {MAX_JSON_BYTES} are read.")
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EncoderBroken(f"{path.name} is missing or is not JSON ({error}).") from error

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from app.encoders.overlay import EncoderFiles
 from app.encoders.spec import EncoderSpec
 from app.encoders.tokenize import make_tokenizer, tokenizer_json
+from app.encoders.tokenizer_rules import guarded
 
 _FORMAT = "adiabat encoder 1"
 _SAMPLE = "a"
@@ -59,6 +60,6 @@ def _fingerprint(tokenizer: Tokenizer) -> str:
     for key in ("version", "truncation", "padding", "decoder", "post_processor"):
         said.pop(key, None)
     for text in ("", _SAMPLE):
-        encoding = tokenizer.encode(text)
+        [encoding] = guarded(tokenizer, [text])
         said[f"encoded {text!r}"] = [encoding.ids, encoding.type_ids]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -56,7 +56,7 @@ def load_engine(
     `graphs_dir` holds exported graphs, one per architecture, `weights_dir` the runtime's copies of weights;
     both are caches that may be emptied while nothing is loaded. Raises `EncoderBroken`.
     """
-    if kind == "torch" or (kind == "auto" and has_gpu()):
+    if runs_on_torch(kind):
         from app.encoders.torch_engine import TorchEngine  # torch takes seconds and 300 MB to import
 
         return TorchEngine(files, spec, threads=threads)
@@ -65,6 +65,10 @@ def load_engine(
 
     graph = export_graph(files, spec, graphs_dir)
     return OnnxEngine(files, spec, graph=graph, weights_dir=weights_dir, threads=threads)
+
+
+def runs_on_torch(kind: str) -> bool:
+    return kind == "torch" or (kind == "auto" and has_gpu())
 
 
 def has_gpu() -> bool:

@@ -7,13 +7,13 @@ before it gets its name.
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 import uuid
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from app.encoders.child import Limits, confine, run_child
 from app.encoders.graph import GRAPH, MAP
 from app.encoders.overlay import EncoderFiles
 from app.encoders.spec import EncoderSpec, read_spec
@@ -66,16 +66,12 @@ def _folders(files: EncoderFiles) -> list[str]:
 
 
 def _run_child(arguments: dict[str, Any], timeout_s: float) -> None:
-    command = [sys.executable, "-P", "-m", "app.encoders.export", json.dumps(arguments)]
-    try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise EncoderBroken(f"The export of the encoder's graph did not end within {timeout_s:g} s.") from error
-    lines = child.stdout.strip().splitlines()
-    if child.returncode == 0 and lines and lines[-1] == "exported":
+    limits = Limits(timeout_s=timeout_s)  # of memory it has no more than whoever starts it
+    child = run_child("app.encoders.export", json.dumps(arguments), limits, doing="The export of the encoder's graph")
+    lines = child.out.strip().splitlines()
+    if child.status == 0 and lines and lines[-1] == "exported":
         return
-    said = lines or child.stderr.strip().splitlines() or [f"exit status {child.returncode}"]
-    raise EncoderBroken(f"The encoder's graph cannot be exported: {said[-1]}")
+    raise EncoderBroken(f"The encoder's graph cannot be exported: {lines[-1] if lines else child.last_word}")
 
 
 def main(arguments: dict[str, Any]) -> None:
@@ -94,4 +90,4 @@ def main(arguments: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    main(json.loads(confine()))

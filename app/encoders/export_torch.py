@@ -103,12 +103,9 @@ def _pool(mode: str, hidden: Tensor, mask: Tensor) -> Tensor:
 def build_graph(files: EncoderFiles, spec: EncoderSpec, key: str, dest: Path) -> None:
     """Write `graph.onnx` and, after the proof, `map.json` to `dest`. Raises `EncoderBroken`."""
     torch.manual_seed(0)
-    config = AutoConfig.from_pretrained(files.path(str(files.transformer / "config.json")))
-    chain = Chain(AutoModel.from_config(config).float(), spec).eval()
+    check_parameters(files, spec)
+    chain = _chain(files, spec)
     parameters = dict(chain.parameters_by_name())
-    if set(parameters) != set(files.tensor_names()):
-        odd = sorted(set(parameters) ^ set(files.tensor_names()))
-        raise EncoderBroken(f"The weights and config.json do not fit: {odd[0]} is only in one of them.")
     _randomise(parameters)
     program = _export(chain, spec)
     dest.mkdir(parents=True)
@@ -119,6 +116,28 @@ def build_graph(files: EncoderFiles, spec: EncoderSpec, key: str, dest: Path) ->
     _prove(chain, spec, parameters, graph, dest)
     graph.write(dest / MAP)
     fsync_tree(dest)
+
+
+def check_parameters(files: EncoderFiles, spec: EncoderSpec) -> None:
+    """That config.json asks for the tensors that are there, before memory is taken for what it asks for.
+
+    Raises `EncoderBroken`.
+    """
+    with torch.device("meta"):  # shapes without memory
+        asked = {name: tuple(parameter.shape) for name, parameter in _chain(files, spec).parameters_by_name()}
+    there = {name: files.shape(name) for name in files.tensor_names()}
+    if odd := sorted(asked.keys() ^ there.keys()):
+        raise EncoderBroken(f"The weights and config.json do not fit: {odd[0]} is only in one of them.")
+    if wrong := sorted(name for name, shape in asked.items() if there[name] != shape):
+        raise EncoderBroken(
+            f"The weights and config.json do not fit: {wrong[0]} has the shape {there[wrong[0]]}, "
+            f"config.json asks for {asked[wrong[0]]}."
+        )
+
+
+def _chain(files: EncoderFiles, spec: EncoderSpec) -> Chain:
+    config = AutoConfig.from_pretrained(files.path(str(files.transformer / "config.json")))
+    return Chain(AutoModel.from_config(config).float(), spec).eval()
 
 
 def _randomise(parameters: dict[str, nn.Parameter]) -> None:

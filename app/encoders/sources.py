@@ -9,9 +9,11 @@ from typing import BinaryIO
 from app.archives import unpack
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.hub import download
-from app.errors import Conflict, SourceRefused
+from app.errors import Conflict, SourceRefused, TooLarge
 from app.hub import check_enabled
 from app.registry import EncoderState, Registry
+
+MAX_ENTRIES = 1_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +75,16 @@ def check_source(path: str, allowed: Sequence[Path]) -> Path:
         )
     if not resolved.is_dir():
         raise SourceRefused(f"{path!r} is not a folder.")
-    for inside in resolved.rglob("*"):
-        if inside.is_symlink() and not any(inside.resolve().is_relative_to(folder.resolve()) for folder in allowed):
-            raise SourceRefused(f"{inside} is a link out of the allowed folders; put the file itself there.")
+    _check_inside(resolved, [folder.resolve() for folder in allowed])
     return resolved
+
+
+def _check_inside(folder: Path, allowed: Sequence[Path]) -> None:
+    """Only files and folders, none of them a link that leads out, and not so many that looking takes for ever."""
+    for count, inside in enumerate(folder.rglob("*"), 1):
+        if count > MAX_ENTRIES:
+            raise TooLarge(f"{folder} holds over {MAX_ENTRIES} files; name the encoder's own folder.")
+        if inside.is_symlink() and not any(inside.resolve().is_relative_to(place) for place in allowed):
+            raise SourceRefused(f"{inside} is a link out of the allowed folders; put the file itself there.")
+        if not inside.is_file() and not inside.is_dir():
+            raise SourceRefused(f"{inside} is neither a file nor a folder; an encoder has nothing else.")

@@ -40,6 +40,7 @@ _USUAL: dict[str, tuple[Any, ...]] = {
 }
 # By content: parsing a large vocabulary stops every other thread.
 _LOWERCASES: dict[str, bool] = {}
+MAX_DENSE = 2**14
 _PASSAGE_NAMES = ("passage", "document", "corpus")
 
 
@@ -89,7 +90,17 @@ class EncoderSpec:
 
 
 def read_spec(files: EncoderFiles) -> EncoderSpec:
-    """Read the encoder's spec. Raises `SourceRefused` (unsafe or unsupported) or `EncoderBroken` (damaged)."""
+    """Read the encoder's spec.
+
+    Raises `SourceRefused` (unsafe or unsupported), `EncoderBroken` (damaged) or `TooLarge` (sizes that no encoder has).
+    """
+    try:
+        return _read_spec(files)
+    except (TypeError, ValueError, AttributeError, KeyError, OverflowError, RecursionError) as error:
+        raise EncoderBroken(f"The encoder's configuration holds a value of a kind it cannot have ({error}).") from error
+
+
+def _read_spec(files: EncoderFiles) -> EncoderSpec:
     config = _mapping(files, str(files.transformer / "config.json"))
     shape = architecture(config)
     said = _transformer_config(files)
@@ -98,6 +109,8 @@ def read_spec(files: EncoderFiles) -> EncoderSpec:
     dense = tuple(_dense(files, module) for module in files.modules if module.kind == "Dense")
     _check_normalize(files)
     prompts = _optional(files, "config_sentence_transformers.json")
+    if tokenizer.get("auto_map"):
+        raise SourceRefused("tokenizer_config.json has an auto_map: code that comes with the model is never run here.")
     return EncoderSpec(
         model_type=shape.model_type,
         architecture=shape.canonical,
@@ -159,6 +172,8 @@ def _dense(files: EncoderFiles, module: Module) -> DenseLayer:
         shape = int(config["in_features"]), int(config["out_features"])
     except (KeyError, TypeError, ValueError) as error:
         raise EncoderBroken(f"{module.path}/config.json lacks in_features or out_features.") from error
+    if not all(1 <= features <= MAX_DENSE for features in shape):
+        raise EncoderBroken(f"{module.path}/config.json: Dense takes {shape[0]} and gives {shape[1]} features.")
     return DenseLayer(
         in_features=shape[0],
         out_features=shape[1],
@@ -198,7 +213,9 @@ def _lowercases(files: EncoderFiles) -> bool:
 def _prompt(config: Mapping[str, Any], names: tuple[str, ...]) -> str:
     prompts = config.get("prompts") or {}
     found = [prompts[name] for name in (*names, config.get("default_prompt_name")) if prompts.get(name)]
-    return str(found[0]) if found else ""
+    prompt = str(found[0]) if found else ""
+    prompt.encode()  # half a character is no text: ValueError
+    return prompt
 
 
 def _side(tokenizer: Mapping[str, Any], key: str) -> Literal["left", "right"]:

@@ -15,7 +15,8 @@ from tokenizers import Encoding, Tokenizer, normalizers
 
 from app.encoders.overlay import EncoderFiles
 from app.encoders.spec import EncoderSpec
-from app.errors import BadInput, EncoderBroken, SourceRefused
+from app.encoders.tokenizer_rules import failure, guarded
+from app.errors import BadInput, SourceRefused
 
 Batch = dict[str, NDArray[np.int64]]
 
@@ -35,8 +36,8 @@ def make_tokenizer(content: bytes, *, lower_case: bool) -> Tokenizer:
     """The tokenizer of that tokenizer.json, without truncation or padding. Raises `EncoderBroken`."""
     try:
         tokenizer = Tokenizer.from_buffer(content)
-    except Exception as error:  # the library raises nothing more precise
-        raise EncoderBroken(f"tokenizer.json cannot be read ({error}).") from error
+    except BaseException as error:  # the library raises nothing more precise, and panics too
+        raise failure(error, "tokenizer.json cannot be read") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     if lower_case and not _lowercases(tokenizer.normalizer):
@@ -91,7 +92,7 @@ class QueryTokenizer:
     def split(self, texts: Sequence[str], prompt: str = "") -> list[Encoding]:
         """One encoding per text, prompt first, special tokens added, cut to the maximum length."""
         try:
-            return list(self._kept.tokenizer.encode_batch_fast([prompt + text for text in texts]))
+            return guarded(self._kept.tokenizer, [prompt + text for text in texts])
         except (TypeError, UnicodeEncodeError) as error:
             raise BadInput("A text is not valid Unicode: it holds half of a surrogate pair.") from error
 
