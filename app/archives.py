@@ -66,8 +66,11 @@ def unpack(
     max_bytes: int,
     refused: type[AdiabatError],
     choose: Callable[[list[Entry]], list[Entry]] = list,
+    hint: str = "",
 ) -> None:
     """Write the files of the archive in `file` (seekable) that `choose` picks below `folder`.
+
+    `hint` is said besides of what is no archive at all.
 
     Raises `refused` for an archive that is damaged or unsafe, `TooLarge` for one over the limits; nothing is
     written before all entries were looked at, but what was written when damage shows up is left to the caller.
@@ -85,7 +88,7 @@ def unpack(
                 raise
             raise refused(
                 f"The archive cannot be read ({str(error) or type(error).__name__}): it is damaged, encrypted, or "
-                "neither zip, tar nor tar.gz. Pack it again."
+                f"neither zip, tar nor tar.gz. Pack it again{hint}."
             ) from error
 
 

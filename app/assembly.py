@@ -3,6 +3,7 @@
 import logging
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 
 from app.api.deps import Parts
 from app.api.event_stream import EventStreams
@@ -20,6 +21,7 @@ from app.encoders.pool import EncoderPool
 from app.encoders.query_cache import QueryCache
 from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
+from app.errors import BadInput
 from app.ingest import Ingest
 from app.intake import Intake
 from app.keys import KeyRing, session_secret
@@ -36,10 +38,21 @@ from app.settings import LOOPBACK_HOSTS, Settings
 log = logging.getLogger("adiabat")
 
 
+def _make_folder(data_dir: Path) -> None:
+    """Raises `BadInput` where nothing can be kept there."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"{data_dir} cannot be the data folder ({error.strerror}); name one that this user may write to, "
+            "with --data-dir or ADIABAT_DATA_DIR."
+        ) from error
+
+
 def assemble(settings: Settings, stack: ExitStack) -> Parts:
     """Open everything and take up the generation the service had. Raises `AdiabatError` with what to mend."""
     vocabulary = Vocabulary(settings.openai_vocabulary) if settings.openai_vocabulary else None
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    _make_folder(settings.data_dir)
     stack.enter_context(data_dir_lock(settings.data_dir))
     registry = Registry(settings.registry_path)
     stack.callback(registry.close)

@@ -28,6 +28,7 @@ log = logging.getLogger("adiabat.datasets")
 
 MAX_LISTED = 100
 LOOKED_UP_AT_ONCE = 1_000
+LINES_HINT = "; lines of JSON are sent with the Content-Type application/x-ndjson"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +88,7 @@ class DatasetStore:
         """Check and keep the archive as `name`. Raises `BadDataset`, `TooLarge`."""
         with self._artifacts.staging() as staging:
             with archive.open("rb") as packed:
-                unpack(packed, staging, max_bytes=self._max_bytes, refused=BadDataset, choose=_wanted)
+                unpack(packed, staging, max_bytes=self._max_bytes, refused=BadDataset, choose=_wanted, hint=LINES_HINT)
             return self._keep(name, staging)
 
     def put_lines(self, name: str, lines: Path) -> DatasetRecord:

@@ -57,6 +57,7 @@ class Worker:
     def run(self) -> None:
         """Until it is stopped. Raises `RanksLost`, once the job is marked, where another process of it is gone."""
         try:
+            self._say_where()
             with Heartbeat(self._registry, self.name, self._holder, self._stop) as heartbeat:
                 while not self._stop.is_set():
                     if not self._work(heartbeat):
@@ -65,6 +66,18 @@ class Worker:
             self._ranks.leave()
         finally:
             self._registry.close()
+
+    def _say_where(self) -> None:
+        """A misspelt folder has no jobs either: whoever started a trainer on it learns why nothing happens."""
+        where = self._settings.data_dir.resolve()
+        if self._registry.encoders.all(limit=1):
+            log.info("waiting for jobs of the service on %s", where)
+        else:
+            log.warning(
+                "no service has ever started on %s, so there are no jobs: start 'adiabat serve' on it, or name the "
+                "service's folder with --data-dir or ADIABAT_DATA_DIR",
+                where,
+            )
 
     def _work(self, heartbeat: Heartbeat) -> bool:
         """One job, if there is one."""

@@ -124,7 +124,7 @@ def read_passage(passage_id: str, parts: PartsDep) -> PassagePublic:
     """One passage; its id percent-encoded, slashes too."""
     found = parts.store.fetch([passage_id])
     if not found:
-        raise PassageNotFound(f"No passage has the id {passage_id!r}.")
+        raise PassageNotFound(f"No passage has the id {passage_id!r}; GET /passages lists them.")
     return _public(found[0].passage)
 
 
@@ -132,7 +132,7 @@ def read_passage(passage_id: str, parts: PartsDep) -> PassagePublic:
 def delete_passage(passage_id: str, parts: PartsDep) -> Response:
     """Delete one passage by its id."""
     if parts.store.delete([passage_id]) == 0:
-        raise PassageNotFound(f"No passage has the id {passage_id!r}.")
+        raise PassageNotFound(f"No passage has the id {passage_id!r}; GET /passages lists them.")
     parts.registry.audit.write(Action.PASSAGES_DELETED, passage_id, deleted=1)
     return Response(status_code=204)
 

@@ -1,9 +1,11 @@
 """The command line `adiabat`. Every command but `serve` and `demo` speaks to a running service."""
 
 import sys
+from typing import Annotated
 
 import typer
 
+from app import __version__
 from app.cli import (
     auditing,
     datasets,
@@ -20,7 +22,7 @@ from app.cli import (
     serving,
     tuning,
 )
-from app.cli.common import fail
+from app.cli.common import fail, say
 from app.client import ApiError, Unreachable
 from app.errors import AdiabatError
 
@@ -31,13 +33,28 @@ EXIT_KEY = 5  # no key, a wrong one, or one without the scope
 EXIT_STOPPED = 130
 EXIT_OF = {401: EXIT_KEY, 403: EXIT_KEY, 429: EXIT_LATER, 503: EXIT_LATER}
 
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        say(f"adiabat {__version__}")
+        raise typer.Exit
+
+
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and end.")
+    ] = False,
+) -> None:
+    """Dense retrieval whose query encoder can be swapped while it serves."""
+
+
 cli = typer.Typer(
     name="adiabat",
-    help="Dense retrieval whose query encoder can be swapped while it serves.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+cli.callback()(about)
 serving.install(cli)
 ingesting.install(cli)
 searching.install(cli)

@@ -78,10 +78,12 @@ class Bar:
         self._total = total
         self._progress = progress
         self._task: TaskID | None = progress.add_task(title, total=total) if progress else None
-        self._began = time.monotonic()
-        self._said = self._began
+        self._said = time.monotonic()
+        self._start: tuple[float, int] | None = None  # when the counting began, and with what
 
     def update(self, done: int, note: str = "", total: int | None = None) -> None:
+        if self._start is None or done < self._start[1] or total not in (None, self._total):
+            self._start = time.monotonic(), done
         self._total = self._total if total is None else total
         if self._progress and self._task is not None:
             self._progress.update(self._task, completed=done, total=self._total, description=f"{self._title} {note}")
@@ -90,9 +92,11 @@ class Bar:
             errors.print(f"{self._title} {done}/{self._total or '?'} {note}{self._left(done)}", markup=False)
 
     def _left(self, done: int) -> str:
-        if not done or not self._total:
+        """At the pace since the first word of this count: what came before it, as a wait in a queue, tells nothing."""
+        began, first = self._start or (0.0, done)
+        if done <= first or not self._total:
             return ""
-        return f", {(time.monotonic() - self._began) / done * (self._total - done):.0f} s left"
+        return f", {(time.monotonic() - began) / (done - first) * (self._total - done):.0f} s left"
 
 
 @contextmanager

@@ -146,6 +146,8 @@ def _say_unknown(item: DatasetPublic) -> None:
 
 def zip_folder(folder: Path, archive: Path, corpus: bool = True) -> Path:
     """Pack what a dataset needs. Raises `BadDataset` where it is not there."""
+    if not folder.exists():
+        raise BadDataset(f"{folder} does not exist; give a folder, an archive, NDJSON, or hub:OWNER/NAME.")
     files = [folder / "queries.jsonl", *sorted((folder / "qrels").glob("*.tsv"))]
     if not files[0].is_file() or len(files) == 1:
         raise BadDataset(

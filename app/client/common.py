@@ -68,6 +68,10 @@ def refusal(status: int, content: bytes, headers: httpx.Headers) -> ApiError:
 
 
 def unreachable(error: httpx.TransportError, url: str, method: str, path: str, read_s: float | None) -> Unreachable:
+    if isinstance(error, httpx.UnsupportedProtocol):
+        return Unreachable(
+            f"{url!r} is no address of a service: one begins with http:// or https://, as {DEFAULT_URL}."
+        )
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return Unreachable(
             f"{url} did not answer {method} {path} within {read_s:g} s; what was asked may still be going on there. "

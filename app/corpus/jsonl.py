@@ -5,6 +5,8 @@ from typing import TextIO
 
 from app.corpus.line import FIELDS, Json, Line, OnBad, parse, read_each, to_passage
 
+EXPECTED = 'a line is an object, as {"id": "1", "text": "…"}; CSV and Parquet are known by their suffix, or by --format'
+
 
 def read_jsonl(name: str, lines: TextIO, on_bad: OnBad) -> Iterator[Line]:
     numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
@@ -12,9 +14,9 @@ def read_jsonl(name: str, lines: TextIO, on_bad: OnBad) -> Iterator[Line]:
 
 
 def _of_json(line: str) -> Json:
+    if not line.lstrip().startswith("{"):
+        raise ValueError(f"is not JSON of a passage: {EXPECTED}")
     found = parse(line)
-    if not isinstance(found, dict):
-        raise ValueError("is not a JSON object")
     if unknown := sorted(set(found) - FIELDS):
         raise ValueError(f"has the unknown field {unknown[0]!r}; put your own fields under 'metadata'")
     return to_passage(found)

@@ -262,7 +262,9 @@ class QdrantStore:
                 return method(self._collection, *arguments, **options)
         except ResponseHandlingException as error:
             url = self._client.init_options.get("url")
-            raise Unavailable(f"The Qdrant server at {url} does not answer ({error.source}).") from error
+            raise Unavailable(
+                f"The Qdrant server at {url} does not answer ({error.source}): start it, or correct ADIABAT_QDRANT_URL."
+            ) from error
         except UnexpectedResponse as error:
             raise _refused(error) from error
 

@@ -8,6 +8,9 @@ from pydantic import ValidationError
 from app.plainly import given
 
 SHOWN = 3
+OBJECT = ("model_attributes_type", "model_type", "dict_type")
+WHOLE = ("int_parsing", "int_from_float", "int_type")
+SIZED = {"too_short": ("at least", "min_length"), "too_long": ("at most", "max_length")}
 
 
 def said(item: Mapping[str, Any]) -> str:
@@ -21,9 +24,23 @@ def said(item: Mapping[str, Any]) -> str:
         return f"is not JSON ({item['ctx']['error']})"
     if kind == "value_error":
         return str(item["ctx"]["error"])
-    if kind in ("model_attributes_type", "dict_type") and isinstance(item.get("input"), bytes):
-        return "was not sent as JSON; add the header Content-Type: application/json"
-    return f"{item['msg'][0].lower()}{item['msg'][1:]}, not {given(item.get('input'))}"
+    if kind in OBJECT and isinstance(item.get("input"), bytes):
+        return "was not sent as JSON; add the header Content-Type: application/json (for lines: application/x-ndjson)"
+    if kind in SIZED:
+        bound, limit = SIZED[kind]
+        wanted = item["ctx"][limit]
+        return f"must have {bound} {wanted} item{'s' * (wanted != 1)}, not {item['ctx']['actual_length']}"
+    return f"{_expected(item)}, not {given(item.get('input'))}"
+
+
+def _expected(item: Mapping[str, Any]) -> str:
+    """What a validator tells of its own types, as it is called in JSON."""
+    if item["type"] in OBJECT:
+        return "must be a JSON object"
+    if item["type"] in WHOLE:
+        return "must be a whole number"
+    told = item["msg"].replace("Input should", "must").replace("String should", "must")
+    return f"{told[0].lower()}{told[1:]}"
 
 
 def of_line(error: ValidationError) -> str:

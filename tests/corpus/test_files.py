@@ -48,6 +48,13 @@ def test_the_suffix_says_the_format_unless_it_is_named(tmp_path: Path) -> None:
     assert [passage["id"] for passage in read(upper)[0]] == ["a"]
 
 
+def test_what_looks_like_no_passage_names_the_formats_that_are_known(file: Path) -> None:
+    file.write_text("query-id\tcorpus-id\tscore\n[1, 2]\n")
+    for said in read(file, Format.JSONL)[1]:
+        assert "a line is an object" in said
+        assert "--format" in said
+
+
 def test_columns_of_a_csv_become_metadata_and_empty_cells_are_left_out(file: Path) -> None:
     file.write_text(
         '\ufeff_id, text ,metadata.lang,year,metadata\na,t,en,2020,"{""tags"": [""x"", 1], ""year"": 1999}"\nb,u,,,\n'

@@ -112,7 +112,13 @@ def test_refusals_and_a_missing_service_are_one_sentence_with_their_own_exit_cod
     assert "[encoder-not-found]" in adiabat(service, "encoders", "activate", "nobody", code=1)
     assert "--recipe is not a JSON object" in adiabat(service, "tune", "x", "--dataset", "d", "--recipe", "{", code=1)
     assert "does not answer" in adiabat(service, "health", "--url", "http://127.0.0.1:9", code=3)
+    assert "begins with http://" in adiabat(service, "health", "--url", "127.0.0.1:9", code=3)
     assert "query" in adiabat(service, "search", code=2)
+    assert "nowhere does not exist" in adiabat(service, "datasets", "put", "x", "nowhere", code=1)
+
+
+def test_the_version_is_told(service: Service) -> None:
+    assert adiabat(service, "--version") == f"adiabat {service.client.version()}\n"
 
 
 def test_every_command_explains_itself_with_an_example(service: Service) -> None:

@@ -243,7 +243,9 @@ def test_a_bad_archive_is_refused_naming_the_place_and_nothing_is_kept(
 
 @pytest.mark.parametrize("body", [b"", b"PK\x03\x04 not really", b"x" * 1000])
 def test_what_is_no_zip_is_refused(service: Service, body: bytes) -> None:
-    assert put(service, body).status_code == 422
+    refused = put(service, body)
+    assert refused.status_code == 422
+    assert "application/x-ndjson" in refused.json()["detail"]  # lines that were sent without saying so
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(service: Service) -> None:

@@ -103,6 +103,13 @@ def test_a_bad_setting_is_named_and_a_secret_is_not_repeated(settings: Settings)
     assert "short" not in said.replace("shorter", "")
 
 
+def test_what_cannot_be_a_data_folder_is_named_with_what_to_set(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = start_and_fail(settings, "--data-dir", str(tmp_path / "file"))
+    assert f"{tmp_path}/file cannot be the data folder" in said
+    assert "--data-dir" in said
+
+
 def test_an_encoder_name_that_is_no_folder_is_refused_with_what_to_set(settings: Settings, tmp_path: Path) -> None:
     fresh = settings.model_copy(update={"data_dir": tmp_path / "fresh"})
     said = start_and_fail(fresh, ADIABAT_PASSAGE_ENCODER="intfloat/multilingual-e5-small")

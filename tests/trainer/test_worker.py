@@ -94,3 +94,19 @@ def test_an_encoder_that_a_job_names_is_not_taken_back(registry: Registry) -> No
     assert registry.encoders.take_back(free.id)
     registry.activations.append(add(registry, "ants").id, reason="activate")
     assert not registry.encoders.take_back(registry.encoders.find("ants@1").id)
+
+
+def test_a_trainer_on_a_folder_that_no_service_had_says_so(
+    settings: Settings, registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said() -> str:
+        caplog.clear()
+        worker = Worker(settings, "embedded")
+        worker.stop()
+        worker.run()
+        return caplog.text
+
+    caplog.set_level("INFO", logger="adiabat.trainer")
+    assert f"no service has ever started on {settings.data_dir}" in said()
+    add(registry, "base")
+    assert f"waiting for jobs of the service on {settings.data_dir}" in said()

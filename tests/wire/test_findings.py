@@ -1,0 +1,39 @@
+"""What a validator found, in the words of JSON and not in its own."""
+
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BaseModel, Field, ValidationError
+
+from app.wire.findings import said
+
+
+class Inner(BaseModel):
+    name: str = ""
+
+
+class Body(BaseModel):
+    count: Annotated[int, Field(ge=1)] = 1
+    names: Annotated[list[str], Field(min_length=1, max_length=2)] = ["a"]
+    inner: Inner = Inner()
+    text: Annotated[str, Field(min_length=1)] = "a"
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ([], "must be a JSON object, not []"),
+        ({"inner": "x"}, "must be a JSON object, not 'x'"),
+        ({"count": "many"}, "must be a whole number, not 'many'"),
+        ({"count": 1.5}, "must be a whole number, not 1.5"),
+        ({"count": 0}, "must be greater than or equal to 1, not 0"),
+        ({"names": []}, "must have at least 1 item, not 0"),
+        ({"names": ["a", "b", "c"]}, "must have at most 2 items, not 3"),
+        ({"text": ""}, "must have at least 1 character, not ''"),
+        ({"text": 5}, "must be a valid string, not 5"),
+    ],
+)
+def test_what_was_expected_and_given_is_said_plainly(body: Any, sentence: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Body.model_validate(body)
+    assert [said(item) for item in refused.value.errors()] == [sentence]
