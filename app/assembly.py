@@ -9,7 +9,7 @@ from app.api.event_stream import EventStreams
 from app.datasets import DatasetStore
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import BASE_KEY, ArtifactStore
-from app.encoders.base import ensure_base
+from app.encoders.base import ensure_base, require_one_folder
 from app.encoders.cores import whole_cores
 from app.encoders.engine import Engine, load_engine
 from app.encoders.lanes import PassageLanes
@@ -38,10 +38,11 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     vocabulary = Vocabulary(settings.openai_vocabulary) if settings.openai_vocabulary else None
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     stack.enter_context(data_dir_lock(settings.data_dir))
-    registry = Registry(settings.registry_path)
+    registry = Registry(settings.registry_at)
     stack.callback(registry.close)
-    registry.idempotency.forget_unfinished()
     artifacts = ArtifactStore(settings.artifacts_dir)
+    require_one_folder(artifacts, registry)
+    registry.idempotency.forget_unfinished()
     artifacts.sweep_staging()
     for key in registry.encoders.sweep(artifacts.keys(), artifacts.set_aside):
         log.warning(

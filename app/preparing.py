@@ -112,10 +112,12 @@ class JobKeeper:
 
         An interrupted job's stay for a week, or until it is cancelled.
         """
-        for folder in self._settings.jobs_dir.iterdir() if self._settings.jobs_dir.exists() else ():
+        folders = list(self._settings.jobs_dir.iterdir()) if self._settings.jobs_dir.exists() else []
+        at = self._registry.database.now() if folders else 0.0
+        for folder in folders:
             with suppress(JobNotFound):  # not ours: the registry may be another one
                 job = self._registry.jobs.find(folder.name)
-                if not keeps_files(job.status, job.finished_at, time.time()):
+                if not keeps_files(job.status, job.finished_at, at):
                     # In this order: a crash between the two leaves the folder, and both are done again.
                     self._release_datasets(job.dataset_digests.values())
                     shutil.rmtree(folder, ignore_errors=True)

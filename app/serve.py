@@ -175,6 +175,8 @@ class Supervisor:
             "ADIABAT_ENGINE": settings.engine,
             "ADIABAT_THREADS": str(settings.threads),
         }
+        if settings.registry_url is not None:
+            environment["ADIABAT_REGISTRY_URL"] = settings.registry_url
         command = [sys.executable, "-P", "-m", "trainer", "--name", TRAINER_NAME, "--stop-with", str(os.getpid())]
         # Its own session: Ctrl-C is for the service, which then ends its trainer in order.
         return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)

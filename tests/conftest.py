@@ -19,6 +19,7 @@ from app.assembly import assemble
 from app.client import AdiabatClient, ApiError, Unreachable
 from app.main import create_app
 from app.settings import Settings
+from tests.postgres import Server, postgres_server
 from tests.tiny import build_tiny
 
 READY_S = 60
@@ -29,6 +30,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The passage encoder of these tests, with prompts on both sides."""
     folder = tmp_path_factory.mktemp("tiny") / "base"
     return build_tiny(folder, prompts={"query": "query: ", "document": "passage: "})
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with postgres_server(tmp_path_factory.mktemp("postgres") / "data") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +127,9 @@ def process(
 
 
 def environment(settings: Settings) -> dict[str, str]:
+    elsewhere = {"ADIABAT_REGISTRY_URL": settings.registry_url, "ADIABAT_QDRANT_URL": settings.qdrant_url}
     return os.environ | {
+        **{name: value for name, value in elsewhere.items() if value is not None},
         "ADIABAT_DATA_DIR": str(settings.data_dir),
         "ADIABAT_PASSAGE_ENCODER": str(settings.passage_encoder),
         "ADIABAT_SOURCE_DIRS": ":".join(str(folder) for folder in settings.source_dirs),

@@ -39,7 +39,7 @@ class Worker:
         self._settings = settings
         self._ranks = ranks
         self._stop = threading.Event()
-        self._registry = Registry(settings.registry_path)
+        self._registry = Registry(settings.registry_at)
         self._artifacts = ArtifactStore(settings.artifacts_dir)
         rules = AdmissionRules(
             min_cosine=settings.probe_min_cosine,

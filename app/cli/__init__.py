@@ -1,4 +1,4 @@
-"""The command line `adiabat`. Every command but `serve` and `demo` speaks to a running service."""
+"""The command line `adiabat`. Every command but `serve`, `demo` and `registry` speaks to a running service."""
 
 import sys
 
@@ -14,6 +14,7 @@ from app.cli import (
     jobs,
     judging,
     passages,
+    registry,
     searching,
     serving,
     tuning,
@@ -48,6 +49,7 @@ doctor.install(cli)
 cli.add_typer(encoders.cli, name="encoders")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")
+cli.add_typer(registry.cli, name="registry")
 
 
 def main() -> None:

@@ -46,8 +46,10 @@ __all__ = [
 
 
 class Registry:
-    def __init__(self, path: Path) -> None:
-        self.database = Database(path)
+    """At a file of SQLite, or at the address of a database (`ADIABAT_REGISTRY_URL`)."""
+
+    def __init__(self, at: Path | str) -> None:
+        self.database = Database(at)
         self.encoders = Encoders(self.database)
         self.activations = Activations(self.database)
         self.datasets = Datasets(self.database)

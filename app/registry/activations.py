@@ -1,12 +1,12 @@
 """The history of generations: append-only, one row per activation. The newest row says what is active."""
 
-import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, insert, select
 
 from app.errors import Conflict, StaleGeneration
+from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.tables import activations, encoders
 
@@ -52,8 +52,8 @@ class Activations:
                     generation=generation + 1,
                     encoder_id=encoder_id,
                     reason=reason,
-                    forced=forced,
-                    at=time.time(),
+                    forced=int(forced),
+                    at=now(),
                 )
             )
             return _newest(connection, 1)[0]

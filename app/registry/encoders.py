@@ -1,6 +1,5 @@
 """The encoders that are registered: immutable versions, found by `name@version`."""
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from app.errors import EncoderNotFound
+from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.tables import activations, encoders, tuning_jobs
 
@@ -95,7 +95,7 @@ class Encoders:
             place(f"{new.name}@{version}")
             values = {field: getattr(new, field) for field in NewEncoder.__slots__}
             row = connection.execute(
-                insert(encoders).values(**values, version=version, created_at=time.time()).returning(*encoders.c)
+                insert(encoders).values(**values, version=version, created_at=now()).returning(*encoders.c)
             ).one()
             record = _record(row)
             if also is not None:

@@ -3,13 +3,13 @@
 A change of status and the row that tells of it are one transaction, so whoever replays the rows sees every one.
 """
 
-import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
+from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.job_records import FINISHED
 from app.registry.tables import job_events, tuning_jobs
@@ -38,8 +38,9 @@ class JobEvents:
 
     def tell(self, job_id: str, kind: EventKind, **data: Any) -> None:
         """Nothing is told of a job that has ended: followers stop at its end."""
-        with self._database.write() as connection:
-            status = connection.scalar(select(tuning_jobs.c.status).where(tuning_jobs.c.id == job_id))
+        query = select(tuning_jobs.c.status).where(tuning_jobs.c.id == job_id).with_for_update()
+        with self._database.write(shared=True) as connection:
+            status = connection.scalar(query)
             if status not in FINISHED:
                 append(connection, job_id, kind, data)
 
@@ -52,7 +53,8 @@ class JobEvents:
 
 
 def append(connection: Connection, job_id: str, kind: EventKind, data: dict[str, Any]) -> None:
-    """Add the job's next event within the caller's write transaction: nobody else counts meanwhile."""
+    """Add the job's next event within the caller's transaction, which has written or locked the job's row: nobody else
+    counts meanwhile."""
     newest = connection.scalar(select(func.max(job_events.c.sequence)).where(job_events.c.job_id == job_id))
-    row = {"job_id": job_id, "sequence": (newest or 0) + 1, "at": time.time(), "kind": kind, "data": data}
+    row = {"job_id": job_id, "sequence": (newest or 0) + 1, "at": now(), "kind": kind, "data": data}
     connection.execute(insert(job_events).values(row))

@@ -3,7 +3,6 @@
 A key is kept for a day. One without an answer belongs to a call that is still running.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, insert, select, update
 
 from app.errors import IdempotencyKeyInUse, IdempotencyKeyReused
+from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.tables import idempotency_keys
 
@@ -41,12 +41,11 @@ class IdempotencyKeys:
         `IdempotencyKeyInUse` while the first call is running.
         """
         with self._database.write() as connection:
-            now = time.time()
-            connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < now - KEPT_S))
+            connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < now() - KEPT_S))
             row = connection.execute(select(idempotency_keys).where(_this(call, key))).one_or_none()
             if row is None:
                 connection.execute(
-                    insert(idempotency_keys).values(call=call, key=key, fingerprint=fingerprint, created_at=now)
+                    insert(idempotency_keys).values(call=call, key=key, fingerprint=fingerprint, created_at=now())
                 )
                 return None
         if row.fingerprint != fingerprint:

@@ -2,7 +2,6 @@
 `job_events`. Who works on jobs takes either kind; who asks for one of a kind does not find the other.
 """
 
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select, update
 
 from app.errors import Conflict, EvaluationNotFound, JobFinished, JobNotFound, JobNotResumable
+from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.encoders import EncoderState
 from app.registry.events import EventKind, append
@@ -66,7 +66,7 @@ class Jobs:
         record: Callable[[Row[Any]], Job],
         also: Callable[[Connection, Job], None] | None,
     ) -> Job:
-        queued = {"id": uuid.uuid4().hex, "status": JobStatus.QUEUED, "progress": {}, "created_at": time.time()}
+        queued = {"id": uuid.uuid4().hex, "status": JobStatus.QUEUED, "progress": {}, "created_at": now()}
         with self._database.write() as connection:
             _require_datasets(connection, values["dataset_digests"])
             _require_encoders(connection, encoder_ids)
@@ -134,16 +134,15 @@ class Jobs:
         A worker that may come back under the same name calls itself "name/token", so that its word and the word of
         the one before it are told apart.
         """
-        with self._database.write() as connection:
+        with self._database.write(shared=True) as connection:
             query = select(tuning_jobs.c.id).where(tuning_jobs.c.status == JobStatus.PREPARED)
-            job_id = connection.scalar(query.order_by(tuning_jobs.c.created_at).limit(1))
-            if job_id is None:
+            query = query.order_by(tuning_jobs.c.created_at).limit(1).with_for_update(skip_locked=True)
+            if (job_id := connection.scalar(query)) is None:
                 return None
-            now = time.time()
             row = connection.execute(
                 update(tuning_jobs)
                 .where(tuning_jobs.c.id == job_id)
-                .values(status=JobStatus.RUNNING, worker=worker, started_at=now, heartbeat_at=now)
+                .values(status=JobStatus.RUNNING, worker=worker, started_at=now(), heartbeat_at=now())
                 .returning(*tuning_jobs.c)
             ).one()
             _tell(connection, job_id, JobStatus.RUNNING)
@@ -165,11 +164,11 @@ class Jobs:
         `told` goes into the event beside status and reason.
         """
         if to in FINISHED:
-            values["finished_at"] = time.time()
+            values["finished_at"] = now()
         conditions = [tuning_jobs.c.id == job_id, tuning_jobs.c.status.in_(only_from)]
         if held_by is not None:
             conditions.append(tuning_jobs.c.worker == held_by)
-        with self._database.write() as connection:
+        with self._database.write(shared=True) as connection:
             changed = connection.execute(update(tuning_jobs).where(*conditions).values(status=to, **values))
             if changed.rowcount == 1:
                 _tell(connection, job_id, to, values.get("reason"), told)
@@ -187,13 +186,14 @@ class Jobs:
         is not at a trainer nothing is written: its end stays its last event.
         """
         mine = (tuning_jobs.c.id == job_id, tuning_jobs.c.worker == held_by)
-        with self._database.write() as connection:
-            before = connection.execute(select(tuning_jobs.c.status, tuning_jobs.c.progress).where(*mine)).one_or_none()
+        query = select(tuning_jobs.c.status, tuning_jobs.c.progress).where(*mine).with_for_update()
+        with self._database.write(shared=True) as connection:
+            before = connection.execute(query).one_or_none()
             if before is None:
                 return None
             if before.status not in AT_TRAINER:
                 return JobStatus(before.status)
-            connection.execute(update(tuning_jobs).where(*mine).values(progress=progress, heartbeat_at=time.time()))
+            connection.execute(update(tuning_jobs).where(*mine).values(progress=progress, heartbeat_at=now()))
             if progress and progress != before.progress:
                 append(connection, job_id, EventKind.PROGRESS, progress)
             return JobStatus(before.status)
@@ -239,10 +239,11 @@ class Jobs:
         if not self.with_status(*AT_TRAINER):  # a look is cheaper than a write lock, twice a second
             return []
         with self._database.write() as connection:
-            silenced = [_record(row) for row in connection.execute(select(tuning_jobs).where(*conditions))]
+            query = select(tuning_jobs).where(*conditions).with_for_update()
+            silenced = [_record(row) for row in connection.execute(query)]
             for job in silenced:
                 reason = f"the trainer stopped before the job ended; {job.how_to_resume}"
-                values = {"status": JobStatus.INTERRUPTED, "reason": reason, "finished_at": time.time()}
+                values = {"status": JobStatus.INTERRUPTED, "reason": reason, "finished_at": now()}
                 connection.execute(update(tuning_jobs).where(tuning_jobs.c.id == job.id).values(values))
                 _tell(connection, job.id, JobStatus.INTERRUPTED, reason)
             return [job.id for job in silenced]

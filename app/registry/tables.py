@@ -1,6 +1,6 @@
 """The registry's tables. A change here needs a migration in `migrations`; a test holds the two together."""
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
 
 metadata = MetaData(
     naming_convention={
@@ -10,6 +10,8 @@ metadata = MetaData(
         "ix": "ix_%(table_name)s_%(column_0_name)s",
     }
 )
+
+BYTES = Integer().with_variant(BigInteger(), "postgresql")  # SQLite's integers have 64 bits anyway
 
 encoders = Table(
     "encoders",
@@ -22,7 +24,7 @@ encoders = Table(
     Column("parent_digest", String(80), nullable=True),
     Column("admission", String(16), nullable=False),
     Column("state", String(16), nullable=False),
-    Column("size_bytes", Integer, nullable=False),
+    Column("size_bytes", BYTES, nullable=False),
     Column("description", String, nullable=False),
     Column("labels", JSON, nullable=False),
     Column("metrics", JSON, nullable=False),
