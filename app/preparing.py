@@ -8,7 +8,6 @@ import errno
 import logging
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -16,12 +15,12 @@ from app.encoders.switching import Switcher
 from app.errors import AdiabatError, JobNotFound, Overloaded, Unavailable
 from app.passages import PassageStore
 from app.registry import AnyJob, JobRecord, JobStatus, Registry
-from app.registry.job_records import AT_TRAINER, keeps_files
+from app.registry.job_records import keeps_files
+from app.registry.silence import Silence
 from app.settings import Settings
 
 log = logging.getLogger("adiabat.jobs")
 POLL_S = 0.5
-TRAINER_GIVEN_UP_S = 120  # a trainer beats every second; one this silent is dead, wherever it ran
 ACTIVATE_IF_GATE = "if-gate-passes"
 
 
@@ -41,7 +40,7 @@ class JobKeeper:
         self._switcher = switcher
         self._settings = settings
         self._release_datasets = release_datasets
-        self._heartbeats: dict[str, tuple[float, tuple[str, float | None]]] = {}  # by job, since when it is the same
+        self._silence = Silence(registry.jobs, settings.trainer_lease_s)
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="job-keeper", daemon=True)
@@ -123,18 +122,11 @@ class JobKeeper:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def _interrupt_silent(self) -> None:
-        """Silence is what this thread has itself seen: wall clocks are set, and machines sleep."""
-        now, seen = time.monotonic(), self._heartbeats
-        self._heartbeats = {}
-        for job in self._registry.jobs.with_status(*AT_TRAINER):
-            if job.worker is None:
-                continue  # cancelled while it was prepared: no trainer has it
-            since, beat = seen.get(job.id, (now, None))
-            if beat != (job.worker, job.heartbeat_at):
-                since = now
-            self._heartbeats[job.id] = since, (job.worker, job.heartbeat_at)
-            if now - since >= TRAINER_GIVEN_UP_S:
-                self._registry.jobs.interrupt(silent=job)
+        """Where another trainer is alive the job goes on there; else it waits for somebody to look."""
+        for job in self._silence.look():
+            ages_s = self._registry.workers.ages_s()
+            another = any(age_s < self._settings.trainer_lease_s for age_s in ages_s.values())
+            self._registry.jobs.interrupt(silent=job, hand_on=another)
 
     def _activate_finished(self) -> None:
         for job in self._registry.jobs.with_status(JobStatus.SUCCEEDED):

@@ -67,6 +67,10 @@ class Settings(BaseSettings):
 
     trainer: bool = Field(True, description="Whether `adiabat serve` starts and supervises a trainer.")
 
+    trainer_lease_s: float = Field(
+        60, ge=1, description="A trainer that gave no sign of life for so long loses its job to another one."
+    )
+
     @field_validator("source_dirs", "indexed_fields", mode="before")
     @classmethod
     def _split(cls, given: object) -> object:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from app.errors import EncoderNotFound
 from app.registry.clock import now
 from app.registry.database import Database
-from app.registry.tables import activations, encoders, tuning_jobs
+from app.registry.tables import encoders
 
 
 class Admission(StrEnum):
@@ -74,16 +74,22 @@ class Encoders:
         self._database = database
 
     def add(
-        self, new: NewEncoder, place: Callable[[str], None], also: AlsoOfEncoder | None = None
+        self,
+        new: NewEncoder,
+        place: Callable[[str], None],
+        also: AlsoOfEncoder | None = None,
+        first: Callable[[Connection], None] | None = None,
     ) -> tuple[EncoderRecord, bool]:
         """Register `new` under the name's next version; `place(key)` must put the artifact where it belongs.
 
         Both happen inside one write transaction: an artifact without a row can only be what a crash left. `also` is
-        done in it too, for a new one and an existing one.
+        done in it too, for a new one and an existing one. `first` comes before anything and may refuse by raising.
         Returns the record and whether it is new: the same name, digest and state again is the existing one.
         The same weights with another verdict of a gate are another version: no verdict is ever overwritten.
         """
         with self._database.write() as connection:
+            if first is not None:
+                first(connection)
             same = (encoders.c.name == new.name, encoders.c.digest == new.digest, encoders.c.state == new.state)
             existing = _alive(connection, *same)
             if existing:
@@ -138,20 +144,6 @@ class Encoders:
     def set_state(self, encoder_id: int, state: EncoderState) -> None:
         with self._database.write() as connection:
             connection.execute(update(encoders).where(encoders.c.id == encoder_id).values(state=state))
-
-    def take_back(self, encoder_id: int) -> bool:
-        """Delete it where no job and no activation names it; False where one does."""
-        of_job = or_(tuning_jobs.c.encoder_id == encoder_id, tuning_jobs.c.parent_id == encoder_id)
-        named = (select(tuning_jobs.c.id).where(of_job), select(activations).filter_by(encoder_id=encoder_id))
-        measured = select(tuning_jobs.c.evaluation).where(tuning_jobs.c.evaluation.is_not(None))
-        with self._database.write() as connection:
-            if any(connection.execute(query.limit(1)).first() for query in named):
-                return False
-            if any(encoder_id in said["encoder_ids"] for said in connection.scalars(measured)):
-                return False
-            deleted = {"state": EncoderState.DELETED}
-            connection.execute(update(encoders).where(encoders.c.id == encoder_id).values(deleted))
-            return True
 
     def sweep(self, keys_on_disk: Iterable[str], set_aside: Callable[[str], None]) -> list[str]:
         """Set aside artifacts that no living row names. In a write transaction nobody can be placing one."""

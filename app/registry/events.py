@@ -36,12 +36,15 @@ class JobEvents:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def tell(self, job_id: str, kind: EventKind, **data: Any) -> None:
-        """Nothing is told of a job that has ended: followers stop at its end."""
-        query = select(tuning_jobs.c.status).where(tuning_jobs.c.id == job_id).with_for_update()
+    def tell(self, job_id: str, kind: EventKind, *, held_by: str | None = None, **data: Any) -> None:
+        """Nothing is told of a job that has ended: followers stop at its end.
+
+        With `held_by` it is the word of that worker, and nothing is told once another one has the job.
+        """
+        query = select(tuning_jobs.c.status, tuning_jobs.c.worker).where(tuning_jobs.c.id == job_id).with_for_update()
         with self._database.write(shared=True) as connection:
-            status = connection.scalar(query)
-            if status not in FINISHED:
+            status, worker = connection.execute(query).one()
+            if status not in FINISHED and held_by in (None, worker):
                 append(connection, job_id, kind, data)
 
     def after(self, job_id: str, sequence: int, limit: int) -> list[JobEvent]:

@@ -16,8 +16,10 @@ from app.registry.encoders import EncoderState
 from app.registry.events import EventKind, append
 from app.registry.job_records import (
     AT_TRAINER,
+    AT_WORK,
     ENDED_FOR_GOOD,
     FINISHED,
+    MAX_ATTEMPTS,
     AnyJob,
     EvaluationRecord,
     JobKind,
@@ -142,7 +144,13 @@ class Jobs:
             row = connection.execute(
                 update(tuning_jobs)
                 .where(tuning_jobs.c.id == job_id)
-                .values(status=JobStatus.RUNNING, worker=worker, started_at=now(), heartbeat_at=now())
+                .values(
+                    status=JobStatus.RUNNING,
+                    worker=worker,
+                    started_at=now(),
+                    heartbeat_at=now(),
+                    attempts=tuning_jobs.c.attempts + 1,
+                )
                 .returning(*tuning_jobs.c)
             ).one()
             _tell(connection, job_id, JobStatus.RUNNING)
@@ -169,10 +177,25 @@ class Jobs:
         if held_by is not None:
             conditions.append(tuning_jobs.c.worker == held_by)
         with self._database.write(shared=True) as connection:
-            changed = connection.execute(update(tuning_jobs).where(*conditions).values(status=to, **values))
-            if changed.rowcount == 1:
-                _tell(connection, job_id, to, values.get("reason"), told)
-            return changed.rowcount == 1
+            return _moved(connection, conditions, job_id, to, values, told)
+
+    @staticmethod
+    def is_held(connection: Connection, job: AnyJob) -> bool:
+        """Whether the job is still at the worker that claimed it as `job`, and nobody asked for its end.
+
+        It stays so until the transaction of `connection` ends: whoever lost the job publishes nothing.
+        """
+        query = select(tuning_jobs.c.status, tuning_jobs.c.worker).where(tuning_jobs.c.id == job.id).with_for_update()
+        status, worker = connection.execute(query).one()
+        return worker == job.worker and status in AT_WORK
+
+    @staticmethod
+    def finish(
+        connection: Connection, job: AnyJob, status: JobStatus, told: dict[str, Any] | None = None, **values: Any
+    ) -> None:
+        """The end of a job that `is_held`, in the transaction that makes what came of it."""
+        values["finished_at"] = now()
+        _moved(connection, [tuning_jobs.c.id == job.id], job.id, status, values, told)
 
     def settle_activation(self, job_id: str, outcome: str) -> None:
         """Record that the activation this job asked for was done, or failed: it is tried once."""
@@ -213,7 +236,7 @@ class Jobs:
 
     def resume(self, job_id: str) -> AnyJob:
         """Put an interrupted job back into the queue. Raises `JobNotResumable` for any other."""
-        fresh: dict[str, Any] = {"reason": None, "worker": None, "finished_at": None, "progress": {}}
+        fresh: dict[str, Any] = {"attempts": 0, "reason": None, "worker": None, "finished_at": None, "progress": {}}
         if not self.move(job_id, JobStatus.QUEUED, only_from=(JobStatus.INTERRUPTED,), **fresh):
             job = self.find(job_id)
             mend = "start another with the same body" if job.finished else "it needs no resume"
@@ -227,8 +250,11 @@ class Jobs:
                 reason = "cancelled before it started"
                 self.move(job.id, JobStatus.CANCELLED, only_from=(JobStatus.CANCELLING,), reason=reason)
 
-    def interrupt(self, *, worker: str | None = None, silent: AnyJob | None = None) -> list[str]:
-        """Mark jobs at a dead trainer: those of `worker`, whatever its token, or the one that still is as `silent`."""
+    def interrupt(self, *, worker: str | None = None, silent: AnyJob | None = None, hand_on: bool = False) -> list[str]:
+        """Take jobs from a dead trainer: those of `worker`, whatever its token, or the one that still is as `silent`.
+
+        They are interrupted, or with `hand_on` queued for the next trainer, unless they have been through too many.
+        """
         conditions: list[ColumnElement[bool]] = [tuning_jobs.c.status.in_(AT_TRAINER)]
         if worker is not None:
             of_it = tuning_jobs.c.worker.startswith(f"{worker}/", autoescape=True)
@@ -242,10 +268,8 @@ class Jobs:
             query = select(tuning_jobs).where(*conditions).with_for_update()
             silenced = [_record(row) for row in connection.execute(query)]
             for job in silenced:
-                reason = f"the trainer stopped before the job ended; {job.how_to_resume}"
-                values = {"status": JobStatus.INTERRUPTED, "reason": reason, "finished_at": now()}
-                connection.execute(update(tuning_jobs).where(tuning_jobs.c.id == job.id).values(values))
-                _tell(connection, job.id, JobStatus.INTERRUPTED, reason)
+                status, values = _after_silence(job, hand_on=hand_on)
+                _moved(connection, [tuning_jobs.c.id == job.id], job.id, status, values, None)
             return [job.id for job in silenced]
 
     def uses_encoder(self, encoder_id: int) -> list[AnyJob]:
@@ -256,6 +280,32 @@ class Jobs:
 
 def _encoder_ids(job: AnyJob) -> list[int]:
     return job.encoder_ids if isinstance(job, EvaluationRecord) else [job.parent_id]
+
+
+def _after_silence(job: AnyJob, *, hand_on: bool) -> tuple[JobStatus, dict[str, Any]]:
+    """What becomes of a job whose trainer is gone, and the columns that say so."""
+    if hand_on and job.status is JobStatus.CANCELLING:
+        return JobStatus.CANCELLED, {"reason": "cancelled", "finished_at": now()}
+    if hand_on and job.attempts < MAX_ATTEMPTS:
+        return JobStatus.PREPARED, {"worker": None, "progress": {}}
+    said = "the trainer stopped before the job ended"
+    if hand_on:
+        said = f"{job.attempts} trainers in a row stopped at this job; look at their logs before you go on"
+    return JobStatus.INTERRUPTED, {"reason": f"{said}; {job.how_to_resume}", "finished_at": now()}
+
+
+def _moved(
+    connection: Connection,
+    conditions: Sequence[ColumnElement[bool]],
+    job_id: str,
+    to: JobStatus,
+    values: dict[str, Any],
+    told: dict[str, Any] | None,
+) -> bool:
+    changed = connection.execute(update(tuning_jobs).where(*conditions).values(status=to, **values))
+    if changed.rowcount == 1:
+        _tell(connection, job_id, to, values.get("reason"), told)
+    return changed.rowcount == 1
 
 
 def _tell(

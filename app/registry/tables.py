@@ -78,6 +78,8 @@ tuning_jobs = Table(
     Column("reason", String, nullable=True),
     Column("encoder_id", Integer, ForeignKey("encoders.id"), nullable=True),
     Column("worker", String(128), nullable=True),
+    # how often a trainer took it since it was queued by somebody
+    Column("attempts", Integer, nullable=False, server_default="0"),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float, nullable=True),
     Column("finished_at", Float, nullable=True),

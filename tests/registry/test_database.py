@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import select, text
 
@@ -13,9 +12,9 @@ from app.errors import BadInput, Conflict, Unavailable
 from app.registry import JobStatus, NewJudgment, Registry
 from app.registry.clock import now
 from app.registry.database import Database, migration_config
-from app.registry.engines import engine_at, read_url
 from app.settings import Settings
 from tests.postgres import Server
+from tests.registry.conftest import registry_of
 from tests.registry.jobs import add, prepared_job
 
 REVISIONS = [script.revision for script in ScriptDirectory.from_config(migration_config()).walk_revisions()][::-1]
@@ -33,15 +32,7 @@ EVENT = "INSERT INTO job_events VALUES ('a', 1, 0, 'end', '{}')"
 def test_a_registry_of_any_earlier_release_is_taken_up_with_all_it_holds(
     empty_database: Path | str, revision: str
 ) -> None:
-    at = read_url(f"sqlite:///{empty_database}") if isinstance(empty_database, Path) else read_url(empty_database)
-    engine = engine_at(at)
-    with engine.begin() as connection:
-        config = migration_config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-        for statement in [*ROWS, *([EVENT] if revision >= "0002" else [])]:
-            connection.execute(text(statement))
-    engine.dispose()
+    registry_of(empty_database, revision, [*ROWS, *([EVENT] if revision >= "0002" else [])])
     registry = Registry(empty_database)
     assert (registry.jobs.get("a").name, registry.jobs.evaluations()) == ("bees", [])
     assert [each.encoder for each in registry.activations.newest(9)] == ["base@1"]

@@ -44,7 +44,6 @@ def test_an_encoder_is_in_use_by_unfinished_evaluations_that_measure_it(registry
     evaluation = prepared_evaluation(registry, base, bees)
     assert [job.id for job in registry.jobs.uses_encoder(bees.id)] == [evaluation]
     assert registry.jobs.uses_encoder(wasps.id) == []
-    assert not registry.encoders.take_back(bees.id)
     registry.jobs.cancel(evaluation)
     assert registry.jobs.uses_encoder(bees.id) == []
 

@@ -4,11 +4,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from alembic import command
 
 from app.errors import JudgmentNotFound
 from app.registry import Judgment, NewJudgment, Registry
-from app.registry.database import migration_config
+from tests.registry.conftest import registry_of
 
 
 def new(query: str = "why", passage_id: str = "p1", relevance: int = 1, lang: str | None = None) -> NewJudgment:
@@ -99,15 +98,10 @@ def test_two_who_judge_the_same_pair_at_once_leave_one_judgment(registry: Regist
 
 
 def test_a_dataset_that_somebody_called_judgments_before_is_kept_under_another_name(
-    registry: Registry, database: Path | str
+    empty_database: Path | str,
 ) -> None:
-    registry.datasets.put("bees", "sha256:a", {})
-    with registry.database.write() as connection:
-        config = migration_config()
-        config.attributes["connection"] = connection
-        connection.exec_driver_sql("DROP TABLE judgments")
-        command.stamp(config, "0004")
-        connection.exec_driver_sql("UPDATE datasets SET name = 'judgments'")
-    again = Registry(database)
-    assert [(each.name, each.digest) for each in again.datasets.all()] == [("judgments-uploaded", "sha256:a")]
-    again.close()
+    registry_of(empty_database, "0004", ["INSERT INTO datasets VALUES ('judgments', 'sha256:a', '{}', 0)"])
+    registry = Registry(empty_database)
+    found = [(each.name, each.digest) for each in registry.datasets.all()]
+    assert found == [("judgments-uploaded", "sha256:a")]
+    registry.close()
