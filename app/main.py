@@ -22,6 +22,7 @@ from app.api import (
     search,
     tuning_jobs,
 )
+from app.api.caught_up import CaughtUp
 from app.api.deps import Parts, known_parameters
 from app.api.description import ABOUT, REFUSALS, TAGS, describe, operation_id
 from app.api.key import KeyCheck, described
@@ -54,6 +55,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(BodyLimit, limit_for=lambda path, kind: _limit(path, kind, settings))
+    app.add_middleware(CaughtUp, replicas=parts.replicas)
     app.add_middleware(KeyCheck, key=settings.api_key, open_metrics=settings.open_metrics)
     app.add_middleware(Observed, metrics=parts.metrics)  # the last one added is the outermost
     for open_resource in (health, metrics):

@@ -25,7 +25,11 @@ ACTIVATE_IF_GATE = "if-gate-passes"
 
 
 class JobKeeper:
-    """`release_datasets` is told the digests that a job which has ended read."""
+    """`release_datasets` is told the digests that a job which has ended read.
+
+    Of several services the one that `leads` looks after jobs. Two may think so for a moment, when one was paused:
+    whatever is done here may be done twice.
+    """
 
     def __init__(
         self,
@@ -34,12 +38,14 @@ class JobKeeper:
         switcher: Switcher,
         settings: Settings,
         release_datasets: Callable[[Iterable[str]], None],
+        leads: Callable[[], bool],
     ) -> None:
         self._registry = registry
         self._store = store
         self._switcher = switcher
         self._settings = settings
         self._release_datasets = release_datasets
+        self._leads = leads
         self._silence = Silence(registry.jobs, settings.trainer_lease_s)
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -63,7 +69,8 @@ class JobKeeper:
         while not self._stop.is_set():
             for step in (self._prepare_next, self._activate_finished, self._sweep, self._interrupt_silent):
                 try:
-                    step()
+                    if self._leads():
+                        step()
                 except AdiabatError as error:  # the registry is away: searches go on, jobs wait
                     log.warning("Jobs wait: %s", error.detail)
                 except Exception:  # a bug must end neither the only thread that keeps jobs going nor the other steps
@@ -87,8 +94,8 @@ class JobKeeper:
             if job.reads_store:
                 self._store.export(folder)
         except Exception as error:  # whatever it was, the jobs behind this one must come to their turn
-            if self._stop.is_set():
-                return  # prepared anew at the next start
+            if self._stop.is_set() or not self._leads():
+                return  # prepared anew at the next start, or by the service that leads now
             bug = None if isinstance(error, AdiabatError | OSError) else error
             log.warning("Job %s could not be prepared: %s", job.id, error, exc_info=bug)
             self._give_up(job, error)

@@ -110,8 +110,7 @@ def process(
     settings: Settings, *options: str, program: str = "app.cli", variables: dict[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], AdiabatClient]]:
     """`adiabat serve` as its own process, ready to answer; killed at the end if it still runs."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", program, "serve", "--port", str(port), *options]
     log = (settings.data_dir.parent / "service.log").open("a")  # a pipe that nobody reads would stop it
     child = subprocess.Popen(command, env=environment(settings) | (variables or {}), stderr=log)
@@ -126,6 +125,11 @@ def process(
         log.close()
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 def environment(settings: Settings) -> dict[str, str]:
     elsewhere = {"ADIABAT_REGISTRY_URL": settings.registry_url, "ADIABAT_QDRANT_URL": settings.qdrant_url}
     return os.environ | {
@@ -134,6 +138,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "ADIABAT_PASSAGE_ENCODER": str(settings.passage_encoder),
         "ADIABAT_SOURCE_DIRS": ":".join(str(folder) for folder in settings.source_dirs),
         "ADIABAT_THREADS": "1",
+        "ADIABAT_COLLECTION": settings.collection,
     }
 
 

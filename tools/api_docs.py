@@ -145,7 +145,9 @@ def _said(field: Json) -> str:
 
 
 def main() -> None:
-    parts = SimpleNamespace(metrics=None)  # nothing is asked of it: the description is all that is wanted
+    parts = SimpleNamespace(
+        metrics=None, replicas=None
+    )  # nothing is asked of it: the description is all that is wanted
     app = create_app(Settings.model_construct(), parts)  # type: ignore[arg-type]
     made = Document(app.openapi()).text()
     if "--check" in sys.argv:

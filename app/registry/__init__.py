@@ -8,6 +8,7 @@ from app.registry.datasets import DatasetRecord, Datasets
 from app.registry.encoders import Admission, EncoderRecord, Encoders, EncoderState, NewEncoder
 from app.registry.events import EventKind, JobEvent, JobEvents
 from app.registry.idempotency import Answer, IdempotencyKeys, Keep
+from app.registry.instances import Instance, Instances
 from app.registry.job_records import AnyJob, EvaluationRecord, JobRecord, JobStatus, NewEvaluation, NewJob
 from app.registry.jobs import Jobs
 from app.registry.judgments import Judgment, Judgments, NewJudgment, Revision
@@ -27,6 +28,8 @@ __all__ = [
     "EvaluationRecord",
     "EventKind",
     "IdempotencyKeys",
+    "Instance",
+    "Instances",
     "JobEvent",
     "JobEvents",
     "JobRecord",
@@ -56,6 +59,7 @@ class Registry:
         self.judgments = Judgments(self.database)
         self.jobs = Jobs(self.database)
         self.events = JobEvents(self.database)
+        self.instances = Instances(self.database)
         self.workers = Workers(self.database)
         self.idempotency = IdempotencyKeys(self.database)
 

@@ -7,10 +7,10 @@ from sqlalchemy import Connection, RowMapping, Table, func, insert, select, text
 
 from app.errors import Conflict
 from app.registry.database import Database
-from app.registry.tables import encoders, idempotency_keys, judgments, metadata, workers
+from app.registry.tables import encoders, idempotency_keys, instances, judgments, metadata, workers
 
 AT_ONCE = 500
-OF_THE_MOMENT = frozenset({workers, idempotency_keys})  # who is alive, and which calls are going on
+OF_THE_MOMENT = frozenset({workers, instances, idempotency_keys})  # who is alive, and which calls are going on
 COUNTED = (encoders.c.id, judgments.c.sequence)  # what a database counts on from by itself
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from app.errors import EncoderNotFound
+from app.errors import EncoderInUse, EncoderNotFound
 from app.registry.clock import now
 from app.registry.database import Database
-from app.registry.tables import encoders
+from app.registry.tables import activations, encoders
 
 
 class Admission(StrEnum):
@@ -144,6 +144,15 @@ class Encoders:
     def set_state(self, encoder_id: int, state: EncoderState) -> None:
         with self._database.write() as connection:
             connection.execute(update(encoders).where(encoders.c.id == encoder_id).values(state=state))
+
+    def delete(self, encoder_id: int) -> None:
+        """Raises `EncoderInUse` where it is active, or was so before: another service may have switched just now."""
+        newest = select(activations.c.encoder_id).order_by(activations.c.generation.desc()).limit(2)
+        with self._database.write() as connection:
+            if encoder_id in connection.scalars(newest).all():
+                raise EncoderInUse("The encoder was activated while it was being deleted; activate another first.")
+            deleted = {"state": EncoderState.DELETED}
+            connection.execute(update(encoders).where(encoders.c.id == encoder_id).values(deleted))
 
     def sweep(self, keys_on_disk: Iterable[str], set_aside: Callable[[str], None]) -> list[str]:
         """Set aside artifacts that no living row names. In a write transaction nobody can be placing one."""

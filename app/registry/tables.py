@@ -123,6 +123,22 @@ workers = Table(
     Column("seen_at", Float, nullable=False),
 )
 
+# The services on this registry.
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", String(320), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("store", String, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("failed_generation", Integer, nullable=True),
+    Column("reason", String, nullable=True),
+    Column("started_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)
+
 # What a client already asked for under a key of its own; `answer` is null while the call runs.
 idempotency_keys = Table(
     "idempotency_keys",
@@ -131,5 +147,6 @@ idempotency_keys = Table(
     Column("key", String(255), primary_key=True),
     Column("fingerprint", String(80), nullable=False),
     Column("answer", JSON(none_as_null=True), nullable=True),
+    Column("instance", String(32), nullable=True),  # that works on it, where there are several
     Column("created_at", Float, nullable=False),
 )
