@@ -1,6 +1,7 @@
 """From settings to running parts, in the order in which they need each other; undone in reverse."""
 
 import logging
+import socket
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ from app.api.refusals import Refusals
 from app.datasets import DatasetStore
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import BASE_KEY, ArtifactStore
-from app.encoders.base import ensure_base
+from app.encoders.base import ensure_base, require_one_folder
 from app.encoders.child import Limits
 from app.encoders.cores import whole_cores
 from app.encoders.engine import Engine, load_engine
@@ -19,6 +20,7 @@ from app.encoders.lanes import PassageLanes
 from app.encoders.loaded import EngineSettings, LoadedEncoder, load_encoder
 from app.encoders.pool import EncoderPool
 from app.encoders.query_cache import QueryCache
+from app.encoders.replicas import Alone, Among, Replica
 from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
 from app.errors import BadInput
@@ -53,15 +55,29 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     """Open everything and take up the generation the service had. Raises `AdiabatError` with what to mend."""
     vocabulary = Vocabulary(settings.openai_vocabulary) if settings.openai_vocabulary else None
     _make_folder(settings.data_dir)
-    stack.enter_context(data_dir_lock(settings.data_dir))
-    registry = Registry(settings.registry_path)
+    stack.enter_context(data_dir_lock(settings.data_dir, shared=settings.qdrant_url is not None))
+    registry = Registry(settings.registry_at)
     stack.callback(registry.close)
-    registry.idempotency.forget_unfinished()
     ring = _key_ring(settings, registry)
     stack.callback(ring.close)
     refusals = Refusals(registry.audit)
     stack.callback(refusals.close)
     artifacts = ArtifactStore(settings.artifacts_dir)
+    require_one_folder(artifacts, registry)
+    slot = Slot()
+    metrics = Metrics()
+    cache = QueryCache(settings.query_cache_bytes)
+    engine = EngineSettings(kind=settings.engine, threads=settings.threads, max_waiting=settings.max_waiting)
+    pool = EncoderPool(
+        lambda record: load_encoder(artifacts, record, engine, cache, metrics),
+        lambda: switcher.pinned_ids(),
+        max_bytes=settings.max_resident_bytes,
+        observer=metrics,
+    )
+    stack.callback(pool.close)
+    switcher = Switcher(registry, pool, slot, metrics)
+    replicas = _join(settings, registry, switcher, slot)
+    registry.idempotency.forget_unfinished()
     artifacts.sweep_staging()
     for key in registry.encoders.sweep(artifacts.keys(), artifacts.set_aside):
         log.warning(
@@ -76,31 +92,23 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         limits=Limits(memory_bytes=settings.examine_bytes, timeout_s=settings.examine_timeout_s),
     )
     base_record = ensure_base(settings, artifacts, registry, Registrar(artifacts, registry, rules, None))
-    engine = EngineSettings(kind=settings.engine, threads=settings.threads, max_waiting=settings.max_waiting)
-    metrics = Metrics()
-    slot = Slot()
-    cache = QueryCache(settings.query_cache_bytes)
-    pool = EncoderPool(
-        lambda record: load_encoder(artifacts, record, engine, cache, metrics),
-        lambda: switcher.pinned_ids(),
-        max_bytes=settings.max_resident_bytes,
-        observer=metrics,
-    )
-    stack.callback(pool.close)
-    switcher = Switcher(registry, pool, slot, metrics)
     base = pool.get(base_record)
 
     store = open_store(settings, _index_space(artifacts, normalized=base.spec.normalize))
     stack.callback(store.close)
     lanes = _passage_lanes(artifacts, base, settings)
     stack.callback(lanes.close)
-    switcher.start()
+    switcher.start(replicas.others_have)
+    replicas.start()
+    stack.callback(replicas.stop)
     threading.Thread(target=switcher.load_previous, name="load-previous", daemon=True).start()
     datasets = DatasetStore(artifacts, registry, store, settings.max_archive_bytes)
-    jobs = JobKeeper(registry, store, switcher, settings, datasets.release)
+    jobs = JobKeeper(registry, store, switcher, settings, datasets.release, replicas.leads)
     jobs.start()
     stack.callback(jobs.stop)
-    metrics.registry.register(State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes, cache=cache))
+    metrics.registry.register(
+        State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes, cache=cache, replicas=replicas)
+    )
     ingest = Ingest(store, lanes, settings)
     return Parts(
         settings=settings,
@@ -112,6 +120,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         pool=pool,
         slot=slot,
         switcher=switcher,
+        replicas=replicas,
         registrar=Registrar(artifacts, registry, rules, probe_overlap(store)),
         retrieval=Retrieval(registry, pool, slot, store, metrics.searched, load_on_demand=settings.load_on_demand),
         ingest=ingest,
@@ -131,6 +140,19 @@ def _key_ring(settings: Settings, registry: Registry) -> KeyRing:
         beyond_loopback=settings.host not in LOOPBACK_HOSTS,
         secret=session_secret(settings),
     )
+
+
+def _join(settings: Settings, registry: Registry, switcher: Switcher, slot: Slot) -> Among:
+    """Among the services on this registry; the embedded default is alone by the lock of its folder."""
+    if settings.qdrant_url is None and settings.registry_url is None:
+        return Alone(slot)
+    where = f"{settings.data_dir.resolve()} on {socket.gethostname()}"
+    edge = f"Qdrant Edge in {where}, which serves one process"
+    store = edge if settings.qdrant_url is None else f"the Qdrant collection {settings.collection!r}"
+    replica = Replica(registry, switcher, slot, store)
+    replica.join()
+    registry.idempotency.instance = replica.id
+    return replica
 
 
 def _passage_lanes(artifacts: ArtifactStore, base: LoadedEncoder, settings: Settings) -> PassageLanes:

@@ -6,7 +6,6 @@ built-in `judgments` changes all the time and is written out when a job is start
 
 import logging
 import shutil
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from app.errors import BadDataset, Conflict, DatasetBuiltIn, DatasetNotFound
 from app.hub_datasets import HubDataset, fetch
 from app.judgments import NAME as JUDGMENTS
 from app.judgments import Content, JudgedNow
+from app.lock import FileLock
 from app.passages import PassageStore
 from app.registry import DatasetRecord, Registry
 
@@ -46,9 +46,10 @@ class DatasetStore:
         self._store = store
         self._max_bytes = max_bytes
         self._judged_now = JudgedNow(registry.judgments)
-        self._changing = threading.RLock()  # nothing is removed between a content's arrival and its record
         self.root = artifacts.root / "datasets"
         self.root.mkdir(exist_ok=True)
+        # Nothing is removed between a content's arrival and its record, by another service either.
+        self._changing = FileLock(self.root / ".changing")
 
     def all(self) -> list[DatasetRecord]:
         """By name."""

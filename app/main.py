@@ -25,6 +25,7 @@ from app.api import (
     search,
     tuning_jobs,
 )
+from app.api.caught_up import CaughtUp
 from app.api.cors import CORS
 from app.api.deps import Parts, known_parameters
 from app.api.description import ABOUT, REFUSALS, TAGS, describe, operation_id
@@ -58,6 +59,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(BodyLimit, limit_for=lambda path, kind: _limit(path, kind, settings))
+    app.add_middleware(CaughtUp, replicas=parts.replicas)
     app.add_middleware(
         KeyCheck,
         ring=parts.ring,

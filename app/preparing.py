@@ -8,7 +8,6 @@ import errno
 import logging
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -16,17 +15,21 @@ from app.encoders.switching import Switcher
 from app.errors import AdiabatError, JobNotFound, Overloaded, Unavailable
 from app.passages import PassageStore
 from app.registry import AnyJob, JobRecord, JobStatus, Registry
-from app.registry.job_records import AT_TRAINER, keeps_files
+from app.registry.job_records import keeps_files
+from app.registry.silence import Silence
 from app.settings import Settings
 
 log = logging.getLogger("adiabat.jobs")
 POLL_S = 0.5
-TRAINER_GIVEN_UP_S = 120  # a trainer beats every second; one this silent is dead, wherever it ran
 ACTIVATE_IF_GATE = "if-gate-passes"
 
 
 class JobKeeper:
-    """`release_datasets` is told the digests that a job which has ended read."""
+    """`release_datasets` is told the digests that a job which has ended read.
+
+    Of several services the one that `leads` looks after jobs. Two may think so for a moment, when one was paused:
+    whatever is done here may be done twice.
+    """
 
     def __init__(
         self,
@@ -35,13 +38,15 @@ class JobKeeper:
         switcher: Switcher,
         settings: Settings,
         release_datasets: Callable[[Iterable[str]], None],
+        leads: Callable[[], bool],
     ) -> None:
         self._registry = registry
         self._store = store
         self._switcher = switcher
         self._settings = settings
         self._release_datasets = release_datasets
-        self._heartbeats: dict[str, tuple[float, tuple[str, float | None]]] = {}  # by job, since when it is the same
+        self._leads = leads
+        self._silence = Silence(registry.jobs, settings.trainer_lease_s)
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="job-keeper", daemon=True)
@@ -64,7 +69,8 @@ class JobKeeper:
         while not self._stop.is_set():
             for step in (self._prepare_next, self._activate_finished, self._sweep, self._interrupt_silent):
                 try:
-                    step()
+                    if self._leads():
+                        step()
                 except AdiabatError as error:  # the registry is away: searches go on, jobs wait
                     log.warning("Jobs wait: %s", error.detail)
                 except Exception:  # a bug must end neither the only thread that keeps jobs going nor the other steps
@@ -88,8 +94,8 @@ class JobKeeper:
             if job.reads_store:
                 self._store.export(folder)
         except Exception as error:  # whatever it was, the jobs behind this one must come to their turn
-            if self._stop.is_set():
-                return  # prepared anew at the next start
+            if self._stop.is_set() or not self._leads():
+                return  # prepared anew at the next start, or by the service that leads now
             bug = None if isinstance(error, AdiabatError | OSError) else error
             log.warning("Job %s could not be prepared: %s", job.id, error, exc_info=bug)
             self._give_up(job, error)
@@ -112,27 +118,22 @@ class JobKeeper:
 
         An interrupted job's stay for a week, or until it is cancelled.
         """
-        for folder in self._settings.jobs_dir.iterdir() if self._settings.jobs_dir.exists() else ():
+        folders = list(self._settings.jobs_dir.iterdir()) if self._settings.jobs_dir.exists() else []
+        at = self._registry.database.now() if folders else 0.0
+        for folder in folders:
             with suppress(JobNotFound):  # not ours: the registry may be another one
                 job = self._registry.jobs.find(folder.name)
-                if not keeps_files(job.status, job.finished_at, time.time()):
+                if not keeps_files(job.status, job.finished_at, at):
                     # In this order: a crash between the two leaves the folder, and both are done again.
                     self._release_datasets(job.dataset_digests.values())
                     shutil.rmtree(folder, ignore_errors=True)
 
     def _interrupt_silent(self) -> None:
-        """Silence is what this thread has itself seen: wall clocks are set, and machines sleep."""
-        now, seen = time.monotonic(), self._heartbeats
-        self._heartbeats = {}
-        for job in self._registry.jobs.with_status(*AT_TRAINER):
-            if job.worker is None:
-                continue  # cancelled while it was prepared: no trainer has it
-            since, beat = seen.get(job.id, (now, None))
-            if beat != (job.worker, job.heartbeat_at):
-                since = now
-            self._heartbeats[job.id] = since, (job.worker, job.heartbeat_at)
-            if now - since >= TRAINER_GIVEN_UP_S:
-                self._registry.jobs.interrupt(silent=job)
+        """Where another trainer is alive the job goes on there; else it waits for somebody to look."""
+        for job in self._silence.look():
+            ages_s = self._registry.workers.ages_s()
+            another = any(age_s < self._settings.trainer_lease_s for age_s in ages_s.values())
+            self._registry.jobs.interrupt(silent=job, hand_on=another)
 
     def _activate_finished(self) -> None:
         for job in self._registry.jobs.with_status(JobStatus.SUCCEEDED):

@@ -131,6 +131,10 @@ class Supervisor:
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self._settings = settings
         self._registry = registry
+        # Where several services share a registry, each has a trainer of its own.
+        self._name = (
+            TRAINER_NAME if settings.registry_url is None else f"{TRAINER_NAME}-{socket.gethostname()}-{os.getpid()}"
+        )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trainer-supervisor", daemon=True)
         self._spawning = threading.Lock()
@@ -177,9 +181,11 @@ class Supervisor:
 
     def _bury(self) -> None:
         """Jobs of the trainer that went: nobody works on them any more. Raises `Unavailable`."""
-        for job_id in self._registry.jobs.interrupt(worker=TRAINER_NAME):
-            log.error("tuning job %s was interrupted: its trainer died", job_id)
-        self._registry.workers.leave(TRAINER_NAME)
+        self._registry.workers.leave(self._name)
+        another = any(age_s < self._settings.trainer_lease_s for age_s in self._registry.workers.ages_s().values())
+        for job_id in self._registry.jobs.interrupt(worker=self._name, hand_on=another):
+            outcome = "another one goes on with it" if another else "it was interrupted"
+            log.error("the trainer of the job %s died: %s", job_id, outcome)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         settings = self._settings
@@ -188,6 +194,8 @@ class Supervisor:
             "ADIABAT_ENGINE": settings.engine,
             "ADIABAT_THREADS": str(settings.threads),
         }
-        command = [sys.executable, "-P", "-m", "trainer", "--name", TRAINER_NAME, "--stop-with", str(os.getpid())]
+        if settings.registry_url is not None:
+            environment["ADIABAT_REGISTRY_URL"] = settings.registry_url
+        command = [sys.executable, "-P", "-m", "trainer", "--name", self._name, "--stop-with", str(os.getpid())]
         # Its own session: Ctrl-C is for the service, which then ends its trainer in order.
         return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)

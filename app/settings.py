@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     engine: Literal["auto", "onnx", "torch"] = "auto"
     threads: int = Field(0, ge=0, description="Threads of the engine; 0: all cores.")
 
+    registry_url: str | None = Field(
+        None, description="A PostgreSQL database for the registry; None: a file of SQLite in the data folder."
+    )
     qdrant_url: str | None = Field(None, description="A Qdrant server; None: Qdrant Edge in this process.")
     qdrant_api_key: str | None = None
     collection: str = "passages"
@@ -90,6 +93,10 @@ class Settings(BaseSettings):
 
     trainer: bool = Field(True, description="Whether `adiabat serve` starts and supervises a trainer.")
 
+    trainer_lease_s: float = Field(
+        60, ge=1, description="A trainer that gave no sign of life for so long loses its job to another one."
+    )
+
     @field_validator("cors_origins", mode="after")
     @classmethod
     def _origins(cls, given: tuple[str, ...]) -> tuple[str, ...]:
@@ -110,6 +117,18 @@ class Settings(BaseSettings):
         """Lists come from the environment as PATH does: separated by colons."""
         return tuple(part for part in given.split(":") if part) if isinstance(given, str) else given
 
+    @field_validator("registry_url")
+    @classmethod
+    def _address(cls, given: str | None) -> str | None:
+        """Only its form: what is there is seen when it is opened."""
+        if given is not None and not given.startswith(
+            ("postgresql://", "postgres://", "postgresql+psycopg://", "sqlite:///")
+        ):
+            raise ValueError(
+                "postgresql://USER:PASSWORD@HOST:5432/DATABASE is expected, or sqlite:////path/to/registry.db"
+            )
+        return given
+
     @property
     def artifacts_dir(self) -> Path:
         return self.data_dir / "artifacts"
@@ -117,6 +136,11 @@ class Settings(BaseSettings):
     @property
     def registry_path(self) -> Path:
         return self.data_dir / "registry.db"
+
+    @property
+    def registry_at(self) -> Path | str:
+        """A file of SQLite, or the address of a database."""
+        return self.registry_path if self.registry_url is None else self.registry_url
 
     @property
     def jobs_dir(self) -> Path:

@@ -20,6 +20,7 @@ from app.client import AdiabatClient, ApiError, Unreachable
 from app.main import create_app
 from app.settings import Settings
 from app.web import web_options
+from tests.postgres import Server, postgres_server
 from tests.tiny import build_tiny
 
 READY_S = 60
@@ -30,6 +31,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The passage encoder of these tests, with prompts on both sides."""
     folder = tmp_path_factory.mktemp("tiny") / "base"
     return build_tiny(folder, prompts={"query": "query: ", "document": "passage: "})
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with postgres_server(tmp_path_factory.mktemp("postgres") / "data") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -104,8 +111,7 @@ def process(
     settings: Settings, *options: str, program: str = "app.cli", variables: dict[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], AdiabatClient]]:
     """`adiabat serve` as its own process, ready to answer; killed at the end if it still runs."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", program, "serve", "--port", str(port), *options]
     log = (settings.data_dir.parent / "service.log").open("a")  # a pipe that nobody reads would stop it
     child = subprocess.Popen(command, env=environment(settings) | (variables or {}), stderr=log)
@@ -120,12 +126,20 @@ def process(
         log.close()
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 def environment(settings: Settings) -> dict[str, str]:
+    elsewhere = {"ADIABAT_REGISTRY_URL": settings.registry_url, "ADIABAT_QDRANT_URL": settings.qdrant_url}
     return os.environ | {
+        **{name: value for name, value in elsewhere.items() if value is not None},
         "ADIABAT_DATA_DIR": str(settings.data_dir),
         "ADIABAT_PASSAGE_ENCODER": str(settings.passage_encoder),
         "ADIABAT_SOURCE_DIRS": ":".join(str(folder) for folder in settings.source_dirs),
         "ADIABAT_THREADS": "1",
+        "ADIABAT_COLLECTION": settings.collection,
     }
 
 

@@ -66,7 +66,7 @@ def _sets(job: EvaluationRecord, place: Workplace, base: Encoder, own: set[str])
             matrix = stored()
         sets[dataset] = EvaluationSet(matrix=matrix, queries=read_judged(folder, split, matrix))
         if missing := sets[dataset].queries.missing:
-            place.say(job.id, f"{dataset}: {len(missing)} judgments name a passage that is not there")
+            place.say(job, f"{dataset}: {len(missing)} judgments name a passage that is not there")
     return sets
 
 

@@ -5,10 +5,10 @@ from contextlib import suppress
 from typing import Any
 
 from app.errors import AdiabatError
-from app.registry import JobStatus, Registry
+from app.registry import Registry
+from app.registry.job_records import AT_WORK
 
 INTERVAL_S = 1.0
-AT_WORK = (JobStatus.RUNNING, JobStatus.EVALUATING)
 
 
 class Heartbeat:

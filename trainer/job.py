@@ -32,7 +32,6 @@ Measurements = Mapping[str, Mapping[str, Measured]]  # by half, then by set
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     record: EncoderRecord
-    new: bool  # False: the same weights were registered under this name before
     status: JobStatus
     result: dict[str, Any]
 
@@ -91,7 +90,7 @@ def run_job(job: JobRecord, place: Workplace) -> Outcome:
         heartbeat.say(phase="publishing", steps=steps, step=steps)
         if heartbeat.should_stop():
             raise Stopped
-        record, new = publish(
+        record = publish(
             parent.model,
             folder / "encoder",
             job,
@@ -102,9 +101,10 @@ def run_job(job: JobRecord, place: Workplace) -> Outcome:
             found=found,
             passage_encoder=place.artifacts.manifest(BASE_KEY).source,
             registrar=place.registrar,
+            jobs=registry.jobs,
         )
         status = JobStatus.SUCCEEDED if verdict.passed else JobStatus.REJECTED
-        return Outcome(record=record, new=new, status=status, result=result)
+        return Outcome(record=record, status=status, result=result)
 
 
 def _evaluation_sets(job: JobRecord, place: Workplace, stored: Matrix, base: Encoder) -> Sets:
@@ -126,7 +126,8 @@ def _measure(job: JobRecord, place: Workplace, encoder: Encoder, halves: Halves,
         found[half] = measure(
             encoder.model, sets, query_prompt=encoder.query_prompt, should_stop=place.heartbeat.should_stop
         )
-        place.registry.events.tell(job.id, EventKind.MEASURED, when=when, half=half, **_apart(means(found[half])))
+        said = {"when": when, "half": half, **_apart(means(found[half]))}
+        place.registry.events.tell(job.id, EventKind.MEASURED, held_by=job.worker, **said)
     return found
 
 
@@ -172,7 +173,7 @@ def _search(
 
     def looked(step: int, figures: Mapping[str, float], drifts: Mapping[str, float]) -> None:
         said = {"when": "during", "step": step, "half": CHOOSE, "drift": drifts, **_apart(figures)}
-        place.registry.events.tell(job.id, EventKind.MEASURED, **said)
+        place.registry.events.tell(job.id, EventKind.MEASURED, held_by=job.worker, **said)
 
     trials = Trials(
         parent.model,
@@ -185,7 +186,7 @@ def _search(
         folder=place.checkpoints,
         should_stop=heartbeat.should_stop,
         say=say,
-        log=lambda sentence: place.say(job.id, sentence),
+        log=lambda sentence: place.say(job, sentence),
         on_step=on_step,
         looked=looked,
         together=partial(
@@ -216,4 +217,4 @@ def _figures(tuned: TuneResult, training: TrainingSet, sets: Sets) -> dict[str, 
 def _say_missing(job: JobRecord, place: Workplace, judged: Mapping[str, Judged]) -> None:
     for name, queries in judged.items():
         if queries.missing:
-            place.say(job.id, f"{name}: {len(queries.missing)} judgments name a passage that is not there")
+            place.say(job, f"{name}: {len(queries.missing)} judgments name a passage that is not there")

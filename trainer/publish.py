@@ -4,16 +4,18 @@ from pathlib import Path
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
+from sqlalchemy import Connection
 
 from app.encoders.admission import Candidate, Registrar
 from app.encoders.artifacts import Manifest
 from app.encoders.digest import digest_encoder
 from app.encoders.overlay import EncoderFiles
 from app.encoders.spec import read_spec
-from app.registry import EncoderRecord, EncoderState, JobRecord
+from app.registry import EncoderRecord, EncoderState, JobRecord, Jobs, JobStatus
 from trainer.card import write_card
 from trainer.gate import Verdict
 from trainer.search import Found
+from trainer.stopping import Stopped
 
 
 def publish(
@@ -28,11 +30,13 @@ def publish(
     found: Found,
     passage_encoder: str,
     registrar: Registrar,
-) -> tuple[EncoderRecord, bool]:
+    jobs: Jobs,
+) -> EncoderRecord:
     """Save `model` to `folder` with its lineage and card, then register it; rejected ones too, marked as such.
     `passage_encoder` is what the base was made from.
 
-    False beside the record: the very same weights were registered under this name before.
+    The encoder and the end of the job become visible together, and only while the job is this trainer's. Raises
+    `Stopped` where it is not any more, or somebody asked for its end.
     """
     model.save(str(folder), create_model_card=False, safe_serialization=True)
     write_card(
@@ -61,7 +65,18 @@ def publish(
         recipe=job.recipe | result["chosen"],
         metrics=metrics,
     ).write(folder)
-    return registrar.register(
+
+    def require_held(connection: Connection) -> None:
+        if not jobs.is_held(connection, job):
+            raise Stopped
+
+    def finish(connection: Connection, record: EncoderRecord, _new: bool) -> None:
+        status = JobStatus.SUCCEEDED if verdict.passed else JobStatus.REJECTED
+        reason = None if verdict.passed else f"the gate said no: {'; '.join(verdict.reasons)}"
+        values = {"encoder_id": record.id, "result": result, "reason": reason}
+        jobs.finish(connection, job, status, told={"encoder": record.key}, **values)
+
+    record, _ = registrar.register(
         Candidate(
             name=job.name,
             source=folder,
@@ -69,5 +84,8 @@ def publish(
             description=f"Tuned from {parent.key} on {job.dataset}.",
             state=EncoderState.READY if verdict.passed else EncoderState.REJECTED,
             metrics=metrics,
-        )
+        ),
+        also=finish,
+        first=require_held,
     )
+    return record

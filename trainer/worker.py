@@ -17,11 +17,12 @@ from app.encoders.child import Limits
 from app.errors import AdiabatError, Unavailable
 from app.observe import logs
 from app.registry import AnyJob, JobRecord, JobStatus, Registry
-from app.registry.job_records import AT_TRAINER
+from app.registry.job_records import AT_TRAINER, AT_WORK
+from app.registry.silence import Silence
 from app.settings import Settings
 from trainer.evaluation import run_evaluation
-from trainer.heartbeat import AT_WORK, Heartbeat
-from trainer.job import Outcome, run_job
+from trainer.heartbeat import Heartbeat
+from trainer.job import run_job
 from trainer.ranks import ALONE, Ranks, RanksLost
 from trainer.stopping import Stopped
 from trainer.workplace import Workplace
@@ -40,7 +41,8 @@ class Worker:
         self._settings = settings
         self._ranks = ranks
         self._stop = threading.Event()
-        self._registry = Registry(settings.registry_path)
+        self._registry = Registry(settings.registry_at)
+        self._silence = Silence(self._registry.jobs, settings.trainer_lease_s)
         self._artifacts = ArtifactStore(settings.artifacts_dir)
         rules = AdmissionRules(
             min_cosine=settings.probe_min_cosine,
@@ -82,6 +84,9 @@ class Worker:
     def _work(self, heartbeat: Heartbeat) -> bool:
         """One job, if there is one."""
         try:
+            for silent in self._silence.look():  # this trainer is alive: what another one left can go on here
+                if self._registry.jobs.interrupt(silent=silent, hand_on=True):
+                    log.warning("job %s: its trainer %s went silent", silent.id, silent.worker)
             job = self._registry.jobs.claim(self._holder)
             if job is not None:
                 with logs.bound(job=job.id):
@@ -107,10 +112,14 @@ class Worker:
             ranks=self._ranks,
         )
         try:
-            ended = run_job(job, place) if isinstance(job, JobRecord) else run_evaluation(job, place)
+            if isinstance(job, JobRecord):
+                run_job(job, place)  # its end is written with its encoder, in one transaction
+            elif not self._end(job, JobStatus.SUCCEEDED, only_from=AT_WORK, result=run_evaluation(job, place)):
+                raise Stopped
         except Exception as error:  # whatever ended it, the job must not stay at work for ever
             heartbeat.unfollow()
-            status, reason = _ending(error, job, cancelled=heartbeat.cancelled)
+            cancelled = heartbeat.cancelled or self._registry.jobs.find(job.id).status is JobStatus.CANCELLING
+            status, reason = _ending(error, job, cancelled=cancelled)
             if status is JobStatus.FAILED:
                 log.error("job %s failed", job.id, exc_info=None if isinstance(error, AdiabatError) else error)
             self._end(job, status, reason=reason)
@@ -118,25 +127,8 @@ class Worker:
                 raise
         else:
             heartbeat.unfollow()
-            if isinstance(ended, Outcome):
-                self._finish(job, ended)
-            elif not self._end(job, JobStatus.SUCCEEDED, only_from=AT_WORK, result=ended):
-                self._end(job, JobStatus.CANCELLED, reason="cancelled")
         took_s = time.monotonic() - began
         log.info("job %s: %s after %.0f s", job.id, self._registry.jobs.find(job.id).status, took_s)
-
-    def _finish(self, job: AnyJob, outcome: Outcome) -> None:
-        """A cancel that came while the encoder was being published wins: what was made is taken back."""
-        record, result = outcome.record, outcome.result
-        rejected = outcome.status is JobStatus.REJECTED
-        reason = f"the gate said no: {'; '.join(result['gate']['reasons'])}" if rejected else None
-        values = {"encoder_id": record.id, "result": result, "reason": reason}
-        if not self._end(job, outcome.status, only_from=AT_WORK, told={"encoder": record.key}, **values):
-            # Weights that were there before belong to whoever registered them, and these to whoever has the job now.
-            mine = outcome.new and self._registry.jobs.find(job.id).worker == self._holder
-            if mine and self._registry.encoders.take_back(record.id):
-                self._artifacts.remove(record.key)
-            self._end(job, JobStatus.CANCELLED, reason="cancelled")
 
     def _end(
         self, job: AnyJob, status: JobStatus, *, only_from: tuple[JobStatus, ...] = AT_TRAINER, **values: Any

@@ -13,7 +13,7 @@ from app.encoders.artifacts import ArtifactStore
 from app.encoders.files import write_full
 from app.encoders.spec import read_spec
 from app.errors import AdiabatError, BadDataset
-from app.registry import EncoderRecord, EventKind, Registry
+from app.registry import AnyJob, EncoderRecord, EventKind, Registry
 from trainer.heartbeat import Heartbeat
 from trainer.matrix import corpus_matrix
 from trainer.ranks import ALONE, Ranks
@@ -79,8 +79,8 @@ class Workplace:
             should_stop=self.heartbeat.should_stop,
         )
 
-    def say(self, job_id: str, sentence: str) -> None:
+    def say(self, job: AnyJob, sentence: str) -> None:
         """A sentence for whoever follows the job. One that cannot be written is no reason to end the job."""
-        log.info("job %s: %s", job_id, sentence)
+        log.info("job %s: %s", job.id, sentence)
         with suppress(AdiabatError):
-            self.registry.events.tell(job_id, EventKind.LOG, message=sentence)
+            self.registry.events.tell(job.id, EventKind.LOG, held_by=job.worker, message=sentence)

@@ -1,13 +1,16 @@
 """`/active-encoder`: what `/search` uses, the switch, the way back, the history. ETags name generations."""
 
-from typing import Annotated
+import time
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from app.api.deps import ExpectedGeneration, PartsDep, no_body
+from app.api.deps import ExpectedGeneration, Parts, PartsDep, no_body
 from app.api.description import STALE
 from app.api.scopes import Scoped
+from app.encoders.replicas import Behind, Standing
 from app.encoders.switching import Switched
+from app.errors import Unavailable
 from app.registry import EncoderRecord
 from app.wire.active_encoder import (
     Activate,
@@ -15,12 +18,22 @@ from app.wire.active_encoder import (
     ActiveEncoder,
     EncoderNamed,
     History,
+    ReplicaBehind,
+    Replicas,
     Swap,
     SwitchedPublic,
 )
 from app.wire.common import EncoderUsed
 
 router = APIRouter(prefix="/active-encoder", tags=["switching"], route_class=Scoped)
+
+ROLLBACK_S = 30.0
+NOT_ALL: dict[int | str, dict[str, Any]] = {
+    202: {
+        "model": SwitchedPublic,
+        "description": "Active, but not yet in every live replica; `replicas` names the rest.",
+    }
+}
 
 
 @router.get("", response_model=ActiveEncoder)
@@ -31,24 +44,30 @@ def read_active_encoder(parts: PartsDep, response: Response) -> ActiveEncoder:
         encoder=_used(active.encoder.record, active.generation),
         previous=_named(active.previous),
         fallback_reason=parts.switcher.fallback_reason,
+        replicas=_standing(parts),
     )
 
 
-@router.put("", response_model=SwitchedPublic, responses=STALE)
+@router.put("", response_model=SwitchedPublic, responses=STALE | NOT_ALL)
 def activate_encoder(
     body: Activate, parts: PartsDep, expected: ExpectedGeneration, response: Response
 ) -> SwitchedPublic:
-    """Load, verify and warm the encoder, then swap. Any failure leaves the old one active."""
+    """Load, verify and warm the encoder, then swap. Any failure leaves the old one active.
+
+    200 when all live replicas have it, 202 where some have not after `timeout_s` or cannot: `replicas` names them.
+    """
+    until = time.monotonic() + body.timeout_s
     switched = parts.switcher.activate(
         body.name, body.version, force=body.force, expected=expected, timeout_s=body.timeout_s
     )
-    return _public(switched, response)
+    return _public(switched, parts, response, until)
 
 
-@router.post("/rollback", response_model=SwitchedPublic, responses=STALE, dependencies=[Depends(no_body)])
+@router.post("/rollback", response_model=SwitchedPublic, responses=STALE | NOT_ALL, dependencies=[Depends(no_body)])
 def roll_back(parts: PartsDep, expected: ExpectedGeneration, response: Response) -> SwitchedPublic:
     """Activate the encoder before this one, as a new generation. A second rollback comes back."""
-    return _public(parts.switcher.rollback(expected=expected), response)
+    until = time.monotonic() + ROLLBACK_S
+    return _public(parts.switcher.rollback(expected=expected), parts, response, until)
 
 
 @router.get("/history", response_model=History)
@@ -69,15 +88,39 @@ def read_history(parts: PartsDep, limit: Annotated[int, Query(ge=1, le=1000)] = 
     )
 
 
-def _public(switched: Switched, response: Response) -> SwitchedPublic:
+def _public(switched: Switched, parts: Parts, response: Response, until: float) -> SwitchedPublic:
     active = switched.active
+    standing = _settled(parts, active.generation, until)
+    if standing.behind:
+        response.status_code = 202
     response.headers["ETag"] = f'"{active.generation}"'
     return SwitchedPublic(
         encoder=_used(active.encoder.record, active.generation),
         previous=_named(active.previous),
         swap=Swap(load_ms=switched.load_ms, warmup_ms=switched.warmup_ms, switch_us=switched.switch_us),
-        replicas={"live": 1, "switched": 1},
+        replicas=_replicas(standing),
     )
+
+
+def _settled(parts: Parts, generation: int, until: float) -> Standing:
+    """The switch is done: a registry that went away meanwhile does not undo it."""
+    try:
+        return parts.replicas.settled(generation, max(until - time.monotonic(), 0))
+    except Unavailable as error:
+        unknown = Behind(name="unknown", generation=generation, reason=error.detail)
+        return Standing(live=1, behind=(unknown,))
+
+
+def _standing(parts: Parts) -> Replicas | None:
+    try:
+        return _replicas(parts.replicas.standing())
+    except Unavailable:
+        return None
+
+
+def _replicas(standing: Standing) -> Replicas:
+    behind = [ReplicaBehind(name=each.name, generation=each.generation, reason=each.reason) for each in standing.behind]
+    return Replicas(live=standing.live, switched=standing.switched, behind=behind)
 
 
 def _used(record: EncoderRecord, generation: int) -> EncoderUsed:

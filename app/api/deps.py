@@ -13,6 +13,7 @@ from app.datasets import DatasetStore
 from app.encoders.admission import Registrar
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.pool import EncoderPool
+from app.encoders.replicas import Among
 from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
 from app.errors import InvalidField
@@ -43,6 +44,7 @@ class Parts:
     pool: EncoderPool
     slot: Slot
     switcher: Switcher
+    replicas: Among
     registrar: Registrar
     retrieval: Retrieval
     ingest: Ingest

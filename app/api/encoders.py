@@ -110,7 +110,7 @@ def delete_encoder(key: str, parts: PartsDep) -> Response:
         return Response(status_code=204)
     with parts.switcher.exclusive():  # no activation may slip in between the check and the deletion
         _check_unused(record, parts)
-        parts.registry.encoders.set_state(record.id, EncoderState.DELETED)
+        parts.registry.encoders.delete(record.id)
     parts.pool.drop(record.id)
     parts.artifacts.remove(record.key)
     return Response(status_code=204)

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 from app import __version__
 from app.api.deps import Parts, PartsDep
 from app.api.watching import watching
-from app.errors import AdiabatError
+from app.errors import AdiabatError, Unavailable
 from app.observe.state import TRAINER_SILENT_S
 from app.wire.common import EncoderUsed
 from app.wire.health import Live, Ready, Version
@@ -31,9 +31,12 @@ async def version() -> Version:
 
 
 def _ready(parts: Parts, response: Response) -> Ready:
-    trainer = _trainer(parts.registry.workers.ages_s())
-    notes = [note for note in (parts.switcher.fallback_reason, parts.pool.overfull()) if note]
+    trainer = _trainer_of(parts)
+    said = (parts.switcher.fallback_reason, parts.pool.overfull(), parts.replicas.note())
+    notes = [note for note in said if note]
     try:
+        if parts.replicas.is_paused():
+            raise Unavailable("This replica was paused and has not yet caught up with the others; ask another one.")
         active = parts.slot.current
         info = parts.store.info()
     except AdiabatError as error:
@@ -50,6 +53,13 @@ def _ready(parts: Parts, response: Response) -> Ready:
         trainer=trainer,
         notes=notes,
     )
+
+
+def _trainer_of(parts: Parts) -> str:
+    try:
+        return _trainer(parts.registry.workers.ages_s())
+    except Unavailable:  # searches are answered without the registry
+        return "unknown: the registry does not answer"
 
 
 def _trainer(ages_s: dict[str, float]) -> str:

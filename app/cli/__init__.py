@@ -1,4 +1,4 @@
-"""The command line `adiabat`. Every command but `serve` and `demo` speaks to a running service."""
+"""The command line `adiabat`. Every command but `serve`, `demo` and `registry` speaks to a running service."""
 
 import sys
 from typing import Annotated
@@ -18,6 +18,7 @@ from app.cli import (
     judging,
     keys,
     passages,
+    registry,
     searching,
     serving,
     tuning,
@@ -69,6 +70,7 @@ cli.add_typer(encoders.cli, name="encoders")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")
 cli.add_typer(keys.cli, name="keys")
+cli.add_typer(registry.cli, name="registry")
 
 
 def main() -> None:

@@ -216,3 +216,5 @@ def _print_switch(switched: SwitchedPublic, as_json: bool) -> None:
         f"{now.name}@{now.version} is active, generation {now.generation} "
         f"(load {swap.load_ms:.0f} ms, warm-up {swap.warmup_ms:.0f} ms, switch {swap.switch_us:.1f} µs)"
     )
+    for each in switched.replicas.behind:
+        say(f"not yet: {each.name} is at generation {each.generation}" + (f", {each.reason}" if each.reason else ""))

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DBAPIError
 
 from app.doctor.finding import Finding, fail, ok, warn
 from app.lock import LOCK_FILE
 from app.registry.database import migration_config
+from app.registry.engines import engine_at, read_url
 from app.settings import Settings
 
 LOCKS = Path("/proc/locks")
@@ -66,6 +69,9 @@ def disk(settings: Settings) -> Finding:
 
 
 def registry(settings: Settings) -> Iterator[Finding]:
+    if settings.registry_url is not None:
+        yield from _elsewhere(settings.registry_url)
+        return
     path = settings.registry_path
     if not path.exists():
         yield ok("registry", "There is none yet; the first start makes it.")
@@ -82,6 +88,24 @@ def registry(settings: Settings) -> Iterator[Finding]:
         yield ok("registry", f"SQLite {sqlite3.sqlite_version} finds {path} whole.")
     else:
         yield fail("registry", f"{path} is damaged: {checked}.", restore)
+    yield _schema(revision)
+
+
+def _elsewhere(address: str) -> Iterator[Finding]:
+    url = read_url(address)
+    engine, named = engine_at(url), url.render_as_string(hide_password=True)
+    try:
+        with engine.connect() as connection:
+            revision = MigrationContext.configure(connection).get_current_revision()
+    except DBAPIError as error:
+        yield fail("registry", f"{named} does not answer ({error.orig}).", "Start it, or correct ADIABAT_REGISTRY_URL.")
+        return
+    finally:
+        engine.dispose()
+    if revision is None:
+        yield ok("registry", f"{named} is empty; the first start makes the registry.")
+        return
+    yield ok("registry", f"{named} answers.")
     yield _schema(revision)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection
 
 import app.errors
 from app.encoders.admit import AdmitRequest
@@ -77,8 +78,14 @@ class Registrar:
             )
             return self._publish(candidate, staging, manifest, Admission.VERIFIED, [])[0]
 
-    def register(self, candidate: Candidate, also: AlsoOfEncoder | None = None) -> tuple[EncoderRecord, bool]:
-        """Examine, decide, publish. Returns the record and whether it is new; `also` is done with the record's row.
+    def register(
+        self,
+        candidate: Candidate,
+        also: AlsoOfEncoder | None = None,
+        first: Callable[[Connection], None] | None = None,
+    ) -> tuple[EncoderRecord, bool]:
+        """Examine, decide, publish. Returns the record and whether it is new; `also` is done with the record's row,
+        `first` before it: what it raises comes through, and nothing is published.
 
         Raises `EncoderRefused` (not of this index space), `EncoderBroken` (files that do not load),
         `SourceRefused` (unsafe files), `Unavailable` (the disk refuses); nothing is left behind then.
@@ -88,7 +95,7 @@ class Registrar:
                 base = self._artifacts.folder(BASE_KEY)
                 manifest = self._examine(candidate.source, candidate.source_base, staging, base)
                 admission, checks = self._decide(candidate, manifest, np.load(staging / PROBES))
-                return self._publish(candidate, staging, manifest, admission, checks, also)
+                return self._publish(candidate, staging, manifest, admission, checks, also, first)
         except OSError as error:
             raise Unavailable(
                 f"The artifact of {candidate.name} could not be written ({error}); nothing was registered. "
@@ -170,6 +177,7 @@ class Registrar:
         admission: Admission,
         checks: list[dict[str, Any]],
         also: AlsoOfEncoder | None = None,
+        first: Callable[[Connection], None] | None = None,
     ) -> tuple[EncoderRecord, bool]:
         metrics = candidate.metrics or manifest.metrics
         state = candidate.state or self._verdict_on(manifest.digest)
@@ -200,7 +208,7 @@ class Registrar:
             complete.write(staging)
             self._artifacts.place(staging, key)
 
-        return self._registry.encoders.add(new, place, also)
+        return self._registry.encoders.add(new, place, also, first)
 
 
 def run_admit(request: AdmitRequest, limits: Limits) -> dict[str, Any]:

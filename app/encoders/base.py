@@ -41,6 +41,26 @@ def ensure_base(
     return record
 
 
+def require_one_folder(artifacts: ArtifactStore, registry: Registry) -> None:
+    """Before anything is touched: the registry's encoders are those in this folder. Raises `IndexSpaceMismatch`."""
+    try:
+        record = registry.encoders.find(BASE_KEY)
+    except EncoderNotFound:
+        return
+    where = f"The registry at {registry.database.name}"
+    mend = (
+        "Services that share a registry share the data folder too: point ADIABAT_DATA_DIR at theirs, or "
+        "ADIABAT_REGISTRY_URL at a database of its own."
+    )
+    if not artifacts.folder(BASE_KEY).exists():
+        raise IndexSpaceMismatch(f"{where} has {BASE_KEY}, which is not in {artifacts.root}. {mend}")
+    if (found := artifacts.manifest(BASE_KEY).digest) != record.digest:
+        raise IndexSpaceMismatch(
+            f"{where} belongs to another collection: its passage encoder has digest {record.digest}, the one in "
+            f"{artifacts.root} has {found}. {mend}"
+        )
+
+
 def base_differences(settings: Settings, manifest: Manifest) -> list[str]:
     """In words. Settings that are not given mean "what this data folder has"; what is given must agree with it."""
     differs = [

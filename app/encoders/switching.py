@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,8 @@ from app.registry import Activation, EncoderRecord, EncoderState, Registry
 from app.registry.activations import Reason
 
 log = logging.getLogger("adiabat.switching")
+
+FOLLOWED = "follow"  # for the figures: another service switched, and this one with it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,8 +75,11 @@ class Switcher:
             expected = newest[0].generation if expected is None else expected
             return self._switch_to(record, forced=False, expected=expected, timeout_s=None, reason="rollback")
 
-    def start(self) -> None:
-        """Take up the generation the service had; the base, as a new generation, if that encoder is gone."""
+    def start(self, others_have: Callable[[int], bool] = lambda _: False) -> None:
+        """Take up the generation the service had; the base, as a new generation, if that encoder is gone.
+
+        Where `others_have` it, it is not gone: raises `EncoderBroken`, and the others serve on.
+        """
         newest = self._registry.activations.newest(2)
         base = self._registry.encoders.find(BASE_KEY)
         if not newest:
@@ -87,10 +92,28 @@ class Switcher:
         except Exception as error:  # whatever it is, the base serves
             if record.key == BASE_KEY:
                 raise
+            if others_have(newest[0].generation):
+                raise EncoderBroken(
+                    f"{record.key}, generation {newest[0].generation}, cannot be loaded here, and other services on "
+                    f"this registry serve it: {error}"
+                ) from error
             self.fallback_reason = f"{record.key} could not be loaded, serving {BASE_KEY}: {error}"
             log.error(self.fallback_reason)
             self._mark_broken(record)
             self._append_and_swap(base, record, reason="fallback")
+
+    def follow(self) -> None:
+        """Take up the generation that another service made. Raises what loading raises; the old one stays then."""
+        newest = self._registry.activations.newest(2)
+        if newest[0].generation <= self._slot.current.generation:
+            return
+        record = self._registry.encoders.by_id(newest[0].encoder_id)
+        loaded = self._pool.get(record)  # that it is broken is not said for all: it may be so in this place alone
+        with self._lock:
+            switch_us = self._take_up(loaded, newest)
+            self._pool.get(record)
+        self._observer.switched(FOLLOWED, switch_us)
+        self._pool.trim()
 
     def load_previous(self) -> None:
         """Bring the encoder before the active one back into memory, so that a rollback is a swap."""
@@ -132,26 +155,19 @@ class Switcher:
         timeout_s: float | None,
         reason: Reason,
     ) -> Switched:
-        current = self._slot.current
-        if expected is not None and expected != current.generation:
-            raise StaleGeneration(
-                f"Generation {expected} was expected, but {current.generation} is active: "
-                "read GET /active-encoder again and repeat with its ETag.",
-                generation=current.generation,
-            )
+        if expected is not None:
+            self._require(expected)
         resident = any(encoder.record.id == record.id for encoder in self._pool.resident())
         loaded = self._load(record, timeout_s)
         with self._lock:
-            current = self._slot.current
-            if current.encoder.record.id == record.id and (expected is None or expected == current.generation):
+            advanced = self._registry.activations.advance(record.id, reason=reason, forced=forced, expected=expected)
+            switch_us = self._take_up(loaded, advanced.newest)
+            active = self._slot.current  # before the lock goes: the next switch is somebody else's
+            self._pool.get(record)  # it may have left between load and swap; the slot has it, so it comes back at once
+            if not advanced.changed:
                 # Activating what is active changes nothing: a new generation would only hide the way back.
                 self._observer.not_switched(reason, "unchanged")
-                return Switched(active=current, load_ms=0, warmup_ms=0, switch_us=0)
-            activation = self._registry.activations.append(record.id, reason=reason, forced=forced, expected=expected)
-            switch_us = self._swap(loaded, activation, current.encoder.record)
-            active = self._slot.current  # before the lock goes: the next switch is somebody else's
-            self.fallback_reason = None
-            self._pool.get(record)  # it may have left between load and swap; the slot has it, so it comes back at once
+                return Switched(active=active, load_ms=0, warmup_ms=0, switch_us=0)
         self._observer.switched(reason, switch_us)
         self._pool.trim()  # what was previous is not pinned any more
         return Switched(
@@ -160,6 +176,31 @@ class Switcher:
             warmup_ms=0 if resident else loaded.warmup_ms,
             switch_us=switch_us,
         )
+
+    def _require(self, expected: int) -> None:
+        """Early, so that nothing is loaded for a request that is stale; the history insists on it once more."""
+        generation = self._registry.activations.newest(1)[0].generation
+        if expected != generation:
+            raise StaleGeneration(
+                f"Generation {expected} was expected, but {generation} is active: "
+                "read GET /active-encoder again and repeat with its ETag.",
+                generation=generation,
+            )
+
+    def _take_up(self, loaded: LoadedEncoder, newest: list[Activation]) -> float:
+        """Swap, unless this process is further already: another service may have gone on while it was held up."""
+        if newest[0].generation <= self._slot.current.generation:
+            return 0.0
+        switch_us = self._swap(loaded, newest[0], self._before(newest))
+        self.fallback_reason = None
+        return switch_us
+
+    def _before(self, newest: list[Activation]) -> EncoderRecord | None:
+        """What a rollback would activate. Mostly what is here now: the registry may have gone away by this moment."""
+        current = self._slot.current.encoder.record
+        if len(newest) < 2 or newest[1].encoder_id == current.id:
+            return current if len(newest) == 2 else None
+        return self._registry.encoders.by_id(newest[1].encoder_id)
 
     def _load(self, record: EncoderRecord, timeout_s: float | None) -> LoadedEncoder:
         try:

@@ -15,6 +15,7 @@ from app import __version__
 from app.encoders.lanes import PassageLanes
 from app.encoders.pool import EncoderPool
 from app.encoders.query_cache import QueryCache
+from app.encoders.replicas import Among
 from app.encoders.session import SHARED
 from app.encoders.slot import Slot
 from app.errors import AdiabatError
@@ -35,6 +36,7 @@ class State(Collector):
     slot: Slot
     lanes: PassageLanes
     cache: QueryCache
+    replicas: Among
 
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily(
@@ -58,6 +60,11 @@ class State(Collector):
         active = self.slot.current
         record = active.encoder.record
         yield GaugeMetricFamily("adiabat_generation", "Grows by one at every activation.", active.generation)
+        yield GaugeMetricFamily(
+            "adiabat_generations_behind",
+            "Generations that this replica has yet to take up.",
+            self.replicas.generations_behind(),
+        )
         info = {"name": record.name, "version": str(record.version), "digest": record.digest}
         yield InfoMetricFamily("adiabat_active_encoder", "The encoder that /search uses.", info)
         engine = active.encoder.dispatcher.engine_name
@@ -114,6 +121,16 @@ class State(Collector):
         for name, age_s in ages_s.items():
             silence.add_metric([name], age_s)
         yield silence
+
+        standing = self.replicas.standing()
+        replicas = GaugeMetricFamily(
+            "adiabat_replicas",
+            "Live services on the registry, by whether they have the newest generation.",
+            labels=["state"],
+        )
+        replicas.add_metric(["switched"], standing.switched)
+        replicas.add_metric(["behind"], len(standing.behind))
+        yield replicas
 
         counts = self.registry.jobs.counts()
         jobs = GaugeMetricFamily("adiabat_tuning_jobs", "Tuning jobs by status.", labels=["status"])

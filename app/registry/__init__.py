@@ -9,6 +9,7 @@ from app.registry.datasets import DatasetRecord, Datasets
 from app.registry.encoders import Admission, EncoderRecord, Encoders, EncoderState, NewEncoder
 from app.registry.events import EventKind, JobEvent, JobEvents
 from app.registry.idempotency import Answer, IdempotencyKeys, Keep
+from app.registry.instances import Instance, Instances
 from app.registry.job_records import AnyJob, EvaluationRecord, JobRecord, JobStatus, NewEvaluation, NewJob
 from app.registry.jobs import Jobs
 from app.registry.judgments import Judgment, Judgments, NewJudgment, Revision
@@ -33,6 +34,8 @@ __all__ = [
     "EvaluationRecord",
     "EventKind",
     "IdempotencyKeys",
+    "Instance",
+    "Instances",
     "JobEvent",
     "JobEvents",
     "JobRecord",
@@ -57,14 +60,17 @@ __all__ = [
 
 
 class Registry:
-    def __init__(self, path: Path) -> None:
-        self.database = Database(path)
+    """At a file of SQLite, or at the address of a database (`ADIABAT_REGISTRY_URL`)."""
+
+    def __init__(self, at: Path | str) -> None:
+        self.database = Database(at)
         self.encoders = Encoders(self.database)
         self.activations = Activations(self.database)
         self.datasets = Datasets(self.database)
         self.judgments = Judgments(self.database)
         self.jobs = Jobs(self.database)
         self.events = JobEvents(self.database)
+        self.instances = Instances(self.database)
         self.workers = Workers(self.database)
         self.idempotency = IdempotencyKeys(self.database)
         self.keys = Keys(self.database)

@@ -1,6 +1,5 @@
 """The history of generations: append-only, one row per activation. The newest row says what is active."""
 
-import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,6 +7,8 @@ from sqlalchemy import Connection, Row, insert, select
 
 from app.errors import Conflict, StaleGeneration
 from app.registry.audit import Action, record
+from app.registry.bell import ring
+from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.tables import activations, encoders
 
@@ -25,6 +26,12 @@ class Activation:
     at: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Advanced:
+    newest: list[Activation]  # what is active now and what was before it
+    changed: bool  # False: it was active already
+
+
 class Activations:
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -36,8 +43,20 @@ class Activations:
 
         Raises `StaleGeneration` when it is not, `Conflict` when the encoder was deleted meanwhile.
         """
+        return self.advance(encoder_id, reason=reason, forced=forced, expected=expected, again=True).newest[0]
+
+    def advance(
+        self,
+        encoder_id: int,
+        *,
+        reason: Reason,
+        forced: bool = False,
+        expected: int | None = None,
+        again: bool = False,
+    ) -> "Advanced":
+        """As `append`, but an encoder that is active already makes no generation unless `again`."""
         with self._database.write() as connection:
-            newest = _newest(connection, 1)
+            newest = _newest(connection, 2)
             generation = newest[0].generation if newest else 0
             if expected is not None and expected != generation:
                 raise StaleGeneration(
@@ -45,6 +64,8 @@ class Activations:
                     "read GET /active-encoder again and repeat with its ETag.",
                     generation=generation,
                 )
+            if newest and newest[0].encoder_id == encoder_id and not again:
+                return Advanced(newest=newest, changed=False)
             state = connection.scalar(select(encoders.c.state).where(encoders.c.id == encoder_id))
             if state == "deleted":
                 raise Conflict("The encoder was deleted while it was being activated.")
@@ -53,20 +74,21 @@ class Activations:
                     generation=generation + 1,
                     encoder_id=encoder_id,
                     reason=reason,
-                    forced=forced,
-                    at=time.time(),
+                    forced=int(forced),
+                    at=now(),
                 )
             )
-            made = _newest(connection, 1)[0]
+            newest = _newest(connection, 2)
             record(
                 connection,
                 Action.ROLLED_BACK if reason == "rollback" else Action.SWITCHED,
-                made.encoder,
+                newest[0].encoder,
                 outcome="forced" if forced else "done",
-                generation=made.generation,
+                generation=newest[0].generation,
                 reason=reason,
             )
-            return made
+            ring(connection)
+            return Advanced(newest=newest, changed=True)
 
     def newest(self, count: int = 2) -> list[Activation]:
         """The active one first, then the one before it, ..."""

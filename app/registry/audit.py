@@ -4,7 +4,6 @@ Who acts is bound to the context (`acting`) by whoever knows, and every change w
 (`record`): there is no change without an entry and no entry without a change.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
+from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.tables import audit
 
@@ -88,7 +88,7 @@ def record(
     by = _acting.get() or Actor()
     connection.execute(
         insert(audit).values(
-            at=time.time(),
+            at=now(),
             action=action,
             key=by.key,
             peer=by.peer,

@@ -1,6 +1,5 @@
 """Which datasets there are: a name, the digest of its content, and what it counts."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ from sqlalchemy import delete, insert, select
 
 from app.errors import BadDataset, DatasetInUse, DatasetNotFound
 from app.registry.audit import Action, record
+from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.job_records import ENDED_FOR_GOOD, FINISHED, JobStatus, keeps_files
 from app.registry.tables import datasets, tuning_jobs
@@ -29,7 +29,7 @@ class Datasets:
     def put(self, name: str, digest: str, counts: dict[str, Any]) -> DatasetRecord:
         with self._database.write() as connection:
             connection.execute(delete(datasets).where(datasets.c.name == name))
-            values = {"name": name, "digest": digest, "counts": counts, "created_at": time.time()}
+            values = {"name": name, "digest": digest, "counts": counts, "created_at": now()}
             row = connection.execute(insert(datasets).values(**values).returning(*datasets.c)).one()
             record(connection, Action.DATASET_PUT, name, digest=digest)
             return DatasetRecord(**row._asdict())
@@ -86,13 +86,13 @@ class Datasets:
 
     def digests_needed(self) -> set[str]:
         """Digests of content that a record names, or that a job reads or may read when it is resumed."""
-        now = time.time()
+        at = self._database.now()
         columns = (tuning_jobs.c.status, tuning_jobs.c.finished_at, tuning_jobs.c.dataset_digests)
         perhaps = tuning_jobs.c.status.not_in([status.value for status in ENDED_FOR_GOOD])
         with self._database.read() as connection:
             needed = set(connection.scalars(select(datasets.c.digest)))
             for job in connection.execute(select(*columns).where(perhaps)):
-                if keeps_files(JobStatus(job.status), job.finished_at, now):
+                if keeps_files(JobStatus(job.status), job.finished_at, at):
                     needed.update(job.dataset_digests.values())
         return needed
 

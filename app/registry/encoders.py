@@ -1,18 +1,18 @@
 """The encoders that are registered: immutable versions, found by `name@version`."""
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
-from app.errors import EncoderNotFound
+from app.errors import EncoderInUse, EncoderNotFound
 from app.registry.audit import Action
 from app.registry.audit import record as audited
+from app.registry.clock import now
 from app.registry.database import Database
-from app.registry.tables import activations, encoders, tuning_jobs
+from app.registry.tables import activations, encoders
 
 
 class Admission(StrEnum):
@@ -76,16 +76,22 @@ class Encoders:
         self._database = database
 
     def add(
-        self, new: NewEncoder, place: Callable[[str], None], also: AlsoOfEncoder | None = None
+        self,
+        new: NewEncoder,
+        place: Callable[[str], None],
+        also: AlsoOfEncoder | None = None,
+        first: Callable[[Connection], None] | None = None,
     ) -> tuple[EncoderRecord, bool]:
         """Register `new` under the name's next version; `place(key)` must put the artifact where it belongs.
 
         Both happen inside one write transaction: an artifact without a row can only be what a crash left. `also` is
-        done in it too, for a new one and an existing one.
+        done in it too, for a new one and an existing one. `first` comes before anything and may refuse by raising.
         Returns the record and whether it is new: the same name, digest and state again is the existing one.
         The same weights with another verdict of a gate are another version: no verdict is ever overwritten.
         """
         with self._database.write() as connection:
+            if first is not None:
+                first(connection)
             same = (encoders.c.name == new.name, encoders.c.digest == new.digest, encoders.c.state == new.state)
             existing = _alive(connection, *same)
             if existing:
@@ -97,7 +103,7 @@ class Encoders:
             place(f"{new.name}@{version}")
             values = {field: getattr(new, field) for field in NewEncoder.__slots__}
             row = connection.execute(
-                insert(encoders).values(**values, version=version, created_at=time.time()).returning(*encoders.c)
+                insert(encoders).values(**values, version=version, created_at=now()).returning(*encoders.c)
             ).one()
             record = _record(row)
             outcome = "forced" if record.admission is Admission.FORCED else "done"
@@ -143,18 +149,13 @@ class Encoders:
         with self._database.write() as connection:
             _set_state(connection, encoder_id, state)
 
-    def take_back(self, encoder_id: int) -> bool:
-        """Delete it where no job and no activation names it; False where one does."""
-        of_job = or_(tuning_jobs.c.encoder_id == encoder_id, tuning_jobs.c.parent_id == encoder_id)
-        named = (select(tuning_jobs.c.id).where(of_job), select(activations).filter_by(encoder_id=encoder_id))
-        measured = select(tuning_jobs.c.evaluation).where(tuning_jobs.c.evaluation.is_not(None))
+    def delete(self, encoder_id: int) -> None:
+        """Raises `EncoderInUse` where it is active, or was so before: another service may have switched just now."""
+        newest = select(activations.c.encoder_id).order_by(activations.c.generation.desc()).limit(2)
         with self._database.write() as connection:
-            if any(connection.execute(query.limit(1)).first() for query in named):
-                return False
-            if any(encoder_id in said["encoder_ids"] for said in connection.scalars(measured)):
-                return False
+            if encoder_id in connection.scalars(newest).all():
+                raise EncoderInUse("The encoder was activated while it was being deleted; activate another first.")
             _set_state(connection, encoder_id, EncoderState.DELETED)
-            return True
 
     def sweep(self, keys_on_disk: Iterable[str], set_aside: Callable[[str], None]) -> list[str]:
         """Set aside artifacts that no living row names. In a write transaction nobody can be placing one."""

@@ -3,13 +3,13 @@
 A change of status and the row that tells of it are one transaction, so whoever replays the rows sees every one.
 """
 
-import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
+from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.job_records import FINISHED
 from app.registry.tables import job_events, tuning_jobs
@@ -36,11 +36,15 @@ class JobEvents:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def tell(self, job_id: str, kind: EventKind, **data: Any) -> None:
-        """Nothing is told of a job that has ended: followers stop at its end."""
-        with self._database.write() as connection:
-            status = connection.scalar(select(tuning_jobs.c.status).where(tuning_jobs.c.id == job_id))
-            if status not in FINISHED:
+    def tell(self, job_id: str, kind: EventKind, *, held_by: str | None = None, **data: Any) -> None:
+        """Nothing is told of a job that has ended: followers stop at its end.
+
+        With `held_by` it is the word of that worker, and nothing is told once another one has the job.
+        """
+        query = select(tuning_jobs.c.status, tuning_jobs.c.worker).where(tuning_jobs.c.id == job_id).with_for_update()
+        with self._database.write(shared=True) as connection:
+            status, worker = connection.execute(query).one()
+            if status not in FINISHED and held_by in (None, worker):
                 append(connection, job_id, kind, data)
 
     def after(self, job_id: str, sequence: int, limit: int) -> list[JobEvent]:
@@ -52,7 +56,8 @@ class JobEvents:
 
 
 def append(connection: Connection, job_id: str, kind: EventKind, data: dict[str, Any]) -> None:
-    """Add the job's next event within the caller's write transaction: nobody else counts meanwhile."""
+    """Add the job's next event within the caller's transaction, which has written or locked the job's row: nobody else
+    counts meanwhile."""
     newest = connection.scalar(select(func.max(job_events.c.sequence)).where(job_events.c.job_id == job_id))
-    row = {"job_id": job_id, "sequence": (newest or 0) + 1, "at": time.time(), "kind": kind, "data": data}
+    row = {"job_id": job_id, "sequence": (newest or 0) + 1, "at": now(), "kind": kind, "data": data}
     connection.execute(insert(job_events).values(row))

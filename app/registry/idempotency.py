@@ -3,7 +3,6 @@
 A key is kept for a day. One without an answer belongs to a call that is still running.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,10 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, insert, select, update
 
 from app.errors import IdempotencyKeyInUse, IdempotencyKeyReused
+from app.registry.clock import now
 from app.registry.database import Database
-from app.registry.tables import idempotency_keys
+from app.registry.instances import LEASE_S
+from app.registry.tables import idempotency_keys, instances
 
 KEPT_S = 24 * 3600
 
@@ -33,6 +34,7 @@ Keep = Callable[[Connection, Answer], None]
 class IdempotencyKeys:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.instance: str | None = None  # this service's id, where it is one of several
 
     def begin(self, call: str, key: str, fingerprint: str) -> Answer | None:
         """What this key was answered before; None for a new one, which is then the caller's to finish or forget.
@@ -41,12 +43,16 @@ class IdempotencyKeys:
         `IdempotencyKeyInUse` while the first call is running.
         """
         with self._database.write() as connection:
-            now = time.time()
-            connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < now - KEPT_S))
+            connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < now() - KEPT_S))
             row = connection.execute(select(idempotency_keys).where(_this(call, key))).one_or_none()
+            if row is not None and row.answer is None and _is_orphan(connection, row.instance):
+                connection.execute(delete(idempotency_keys).where(_this(call, key)))
+                row = None
             if row is None:
                 connection.execute(
-                    insert(idempotency_keys).values(call=call, key=key, fingerprint=fingerprint, created_at=now)
+                    insert(idempotency_keys).values(
+                        call=call, key=key, fingerprint=fingerprint, created_at=now(), instance=self.instance
+                    )
                 )
                 return None
         if row.fingerprint != fingerprint:
@@ -72,10 +78,19 @@ class IdempotencyKeys:
             connection.execute(delete(idempotency_keys).where(_this(call, key), unfinished))
 
     def forget_unfinished(self) -> None:
-        """At start: a call that a dead process was busy with will never finish."""
+        """At start: a call that a dead process was busy with will never finish. Those of other services stay."""
         with self._database.write() as connection:
-            connection.execute(delete(idempotency_keys).where(idempotency_keys.c.answer.is_(None)))
+            unfinished = idempotency_keys.c.answer.is_(None)
+            connection.execute(delete(idempotency_keys).where(unfinished, idempotency_keys.c.instance.is_(None)))
 
 
 def _this(call: str, key: str) -> Any:
     return and_(idempotency_keys.c.call == call, idempotency_keys.c.key == key)
+
+
+def _is_orphan(connection: Connection, instance: str | None) -> bool:
+    """Whether the service that worked on a key is gone. One that is alone finds what it left at its start."""
+    if instance is None:
+        return False
+    alive = instances.c.seen_at > now() - LEASE_S
+    return connection.execute(select(instances.c.id).where(instances.c.id == instance, alive)).first() is None

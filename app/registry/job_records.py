@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 # Training set, checkpoints and dataset content of an interrupted job wait this long for a resume.
 KEEP_INTERRUPTED_S = 7 * 24 * 3600.0
+# A job at which so many trainers in a row went silent may be what silences them: somebody should look.
+MAX_ATTEMPTS = 5
 
 
 class JobKind(StrEnum):
@@ -36,6 +38,7 @@ FINISHED = frozenset(
     {JobStatus.SUCCEEDED, JobStatus.REJECTED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.INTERRUPTED}
 )
 ENDED_FOR_GOOD = FINISHED - {JobStatus.INTERRUPTED}
+AT_WORK = (JobStatus.RUNNING, JobStatus.EVALUATING)
 AT_TRAINER = (JobStatus.RUNNING, JobStatus.EVALUATING, JobStatus.CANCELLING)
 
 
@@ -57,6 +60,7 @@ class _Job:
     result: dict[str, Any] | None
     reason: str | None
     worker: str | None
+    attempts: int  # how often a trainer took it since it was queued by somebody
     created_at: float
     started_at: float | None
     finished_at: float | None

@@ -2,7 +2,6 @@
 `job_events`. Who works on jobs takes either kind; who asks for one of a kind does not find the other.
 """
 
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -12,13 +11,16 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select
 
 from app.errors import Conflict, EvaluationNotFound, JobFinished, JobNotFound, JobNotResumable
 from app.registry.audit import Action, record
+from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.encoders import EncoderState
 from app.registry.events import EventKind, append
 from app.registry.job_records import (
     AT_TRAINER,
+    AT_WORK,
     ENDED_FOR_GOOD,
     FINISHED,
+    MAX_ATTEMPTS,
     AnyJob,
     EvaluationRecord,
     JobKind,
@@ -71,7 +73,7 @@ class Jobs:
         read: Callable[[Row[Any]], Job],
         also: Callable[[Connection, Job], None] | None,
     ) -> Job:
-        queued = {"id": uuid.uuid4().hex, "status": JobStatus.QUEUED, "progress": {}, "created_at": time.time()}
+        queued = {"id": uuid.uuid4().hex, "status": JobStatus.QUEUED, "progress": {}, "created_at": now()}
         with self._database.write() as connection:
             _require_datasets(connection, values["dataset_digests"])
             _require_encoders(connection, encoder_ids)
@@ -140,16 +142,21 @@ class Jobs:
         A worker that may come back under the same name calls itself "name/token", so that its word and the word of
         the one before it are told apart.
         """
-        with self._database.write() as connection:
+        with self._database.write(shared=True) as connection:
             query = select(tuning_jobs.c.id).where(tuning_jobs.c.status == JobStatus.PREPARED)
-            job_id = connection.scalar(query.order_by(tuning_jobs.c.created_at).limit(1))
-            if job_id is None:
+            query = query.order_by(tuning_jobs.c.created_at).limit(1).with_for_update(skip_locked=True)
+            if (job_id := connection.scalar(query)) is None:
                 return None
-            now = time.time()
             row = connection.execute(
                 update(tuning_jobs)
                 .where(tuning_jobs.c.id == job_id)
-                .values(status=JobStatus.RUNNING, worker=worker, started_at=now, heartbeat_at=now)
+                .values(
+                    status=JobStatus.RUNNING,
+                    worker=worker,
+                    started_at=now(),
+                    heartbeat_at=now(),
+                    attempts=tuning_jobs.c.attempts + 1,
+                )
                 .returning(*tuning_jobs.c)
             ).one()
             _tell(connection, job_id, JobStatus.RUNNING)
@@ -172,18 +179,30 @@ class Jobs:
         `told` goes into the event beside status and reason, `audited` names the entry of the audit log by kind.
         """
         if to in FINISHED:
-            values["finished_at"] = time.time()
+            values["finished_at"] = now()
         conditions = [tuning_jobs.c.id == job_id, tuning_jobs.c.status.in_(only_from)]
         if held_by is not None:
             conditions.append(tuning_jobs.c.worker == held_by)
-        with self._database.write() as connection:
-            change = update(tuning_jobs).where(*conditions).values(status=to, **values).returning(*tuning_jobs.c)
-            row = connection.execute(change).one_or_none()
-            if row is not None:
-                _tell(connection, job_id, to, values.get("reason"), told)
-                if audited is not None:
-                    _audit(connection, row, audited)
-            return row is not None
+        with self._database.write(shared=True) as connection:
+            return _moved(connection, conditions, to, values, told, audited)
+
+    @staticmethod
+    def is_held(connection: Connection, job: AnyJob) -> bool:
+        """Whether the job is still at the worker that claimed it as `job`, and nobody asked for its end.
+
+        It stays so until the transaction of `connection` ends: whoever lost the job publishes nothing.
+        """
+        query = select(tuning_jobs.c.status, tuning_jobs.c.worker).where(tuning_jobs.c.id == job.id).with_for_update()
+        status, worker = connection.execute(query).one()
+        return worker == job.worker and status in AT_WORK
+
+    @staticmethod
+    def finish(
+        connection: Connection, job: AnyJob, status: JobStatus, told: dict[str, Any] | None = None, **values: Any
+    ) -> None:
+        """The end of a job that `is_held`, in the transaction that makes what came of it."""
+        values["finished_at"] = now()
+        _moved(connection, [tuning_jobs.c.id == job.id], status, values, told)
 
     def settle_activation(self, job_id: str, outcome: str) -> None:
         """Record that the activation this job asked for was done, or failed: it is tried once."""
@@ -197,13 +216,14 @@ class Jobs:
         is not at a trainer nothing is written: its end stays its last event.
         """
         mine = (tuning_jobs.c.id == job_id, tuning_jobs.c.worker == held_by)
-        with self._database.write() as connection:
-            before = connection.execute(select(tuning_jobs.c.status, tuning_jobs.c.progress).where(*mine)).one_or_none()
+        query = select(tuning_jobs.c.status, tuning_jobs.c.progress).where(*mine).with_for_update()
+        with self._database.write(shared=True) as connection:
+            before = connection.execute(query).one_or_none()
             if before is None:
                 return None
             if before.status not in AT_TRAINER:
                 return JobStatus(before.status)
-            connection.execute(update(tuning_jobs).where(*mine).values(progress=progress, heartbeat_at=time.time()))
+            connection.execute(update(tuning_jobs).where(*mine).values(progress=progress, heartbeat_at=now()))
             if progress and progress != before.progress:
                 append(connection, job_id, EventKind.PROGRESS, progress)
             return JobStatus(before.status)
@@ -223,7 +243,7 @@ class Jobs:
 
     def resume(self, job_id: str) -> AnyJob:
         """Put an interrupted job back into the queue. Raises `JobNotResumable` for any other."""
-        fresh: dict[str, Any] = {"reason": None, "worker": None, "finished_at": None, "progress": {}}
+        fresh: dict[str, Any] = {"attempts": 0, "reason": None, "worker": None, "finished_at": None, "progress": {}}
         if not self.move(job_id, JobStatus.QUEUED, only_from=(JobStatus.INTERRUPTED,), audited=RESUMED, **fresh):
             job = self.find(job_id)
             mend = "start another with the same body" if job.finished else "it needs no resume"
@@ -237,8 +257,11 @@ class Jobs:
                 reason = "cancelled before it started"
                 self.move(job.id, JobStatus.CANCELLED, only_from=(JobStatus.CANCELLING,), reason=reason)
 
-    def interrupt(self, *, worker: str | None = None, silent: AnyJob | None = None) -> list[str]:
-        """Mark jobs at a dead trainer: those of `worker`, whatever its token, or the one that still is as `silent`."""
+    def interrupt(self, *, worker: str | None = None, silent: AnyJob | None = None, hand_on: bool = False) -> list[str]:
+        """Take jobs from a dead trainer: those of `worker`, whatever its token, or the one that still is as `silent`.
+
+        They are interrupted, or with `hand_on` queued for the next trainer, unless they have been through too many.
+        """
         conditions: list[ColumnElement[bool]] = [tuning_jobs.c.status.in_(AT_TRAINER)]
         if worker is not None:
             of_it = tuning_jobs.c.worker.startswith(f"{worker}/", autoescape=True)
@@ -249,12 +272,11 @@ class Jobs:
         if not self.with_status(*AT_TRAINER):  # a look is cheaper than a write lock, twice a second
             return []
         with self._database.write() as connection:
-            silenced = [_record(row) for row in connection.execute(select(tuning_jobs).where(*conditions))]
+            query = select(tuning_jobs).where(*conditions).with_for_update()
+            silenced = [_record(row) for row in connection.execute(query)]
             for job in silenced:
-                reason = f"the trainer stopped before the job ended; {job.how_to_resume}"
-                values = {"status": JobStatus.INTERRUPTED, "reason": reason, "finished_at": time.time()}
-                connection.execute(update(tuning_jobs).where(tuning_jobs.c.id == job.id).values(values))
-                _tell(connection, job.id, JobStatus.INTERRUPTED, reason)
+                status, values = _after_silence(job, hand_on=hand_on)
+                _moved(connection, [tuning_jobs.c.id == job.id], status, values)
             return [job.id for job in silenced]
 
     def uses_encoder(self, encoder_id: int) -> list[AnyJob]:
@@ -265,6 +287,36 @@ class Jobs:
 
 def _encoder_ids(job: AnyJob) -> list[int]:
     return job.encoder_ids if isinstance(job, EvaluationRecord) else [job.parent_id]
+
+
+def _after_silence(job: AnyJob, *, hand_on: bool) -> tuple[JobStatus, dict[str, Any]]:
+    """What becomes of a job whose trainer is gone, and the columns that say so."""
+    if hand_on and job.status is JobStatus.CANCELLING:
+        return JobStatus.CANCELLED, {"reason": "cancelled", "finished_at": now()}
+    if hand_on and job.attempts < MAX_ATTEMPTS:
+        return JobStatus.PREPARED, {"worker": None, "progress": {}}
+    said = "the trainer stopped before the job ended"
+    if hand_on:
+        said = f"{job.attempts} trainers in a row stopped at this job; look at their logs before you go on"
+    return JobStatus.INTERRUPTED, {"reason": f"{said}; {job.how_to_resume}", "finished_at": now()}
+
+
+def _moved(
+    connection: Connection,
+    conditions: Sequence[ColumnElement[bool]],
+    to: JobStatus,
+    values: dict[str, Any],
+    told: dict[str, Any] | None = None,
+    audited: Mapping[JobKind, Action] | None = None,
+) -> bool:
+    """One job at most: `conditions` name it."""
+    change = update(tuning_jobs).where(*conditions).values(status=to, **values).returning(*tuning_jobs.c)
+    row = connection.execute(change).one_or_none()
+    if row is not None:
+        _tell(connection, row.id, to, values.get("reason"), told)
+        if audited is not None:
+            _audit(connection, row, audited)
+    return row is not None
 
 
 def _tell(

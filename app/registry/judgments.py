@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import time
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, delete, func, insert, select
 
 from app.errors import JudgmentNotFound
+from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.tables import judgments
 
@@ -60,17 +60,18 @@ class Judgments:
 
         The same again changes nothing.
         """
-        now = time.time()
         values = {"query": new.query, "passage_id": new.passage_id, "relevance": new.relevance, "lang": new.lang}
-        values |= {"id": new.id, "query_id": new.query_id, "judged_at": now}
+        values |= {"id": new.id, "query_id": new.query_id}
         this = judgments.c.id == new.id
         with self._database.write() as connection:
             before = connection.execute(select(judgments).where(this)).one_or_none()
             if before is not None and (before.relevance, before.lang) == (new.relevance, new.lang):
                 return _record(before), False
             connection.execute(delete(judgments).where(this))
-            first = now if before is None else before.first_judged_at
-            insertion = insert(judgments).values(**values, first_judged_at=first).returning(*judgments.c)
+            at = connection.execute(select(now())).scalar_one()
+            first = at if before is None else before.first_judged_at
+            values |= {"judged_at": at, "first_judged_at": first}
+            insertion = insert(judgments).values(values).returning(*judgments.c)
             return _record(connection.execute(insertion).one()), before is None
 
     def delete(self, judgment_id: str) -> None:

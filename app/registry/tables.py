@@ -1,6 +1,6 @@
 """The registry's tables. A change here needs a migration in `migrations`; a test holds the two together."""
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
 
 metadata = MetaData(
     naming_convention={
@@ -10,6 +10,8 @@ metadata = MetaData(
         "ix": "ix_%(table_name)s_%(column_0_name)s",
     }
 )
+
+BYTES = Integer().with_variant(BigInteger(), "postgresql")  # SQLite's integers have 64 bits anyway
 
 encoders = Table(
     "encoders",
@@ -22,7 +24,7 @@ encoders = Table(
     Column("parent_digest", String(80), nullable=True),
     Column("admission", String(16), nullable=False),
     Column("state", String(16), nullable=False),
-    Column("size_bytes", Integer, nullable=False),
+    Column("size_bytes", BYTES, nullable=False),
     Column("description", String, nullable=False),
     Column("labels", JSON, nullable=False),
     Column("metrics", JSON, nullable=False),
@@ -76,6 +78,8 @@ tuning_jobs = Table(
     Column("reason", String, nullable=True),
     Column("encoder_id", Integer, ForeignKey("encoders.id"), nullable=True),
     Column("worker", String(128), nullable=True),
+    # how often a trainer took it since it was queued by somebody
+    Column("attempts", Integer, nullable=False, server_default="0"),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float, nullable=True),
     Column("finished_at", Float, nullable=True),
@@ -119,6 +123,22 @@ workers = Table(
     Column("seen_at", Float, nullable=False),
 )
 
+# The services on this registry.
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", String(320), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("store", String, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("failed_generation", Integer, nullable=True),
+    Column("reason", String, nullable=True),
+    Column("started_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)
+
 # What a client already asked for under a key of its own; `answer` is null while the call runs.
 idempotency_keys = Table(
     "idempotency_keys",
@@ -127,6 +147,7 @@ idempotency_keys = Table(
     Column("key", String(255), primary_key=True),
     Column("fingerprint", String(80), nullable=False),
     Column("answer", JSON(none_as_null=True), nullable=True),
+    Column("instance", String(32), nullable=True),  # that works on it, where there are several
     Column("created_at", Float, nullable=False),
 )
 

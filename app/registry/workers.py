@@ -1,9 +1,8 @@
 """Who is alive among the trainers, by the heartbeats they write."""
 
-import time
+from sqlalchemy import delete, select
 
-from sqlalchemy import delete, insert, or_, select
-
+from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.tables import workers
 
@@ -15,18 +14,17 @@ class Workers:
         self._database = database
 
     def beat(self, name: str) -> None:
-        with self._database.write() as connection:
-            now = time.time()
-            gone = workers.c.seen_at < now - FORGET_S
-            connection.execute(delete(workers).where(or_(workers.c.name == name, gone)))
-            connection.execute(insert(workers).values(name=name, seen_at=now))
+        gone = workers.c.seen_at < now() - FORGET_S
+        with self._database.write(shared=True) as connection:
+            connection.execute(delete(workers).where(gone))
+            connection.execute(self._database.upsert(workers, {"name": name}, {"seen_at": now()}))
 
     def leave(self, name: str) -> None:
-        with self._database.write() as connection:
+        with self._database.write(shared=True) as connection:
             connection.execute(delete(workers).where(workers.c.name == name))
 
     def ages_s(self) -> dict[str, float]:
         """Seconds since each worker was last seen."""
-        now = time.time()
         with self._database.read() as connection:
-            return {row.name: now - row.seen_at for row in connection.execute(select(workers))}
+            query = select(workers.c.name, (now() - workers.c.seen_at).label("age_s"))
+            return {row.name: row.age_s for row in connection.execute(query)}

@@ -28,17 +28,32 @@ class Swap(PublicModel):
     switch_us: float
 
 
+class ReplicaBehind(PublicModel):
+    """A live replica that still answers with an older generation; `reason` says why it cannot take up the newest."""
+
+    name: str
+    generation: int
+    reason: str | None = None
+
+
+class Replicas(PublicModel):
+    live: int
+    switched: int
+    behind: list[ReplicaBehind]
+
+
 class ActiveEncoder(PublicModel):
     encoder: EncoderUsed
     previous: EncoderNamed | None = None
     fallback_reason: str | None = None
+    replicas: Replicas | None = None  # None while the registry does not answer
 
 
 class SwitchedPublic(PublicModel):
     encoder: EncoderUsed
     previous: EncoderNamed | None = None
     swap: Swap
-    replicas: dict[str, int]
+    replicas: Replicas
 
 
 class ActivationPublic(PublicModel):

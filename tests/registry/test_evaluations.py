@@ -1,20 +1,10 @@
 """Evaluations in the registry: jobs of another kind, by the same rules, and found only by who asks for their kind."""
 
-from pathlib import Path
-
 import pytest
-from alembic import command
-from sqlalchemy import create_engine
 
 from app.errors import Conflict, EvaluationNotFound, JobNotFound
 from app.registry import EncoderState, EvaluationRecord, JobRecord, JobStatus, Registry
-from app.registry.database import migration_config
 from tests.registry.jobs import add, new_evaluation, prepared_evaluation, prepared_job
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "registry.db")
 
 
 def test_an_evaluation_comes_back_as_it_was_made(registry: Registry) -> None:
@@ -54,7 +44,6 @@ def test_an_encoder_is_in_use_by_unfinished_evaluations_that_measure_it(registry
     evaluation = prepared_evaluation(registry, base, bees)
     assert [job.id for job in registry.jobs.uses_encoder(bees.id)] == [evaluation]
     assert registry.jobs.uses_encoder(wasps.id) == []
-    assert not registry.encoders.take_back(bees.id)
     registry.jobs.cancel(evaluation)
     assert registry.jobs.uses_encoder(bees.id) == []
 
@@ -66,27 +55,3 @@ def test_an_evaluation_is_not_made_of_an_encoder_that_went_meanwhile(registry: R
     with pytest.raises(Conflict, match=f"bees@1 became {state}"):
         registry.jobs.add_evaluation(new_evaluation(base, bees))
     assert registry.jobs.evaluations() == []
-
-
-def test_jobs_of_an_older_release_are_tunings(tmp_path: Path) -> None:
-    """The columns came later: rows that are there, and the events that name them, stay as they are."""
-    path = tmp_path / "registry.db"
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        config = migration_config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0003")
-        connection.exec_driver_sql(
-            "INSERT INTO encoders VALUES"
-            " (1, 'base', 1, 'd', NULL, NULL, 'verified', 'ready', 1, '', '{}', '{}', '[]', 0)"
-        )
-        connection.exec_driver_sql(
-            "INSERT INTO tuning_jobs (id, name, parent_id, dataset, guards, dataset_digests, recipe, gate, activate,"
-            " status, progress, created_at) VALUES ('a', 'bees', 1, 'd', '[]', '{}', '{}', '{}', 'never',"
-            " 'succeeded', '{}', 0)"
-        )
-        connection.exec_driver_sql("INSERT INTO job_events VALUES ('a', 1, 0, 'end', '{}')")
-    engine.dispose()
-    registry = Registry(path)
-    assert (registry.jobs.get("a").name, registry.jobs.evaluations()) == ("bees", [])
-    assert len(registry.events.after("a", 0, 9)) == 1

@@ -1,19 +1,15 @@
 """Events of tuning jobs: every change is told, in order, in the transaction that makes it."""
 
 import threading
-from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from app.errors import Conflict, DatasetInUse, JobFinished, JobNotResumable
 from app.registry import EncoderState, EventKind, JobEvent, JobStatus, Registry
 from app.registry.job_records import KEEP_INTERRUPTED_S
+from app.registry.tables import tuning_jobs
 from tests.registry.jobs import new_job, prepared_job
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "registry.db")
 
 
 def told(registry: Registry, job_id: str) -> list[tuple[str, str]]:
@@ -165,4 +161,4 @@ def test_content_is_needed_by_records_by_unfinished_jobs_and_for_a_week_by_inter
 
 def age(registry: Registry, job_id: str, finished_at: float) -> None:
     with registry.database.write() as connection:
-        connection.exec_driver_sql("UPDATE tuning_jobs SET finished_at = ? WHERE id = ?", (finished_at, job_id))
+        connection.execute(update(tuning_jobs).where(tuning_jobs.c.id == job_id).values(finished_at=finished_at))

@@ -1,20 +1,13 @@
 """The registry of judgments on a real SQLite file: the newest word counts, and revisions tell of every change."""
 
-import sqlite3
 import threading
 from pathlib import Path
 
 import pytest
-from alembic import command
 
 from app.errors import JudgmentNotFound
 from app.registry import Judgment, NewJudgment, Registry
-from app.registry.database import migration_config
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "registry.db")
+from tests.registry.conftest import registry_of
 
 
 def new(query: str = "why", passage_id: str = "p1", relevance: int = 1, lang: str | None = None) -> NewJudgment:
@@ -104,17 +97,11 @@ def test_two_who_judge_the_same_pair_at_once_leave_one_judgment(registry: Regist
     assert registry.judgments.count() == 1
 
 
-def test_a_dataset_that_somebody_called_judgments_before_is_kept_under_another_name(tmp_path: Path) -> None:
-    path = tmp_path / "registry.db"
-    registry = Registry(path)
-    registry.datasets.put("bees", "sha256:a", {})
-    with registry.database.write() as connection:
-        config = migration_config()
-        config.attributes["connection"] = connection
-        for later in ("judgments", "api_keys", "audit"):
-            connection.exec_driver_sql(f"DROP TABLE {later}")
-        command.stamp(config, "0004")
+def test_a_dataset_that_somebody_called_judgments_before_is_kept_under_another_name(
+    empty_database: Path | str,
+) -> None:
+    registry_of(empty_database, "0004", ["INSERT INTO datasets VALUES ('judgments', 'sha256:a', '{}', 0)"])
+    registry = Registry(empty_database)
+    found = [(each.name, each.digest) for each in registry.datasets.all()]
+    assert found == [("judgments-uploaded", "sha256:a")]
     registry.close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE datasets SET name = 'judgments'")
-    assert [(each.name, each.digest) for each in Registry(path).datasets.all()] == [("judgments-uploaded", "sha256:a")]

@@ -1,6 +1,5 @@
-"""The registry on a real SQLite file, from several threads where it matters."""
+"""The registry on both databases, from several threads where it matters."""
 
-import sqlite3
 import threading
 from pathlib import Path
 
@@ -14,22 +13,18 @@ from app.registry.tables import metadata
 from tests.registry.jobs import add, new_encoder, prepared_job
 
 
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "registry.db")
-
-
 def test_migrations_lead_to_exactly_the_tables_in_code(registry: Registry) -> None:
     with registry.database.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
-def test_a_registry_of_a_newer_release_is_refused_naming_both_revisions(tmp_path: Path) -> None:
-    Registry(tmp_path / "registry.db").close()
-    with sqlite3.connect(tmp_path / "registry.db") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+def test_a_registry_of_a_newer_release_is_refused_naming_both_revisions(database: Path | str) -> None:
+    opened = Registry(database)
+    with opened.database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    opened.close()
     with pytest.raises(Conflict, match=r"9999.*up to 0"):
-        Registry(tmp_path / "registry.db")
+        Registry(database)
 
 
 def test_versions_count_up_and_the_same_digest_is_the_same_encoder(registry: Registry) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from app import preparing
 from app.errors import Unavailable
 from app.registry import JobStatus
 from app.registry.job_records import KEEP_INTERRUPTED_S
@@ -132,16 +131,32 @@ def test_an_activation_waits_for_what_is_away_for_a_moment(service: Service, mon
     assert (jobs.get(job_id).activation, len(calls)) == ("activated", 2)
 
 
-def test_a_trainer_is_dead_when_it_was_seen_silent_and_not_when_the_clock_was_set(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trainer_is_dead_when_it_was_seen_silent_and_not_when_the_clock_was_set(settings: Settings) -> None:
+    with running(settings) as service:
+        registry = service.parts.registry
+        job_id = prepared(service)
+        assert registry.jobs.claim("test") is not None
+        with registry.database.write() as connection:
+            connection.exec_driver_sql("UPDATE tuning_jobs SET heartbeat_at = heartbeat_at - 3600")
+        for _ in range(2):  # a second job is prepared only after a whole round of the keeper
+            prepared(service)
+        assert registry.jobs.get(job_id).status is JobStatus.RUNNING
+    with running(settings.model_copy(update={"trainer_lease_s": 0.2})) as service:
+        jobs = service.parts.registry.jobs
+        wait_until(lambda: jobs.get(job_id).status is JobStatus.INTERRUPTED)
+
+
+@pytest.mark.parametrize("settings", [{"trainer_lease_s": 1.0}], indirect=True)
+def test_what_a_silent_trainer_had_is_queued_where_another_one_is_alive(service: Service) -> None:
     registry = service.parts.registry
     job_id = prepared(service)
-    assert registry.jobs.claim("test") is not None
-    with registry.database.write() as connection:
-        connection.exec_driver_sql("UPDATE tuning_jobs SET heartbeat_at = heartbeat_at - 3600")
-    for _ in range(2):  # a second job is prepared only after a whole round of the keeper
-        prepared(service)
-    assert registry.jobs.get(job_id).status is JobStatus.RUNNING
-    monkeypatch.setattr(preparing, "TRAINER_GIVEN_UP_S", 0.2)
-    wait_until(lambda: registry.jobs.get(job_id).status is JobStatus.INTERRUPTED)
+    assert registry.jobs.claim("gone/1") is not None
+
+    def queued() -> bool:
+        registry.workers.beat("alive")
+        return registry.jobs.get(job_id).status is JobStatus.PREPARED
+
+    wait_until(queued)
+    again = registry.jobs.claim("alive/1")
+    assert again is not None
+    assert (again.id, again.attempts) == (job_id, 2)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from app.client import AdiabatClient
-from app.preparing import TRAINER_GIVEN_UP_S
 from app.settings import Settings
 from tests.conftest import READY_S, environment, wait_until
 from tests.service.test_tuning_jobs import GENTLE, dataset, ready
@@ -125,4 +124,4 @@ def test_the_first_process_is_missed_by_the_others_at_once_and_by_the_service_la
             os.kill(ranks_of(launcher.pid)[0], signal.SIGKILL)
             assert launcher.wait(60) != 0
             assert ranks_of(launcher.pid) == {}
-        wait_until(lambda: client.tuning_job(job_id).status == "interrupted", TRAINER_GIVEN_UP_S + READY_S)
+        wait_until(lambda: client.tuning_job(job_id).status == "interrupted", settings.trainer_lease_s + READY_S)

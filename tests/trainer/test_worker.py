@@ -1,4 +1,4 @@
-"""What a worker makes of the end of a job: whose word counts, and what is taken back."""
+"""What a worker makes of the end of a job: whose word counts, and that nothing is published by who lost it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import trainer.worker
-from app.registry import EncoderRecord, EncoderState, EvaluationRecord, JobRecord, JobStatus, Registry
+from app.registry import EvaluationRecord, JobRecord, JobStatus, Registry
 from app.settings import Settings
-from tests.registry.jobs import add, prepared_evaluation, prepared_job
-from trainer.job import Outcome
+from tests.registry.jobs import add, new_encoder, prepared_evaluation, prepared_job
+from trainer.stopping import Stopped
 from trainer.worker import Worker
 from trainer.workplace import Workplace
 
@@ -27,30 +27,53 @@ def registry(settings: Settings) -> Iterator[Registry]:
     opened.close()
 
 
-def work(settings: Settings, monkeypatch: pytest.MonkeyPatch, run_job: Callable[[JobRecord], EncoderRecord]) -> None:
-    """One job at a worker named "embedded"; `run_job` registers an encoder and tells what happens meanwhile."""
+def work(settings: Settings, monkeypatch: pytest.MonkeyPatch, run_job: Callable[[JobRecord], None]) -> None:
+    """One job at a worker named "embedded"; `run_job` tells what happens meanwhile."""
     worker = Worker(settings, "embedded")
 
-    def run(job: JobRecord, _place: Workplace) -> Outcome:
+    def run(job: JobRecord, _place: Workplace) -> None:
         worker.stop()
-        return Outcome(record=run_job(job), new=True, status=JobStatus.SUCCEEDED, result={})
+        run_job(job)
 
     monkeypatch.setattr(trainer.worker, "run_job", run)
     worker.run()
 
 
-def test_an_encoder_that_came_after_a_cancel_is_taken_back(
+def publish(registry: Registry, job: JobRecord) -> None:
+    """As `trainer.publish` does, without weights."""
+
+    def require_held(connection: Any) -> None:
+        if not registry.jobs.is_held(connection, job):
+            raise Stopped
+
+    def finish(connection: Any, record: Any, _new: bool) -> None:
+        registry.jobs.finish(connection, job, JobStatus.SUCCEEDED, encoder_id=record.id)
+
+    registry.encoders.add(new_encoder(), lambda _: None, finish, require_held)
+
+
+def test_an_encoder_and_the_end_of_its_job_come_together(
+    settings: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = prepared_job(registry)
+    work(settings, monkeypatch, lambda job: publish(registry, job))
+    ended = registry.jobs.get(job_id)
+    assert (ended.status, ended.encoder_id) == (JobStatus.SUCCEEDED, registry.encoders.find("bees@1").id)
+    assert registry.events.after(job_id, 0, 99)[-1].data["status"] == "succeeded"
+
+
+def test_a_cancel_that_came_before_the_encoder_leaves_none(
     settings: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = prepared_job(registry)
 
-    def run_job(job: JobRecord) -> EncoderRecord:
+    def run_job(job: JobRecord) -> None:
         registry.jobs.cancel(job.id)
-        return add(registry)
+        publish(registry, job)
 
     work(settings, monkeypatch, run_job)
     assert registry.jobs.get(job_id).status is JobStatus.CANCELLED
-    assert registry.encoders.find("bees@1").state is EncoderState.DELETED
+    assert [each.name for each in registry.encoders.all()] == ["base"]
 
 
 def test_an_evaluation_that_ends_after_a_cancel_tells_nothing(
@@ -70,30 +93,20 @@ def test_an_evaluation_that_ends_after_a_cancel_tells_nothing(
     assert (ended.status, ended.result) == (JobStatus.CANCELLED, None)
 
 
-def test_a_trainer_of_the_same_name_that_was_taken_for_dead_harms_nothing(
+def test_a_trainer_that_was_taken_for_dead_publishes_nothing_and_ends_nothing(
     settings: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = prepared_job(registry)
 
-    def run_job(_job: JobRecord) -> EncoderRecord:
-        registry.jobs.interrupt(worker="embedded")
-        registry.jobs.resume(job_id)
-        registry.jobs.move(job_id, JobStatus.PREPARED, only_from=(JobStatus.QUEUED,))
-        registry.jobs.claim("embedded/second")
-        return add(registry)
+    def run_job(job: JobRecord) -> None:
+        registry.jobs.interrupt(worker="embedded", hand_on=True)
+        assert registry.jobs.claim("embedded/second") is not None
+        publish(registry, job)
 
     work(settings, monkeypatch, run_job)
-    assert registry.jobs.get(job_id).status is JobStatus.RUNNING
-    assert registry.encoders.find("bees@1").state is EncoderState.READY
-
-
-def test_an_encoder_that_a_job_names_is_not_taken_back(registry: Registry) -> None:
-    job_id, named, free = prepared_job(registry), add(registry), add(registry, "wasps")
-    registry.jobs.move(job_id, JobStatus.SUCCEEDED, only_from=(JobStatus.PREPARED,), encoder_id=named.id)
-    assert not registry.encoders.take_back(named.id)
-    assert registry.encoders.take_back(free.id)
-    registry.activations.append(add(registry, "ants").id, reason="activate")
-    assert not registry.encoders.take_back(registry.encoders.find("ants@1").id)
+    now = registry.jobs.get(job_id)
+    assert (now.status, now.worker) == (JobStatus.RUNNING, "embedded/second")
+    assert [each.name for each in registry.encoders.all()] == ["base"]
 
 
 def test_a_trainer_on_a_folder_that_no_service_had_says_so(

@@ -1,0 +1,34 @@
+"""`adiabat` whose service loads an encoder slowly, or not at all, as long as a file says so.
+
+`ADIABAT_TEST_HINDRANCE` names a folder: while `slow` is in it every load waits, while `broken` is in it each one fails.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import app.assembly
+from app.cli import main
+from app.encoders.loaded import LoadedEncoder
+from app.errors import EncoderBroken
+
+HINDRANCE = "ADIABAT_TEST_HINDRANCE"
+SLOW = "slow"
+BROKEN = "broken"
+
+load = app.assembly.load_encoder
+
+
+def hindered(*given: Any) -> LoadedEncoder:
+    folder = Path(os.environ[HINDRANCE])
+    while (folder / SLOW).exists():
+        time.sleep(0.01)
+    if (folder / BROKEN).exists():
+        raise EncoderBroken("its artifact cannot be loaded: the disk of this replica is gone.")
+    return load(*given)
+
+
+if __name__ == "__main__":
+    app.assembly.load_encoder = hindered
+    main()

@@ -1,0 +1,172 @@
+"""Several real trainer processes on one registry, killed and stopped at random: every job is done exactly once."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import pytest
+
+from app.encoders.admission import AdmissionRules, Registrar
+from app.encoders.artifacts import ArtifactStore
+from app.registry import JobStatus, NewJob, Registry
+from app.settings import Settings
+from tests.conftest import wait_until
+from tests.postgres import Server
+
+WORKERS = 3
+LEASE_S = 3.0
+DIGEST = "sha256:world"
+RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3}
+PATIENCE_S = 400
+
+# One process imports torch, and every worker is forked from it: a kill costs a fork, not seconds of imports.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["trainer.worker"])
+
+
+def work(settings: Settings, clock_ahead_s: float) -> None:
+    """The whole life of a worker process, perhaps with a clock of its own."""
+    from trainer.worker import Worker
+
+    true = time.time
+    time.time = lambda: true() + clock_ahead_s
+    worker = Worker(settings, f"w{os.getpid()}")
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    worker.run()
+
+
+@dataclass(kw_only=True)
+class Crew:
+    """Workers on one registry; the first one's clock is ten minutes ahead, the second one's ten minutes behind."""
+
+    settings: Settings
+    registry: Registry
+    alive: list[ForkServerProcess] = field(default_factory=list)
+
+    def keep(self, count: int) -> None:
+        """Start as many as are missing."""
+        self.alive = [each for each in self.alive if each.is_alive()]
+        while len(self.alive) < count:
+            ahead_s = (600.0, -600.0, 0.0)[len(self.alive) % 3]
+            process = processes.Process(target=work, args=(self.settings, ahead_s))
+            process.start()
+            self.alive.append(process)
+
+    def one_at_work(self) -> ForkServerProcess | None:
+        holders = {job.worker for job in self.registry.jobs.with_status(JobStatus.RUNNING, JobStatus.EVALUATING)}
+        busy = [each for each in self.alive if any(str(name).startswith(f"w{each.pid}/") for name in holders)]
+        return random.choice(busy) if busy else None
+
+    def kill(self) -> None:
+        for each in self.alive:
+            each.kill()
+            each.join()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def crew(request: pytest.FixtureRequest, tmp_path: Path, world: Path, tiny_folder: Path) -> Iterator[Crew]:
+    server: Server | None = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+    url = server.migrated() if server else None
+    settings = Settings(data_dir=tmp_path, registry_url=url, trainer_lease_s=LEASE_S, threads=1)
+    registry = Registry(settings.registry_at)
+    artifacts = ArtifactStore(settings.artifacts_dir)
+    rules = AdmissionRules(min_cosine=0.8, min_overlap=0.5, engine="torch", threads=1)
+    Registrar(artifacts, registry, rules, overlap=None).register_base(tiny_folder, "tiny", None, None)
+    dataset = artifacts.root / "datasets" / DIGEST.removeprefix("sha256:")
+    shutil.copytree(world / "dataset", dataset)
+    shutil.copy(dataset / "qrels" / "train.tsv", dataset / "qrels" / "dev.tsv")
+    registry.datasets.put("world", DIGEST, {})
+    made = Crew(settings=settings, registry=registry)
+    yield made
+    made.kill()
+    registry.close()
+    if server and url:
+        server.drop(url)
+
+
+def jobs(crew: Crew, world: Path, count: int) -> list[str]:
+    made = []
+    for number in range(count):
+        new = NewJob(
+            name=f"bees{number}",
+            parent_id=crew.registry.encoders.find("base@1").id,
+            dataset="world",
+            guards=[],
+            dataset_digests={"world": DIGEST},
+            recipe=RECIPE | {"seed": number},
+            gate={"min_gain": -1},
+            activate="never",
+        )
+        job_id = crew.registry.jobs.add(new).id
+        (training_set,) = (world / "matrices").iterdir()
+        shutil.copytree(training_set, crew.settings.training_set_dir(job_id))
+        crew.registry.jobs.move(job_id, JobStatus.PREPARED, only_from=(JobStatus.QUEUED,))
+        made.append(job_id)
+    return made
+
+
+def done(crew: Crew, job_ids: list[str]) -> bool:
+    return all(crew.registry.jobs.get(job_id).finished for job_id in job_ids)
+
+
+def require_each_once(crew: Crew, job_ids: list[str]) -> None:
+    """Every job succeeded, ended once, and made one encoder; no other encoder was made."""
+    made = []
+    for number, job_id in enumerate(job_ids):
+        job = crew.registry.jobs.get(job_id)
+        assert job.status is JobStatus.SUCCEEDED, job.reason
+        ends = [event for event in crew.registry.events.after(job_id, 0, 1_000) if event.kind == "end"]
+        assert len(ends) == 1
+        assert job.encoder_id is not None
+        made.append(crew.registry.encoders.by_id(job.encoder_id).key)
+        assert made[-1] == f"bees{number}@1"
+    assert sorted(each.key for each in crew.registry.encoders.all()) == sorted(["base@1", *made])
+    assert all((crew.settings.artifacts_dir / key / "adiabat.json").is_file() for key in made)
+
+
+@pytest.mark.parametrize(
+    ("count", "kills"), [(3, 1), pytest.param(30, 15, marks=pytest.mark.slow)], ids=["few", "thirty"]
+)
+def test_every_job_is_done_exactly_once_though_workers_are_killed_at_random(
+    crew: Crew, world: Path, count: int, kills: int
+) -> None:
+    job_ids = jobs(crew, world, count)
+    until, killed = time.monotonic() + PATIENCE_S + 20 * count, 0
+    while not done(crew, job_ids):
+        assert time.monotonic() < until, "waited in vain"
+        crew.keep(WORKERS)
+        victim = crew.one_at_work() if killed < kills else None
+        if victim is not None:
+            time.sleep(random.uniform(0, 1))  # anywhere in its job
+            victim.kill()
+            victim.join()
+            killed += 1
+        time.sleep(0.05)
+    assert killed == kills or count < kills
+    require_each_once(crew, job_ids)
+    attempts = [crew.registry.jobs.get(job_id).attempts for job_id in job_ids]
+    assert max(attempts) > 1  # some job did change hands
+
+
+@pytest.mark.parametrize("crew", ["postgresql"], indirect=True)
+def test_a_worker_that_was_paused_until_another_had_its_job_publishes_nothing(crew: Crew, world: Path) -> None:
+    job_ids = jobs(crew, world, 1)
+    crew.keep(1)
+    wait_until(lambda: crew.one_at_work() is not None, PATIENCE_S)
+    [paused] = crew.alive
+    assert paused.pid is not None
+    os.kill(paused.pid, signal.SIGSTOP)
+    crew.keep(2)
+    wait_until(lambda: done(crew, job_ids) or crew.registry.jobs.get(job_ids[0]).attempts == 2, PATIENCE_S)
+    os.kill(paused.pid, signal.SIGCONT)
+    wait_until(lambda: done(crew, job_ids), PATIENCE_S)
+    paused.terminate()
+    paused.join(PATIENCE_S)
+    require_each_once(crew, job_ids)
