@@ -7,11 +7,17 @@ from sqlalchemy import Connection, RowMapping, Table, func, insert, select, text
 
 from app.errors import Conflict
 from app.registry.database import Database
-from app.registry.tables import encoders, idempotency_keys, instances, judgments, metadata, workers
+from app.registry.tables import api_keys, audit, encoders, idempotency_keys, instances, judgments, metadata, workers
 
 AT_ONCE = 500
 OF_THE_MOMENT = frozenset({workers, instances, idempotency_keys})  # who is alive, and which calls are going on
-COUNTED = (encoders.c.id, judgments.c.sequence)  # what a database counts on from by itself
+# What a database counts on from by itself.
+COUNTED = (
+    encoders.c.id,
+    judgments.c.sequence,
+    api_keys.c.sequence,
+    audit.c.sequence,
+)
 
 
 def copy_registry(source: Database, target: Database) -> dict[str, int]:

@@ -33,6 +33,7 @@ def test_what_lasts_comes_along_and_what_is_of_the_moment_does_not(file: Registr
         "tuning_jobs": 1,
         "job_events": 3,
         "judgments": 1,
+        "audit": 5,
     }
     assert registry.encoders.all() == file.encoders.all()
     assert registry.activations.newest(9) == file.activations.newest(9)
