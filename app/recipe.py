@@ -57,7 +57,7 @@ class Recipe(BaseModel):
         "nothing else: passages are constants, so each part is compared with those of the whole batch.",
     )
     temperature: float = Field(
-        0.04,
+        0.045,
         ge=1e-3,
         le=1,
         description="InfoNCE's softmax temperature; smaller looks only at the hardest negatives, which buys the domain "
