@@ -18,8 +18,9 @@ HEAD = """# The HTTP interface
 
 Made from `/openapi.json` by `tools/api_docs.py`; a running service shows the same at `/docs`. Bodies are JSON in
 UTF-8 unless said otherwise. Refusals are `application/problem+json`: [errors.md](errors.md) lists them all. Every call
-but those under *health* needs `Authorization: Bearer KEY` once there is a key, and that key the scope that is told: `search`,
-`write`, which may do that too, or `admin`, which may do everything. Unknown fields and parameters are refused.
+but those under *health* needs `Authorization: Bearer KEY` once there is a key, and that key the scope that is told:
+`search`, `write`, which may do that too, or `admin`, which may do everything. Unknown fields and parameters are
+refused.
 """
 
 
