@@ -1,4 +1,4 @@
-"""The command line `adiabat`. Every command but `serve`, `demo` and `registry` speaks to a running service."""
+"""The command line `adiabat`. Every command but `serve`, `demo`, `registry` and `store` speaks to a running service."""
 
 import sys
 
@@ -17,6 +17,7 @@ from app.cli import (
     registry,
     searching,
     serving,
+    store,
     tuning,
 )
 from app.cli.common import fail
@@ -50,6 +51,7 @@ cli.add_typer(encoders.cli, name="encoders")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")
 cli.add_typer(registry.cli, name="registry")
+cli.add_typer(store.cli, name="store")
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from app.registry import Registry
 from app.registry.copying import copy_registry
 from app.registry.instances import LEASE_S
 from app.settings import Settings
-from tests.conftest import free_port, process, running, wait_until
+from tests.conftest import process, running, wait_until
 from tests.postgres import Server, kill_server, own_server, start_server
 from tests.service import encoders
 from tests.service.hindered_service import BROKEN, HINDRANCE, SLOW
@@ -67,27 +66,6 @@ class Cluster:
     def free(self) -> None:
         for how in (SLOW, BROKEN):
             (self.hindrance / how).unlink(missing_ok=True)
-
-
-@pytest.fixture(scope="module")
-def qdrant() -> Iterator[str]:
-    """A Qdrant server, or what stands for one."""
-    if (elsewhere := os.environ.get("ADIABAT_TEST_QDRANT_URL")) is not None:
-        yield elsewhere
-        return
-    port = free_port()
-    child = subprocess.Popen([sys.executable, "-m", "tests.qdrant_rest", str(port)])
-    wait_until(lambda: answers(f"http://127.0.0.1:{port}/collections/none/exists"))
-    yield f"http://127.0.0.1:{port}"
-    child.kill()
-    child.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @pytest.fixture(scope="module", params=["postgresql", pytest.param("sqlite", marks=pytest.mark.slow)])
