@@ -49,7 +49,7 @@ class DatasetStore:
         self.root = artifacts.root / "datasets"
         self.root.mkdir(exist_ok=True)
         # Nothing is removed between a content's arrival and its record, by another service either.
-        self._changing = FileLock(self.root / ".changing")
+        self._changing = FileLock(artifacts.root / ".datasets-lock")
 
     def all(self) -> list[DatasetRecord]:
         """By name."""

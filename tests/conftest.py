@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 import uvicorn
 
@@ -37,6 +38,27 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with postgres_server(tmp_path_factory.mktemp("postgres") / "data") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def qdrant() -> Iterator[str]:
+    """A Qdrant server, or what stands for one."""
+    if (elsewhere := os.environ.get("ADIABAT_TEST_QDRANT_URL")) is not None:
+        yield elsewhere
+        return
+    port = free_port()
+    child = subprocess.Popen([sys.executable, "-m", "tests.qdrant_rest", str(port)])
+    wait_until(lambda: _is_up(f"http://127.0.0.1:{port}/collections/none/exists"))
+    yield f"http://127.0.0.1:{port}"
+    child.kill()
+    child.wait()
+
+
+def _is_up(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The command line `adiabat`. Every command but `serve`, `demo` and `registry` speaks to a running service."""
+"""The command line `adiabat`. Every command but `serve`, `demo`, `registry` and `store` speaks to a running service."""
 
 import sys
 from typing import Annotated
@@ -21,6 +21,7 @@ from app.cli import (
     registry,
     searching,
     serving,
+    store,
     tuning,
 )
 from app.cli.common import fail, say
@@ -71,6 +72,7 @@ cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(registry.cli, name="registry")
+cli.add_typer(store.cli, name="store")
 
 
 def main() -> None:

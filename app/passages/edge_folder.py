@@ -68,6 +68,12 @@ class EdgeFolder:
         os.close(self._lock)
 
 
+def recorded_index_space(root: Path) -> IndexSpace | None:
+    """Of the store in `root`, whoever holds it; None where there is none."""
+    path = root / "CURRENT"
+    return IndexSpace.from_dict(orjson.loads(path.read_bytes())["index_space"]) if path.exists() else None
+
+
 class WriteCounter:
     """Grows by one per write, restarts and kill -9 included."""
 

@@ -5,7 +5,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from app.registry import Registry
 from app.registry.copying import copy_registry
 from app.registry.instances import LEASE_S
 from app.settings import Settings
-from tests.conftest import free_port, process, running, wait_until
+from tests.conftest import process, running, wait_until
 from tests.postgres import Server, kill_server, own_server, start_server
 from tests.service import encoders
 from tests.service.hindered_service import BROKEN, HINDRANCE, SLOW
@@ -67,27 +66,6 @@ class Cluster:
     def free(self) -> None:
         for how in (SLOW, BROKEN):
             (self.hindrance / how).unlink(missing_ok=True)
-
-
-@pytest.fixture(scope="module")
-def qdrant() -> Iterator[str]:
-    """A Qdrant server, or what stands for one."""
-    if (elsewhere := os.environ.get("ADIABAT_TEST_QDRANT_URL")) is not None:
-        yield elsewhere
-        return
-    port = free_port()
-    child = subprocess.Popen([sys.executable, "-m", "tests.qdrant_rest", str(port)])
-    wait_until(lambda: answers(f"http://127.0.0.1:{port}/collections/none/exists"))
-    yield f"http://127.0.0.1:{port}"
-    child.kill()
-    child.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @pytest.fixture(scope="module", params=["postgresql", pytest.param("sqlite", marks=pytest.mark.slow)])
@@ -192,7 +170,7 @@ def test_a_generation_that_was_read_at_one_counts_at_the_other(pair: tuple[Membe
         here.client.activate(another(here), if_generation=generation)
 
 
-@pytest.mark.parametrize(("replicas", "switches"), [(2, 30), pytest.param(4, 200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("replicas", "switches"), [(2, 30), pytest.param(4, 60, marks=pytest.mark.slow)])
 def test_many_conflicting_switches_end_in_one_history_without_a_gap_and_in_equal_replicas(
     cluster: Cluster, pair: tuple[Member, Member], replicas: int, switches: int
 ) -> None:
