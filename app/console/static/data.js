@@ -139,9 +139,10 @@ async function guarded(said, work, throws = false) {
 
 function list() {
   put(sets, h("h2", "Datasets"), datasets.length ? table(["name", { text: "questions", figures: true }, "splits", "languages", "searched", { text: "stored", figures: true }, ""],
-    datasets.slice(0, 500).map((each) => [h("button.link", { type: "button", onclick: () => about(each.name) }, each.name), number(each.queries), Object.entries(each.splits).map(([split, counts]) => `${split} ${number(counts.queries)}`).join(", "),
+    datasets.slice(0, 500).map((each) => [h("button.link", { type: "button", onclick: () => about(each.name) }, each.name), number(each.queries), h("span.grows", Object.entries(each.splits).map(([split, counts]) => `${split} ${number(counts.queries)}`).join(", ")),
       Object.keys(each.languages).filter(Boolean).slice(0, 8).join(", ") || "–", each.passages == null ? "stored passages" : `its own ${number(each.passages)}`, ago(each.created_at),
-      h("button.small", { type: "button", "aria-label": `Delete the dataset ${each.name}`, onclick: () => dropped(each) }, "Delete")]), { caption: "Datasets" })
+      each.name === "judgments" ? h("a.button.small", { href: "/console/judgments" }, "See them") // the service's own: never deleted
+        : h("button.small", { type: "button", "aria-label": `Delete the dataset ${each.name}`, onclick: () => dropped(each) }, "Delete")]), { caption: "Datasets" })
     : h("p.quiet", "None yet. A dataset is judged questions: which passages answer them. Encoders are tuned on them and measured with them."));
 }
 
