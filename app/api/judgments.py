@@ -50,14 +50,16 @@ def list_judgments(
     cursor: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     query: Annotated[str | None, Query(description="Only those of this very query.")] = None,
+    lang: Annotated[str | None, Query(description="Only those in this language; empty: those that name none.")] = None,
 ) -> JudgmentPage:
     """Newest first, a page at a time; `next_cursor` leads to the next page and is absent on the last."""
     asked = None if query is None else _single_spaced(query)
-    found = parts.registry.judgments.page(limit + 1, before=sequence_cursor(cursor), query=asked)
-    page = found[:limit]
+    found = parts.registry.judgments.page(limit + 1, before=sequence_cursor(cursor), query=asked, lang=lang)
+    page, languages = found[:limit], parts.registry.judgments.count(asked)
     return JudgmentPage(
         judgments=[_public(each) for each in page],
-        count=parts.registry.judgments.count(asked),
+        count=sum(languages.values()) if lang is None else languages.get(lang, 0),
+        languages=languages,
         next_cursor=str(page[-1].sequence) if len(found) > limit else None,
     )
 

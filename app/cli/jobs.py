@@ -203,7 +203,8 @@ def print_result(job: TuningJobPublic) -> None:
         say(f"  rate {rate:g}, epochs {epochs}, share of the step that is kept {soften:g}")
     table = Table(box=None, pad_edge=False)
     for heading in ("MRR@10", "questions", "before", "after", "change", "95% interval", "relative", "drift"):
-        table.add_column(heading, justify="left" if heading == "MRR@10" else "right")
+        name = heading == "MRR@10"
+        table.add_column(heading, justify="left" if name else "right", no_wrap=name)  # figures break, no name is cut
     for name, figures in {"dev": result["dev"], **result["guards"]}.items():
         proved = "low" in figures  # jobs of earlier versions have less
         table.add_row(

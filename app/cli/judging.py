@@ -26,7 +26,9 @@ def judge(
     relevance: Annotated[
         int | None, typer.Argument(help="0: not relevant; 1 to 3: relevant, more and more.", show_default=False)
     ] = None,
-    lang: Annotated[str | None, typer.Option(help="The query's language, such as 'de'.")] = None,
+    lang: Annotated[
+        str | None, typer.Option(help="The query's language, such as 'de'; with --list, only those in it.")
+    ] = None,
     file: Annotated[
         Path | None, typer.Option(help="Judge by lines of JSON: query, passage_id, relevance, lang if wanted.")
     ] = None,
@@ -58,7 +60,7 @@ def judge(
         raise BadInput("Give QUERY PASSAGE_ID RELEVANCE, --file, --list or --delete: one of them.")
     with connect(url, api_key) as client:
         if listed:
-            _list(client, query, cursor, limit, as_json=as_json)
+            _list(client, query, lang, cursor, limit, as_json=as_json)
         elif delete:
             _delete(client, delete, as_json=as_json)
         elif file is not None:
@@ -70,8 +72,10 @@ def judge(
             print_json(made) if as_json else _say(made)
 
 
-def _list(client: AdiabatClient, query: str | None, cursor: str | None, limit: int, *, as_json: bool) -> None:
-    page = client.judgments(cursor, limit, query)
+def _list(
+    client: AdiabatClient, query: str | None, lang: str | None, cursor: str | None, limit: int, *, as_json: bool
+) -> None:
+    page = client.judgments(cursor, limit, query, lang)
     if as_json:
         print_json(page)
         return

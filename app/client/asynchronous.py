@@ -412,9 +412,11 @@ class AsyncAdiabatClient:
         body = {"query": query, "passage_id": passage_id, "relevance": relevance} | without_none(lang=lang)
         return await self._call(JudgmentPublic, "POST", "/judgments", json=body)
 
-    async def judgments(self, cursor: str | None = None, limit: int = 100, query: str | None = None) -> JudgmentPage:
-        """A page of all, or of one `query`'s, newest first; its `next_cursor` is None on the last."""
-        params = without_none(limit=limit, cursor=cursor, query=query)
+    async def judgments(
+        self, cursor: str | None = None, limit: int = 100, query: str | None = None, lang: str | None = None
+    ) -> JudgmentPage:
+        """A page of all, or of one `query`'s or language's, newest first; its `next_cursor` is None on the last."""
+        params = without_none(limit=limit, cursor=cursor, query=query, lang=lang)
         return await self._call(JudgmentPage, "GET", "/judgments", params=params)
 
     async def delete_judgment(self, judgment_id: str) -> None:

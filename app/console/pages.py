@@ -51,6 +51,11 @@ def evaluation_page(request: Request, parts: PartsDep, evaluation_id: str) -> Re
     return _page(request, parts, "evaluation.html", evaluation_id=evaluation_id)
 
 
+@router.get("/console/judgments")
+def judgments_page(request: Request, parts: PartsDep) -> Response:
+    return _page(request, parts, "judgments.html")
+
+
 @router.get("/console/data")
 def data_page(request: Request, parts: PartsDep) -> Response:
     return _page(request, parts, "data.html", samples=at_hand() is not None)

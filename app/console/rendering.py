@@ -25,6 +25,7 @@ NAVIGATION = (
     ("/console/encoders", "Encoders"),
     ("/console/tuning", "Tuning"),
     ("/console/evaluations", "Evaluations"),
+    ("/console/judgments", "Judgments"),
     ("/console/data", "Data"),
     ("/console/operations", "Operations"),
 )

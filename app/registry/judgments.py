@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select
+from sqlalchemy import Row, delete, func, insert, null, select
 
 from app.errors import JudgmentNotFound
 from app.registry.clock import now
@@ -81,16 +81,22 @@ class Judgments:
         if gone.rowcount == 0:
             raise JudgmentNotFound(f"No judgment has the id {judgment_id!r}; GET /judgments lists them.")
 
-    def page(self, limit: int, *, before: int | None = None, query: str | None = None) -> list[Judgment]:
-        """Newest first, those older than the sequence `before`, of one query or of all."""
+    def page(
+        self, limit: int, *, before: int | None = None, query: str | None = None, lang: str | None = None
+    ) -> list[Judgment]:
+        """Newest first, those older than the sequence `before`, of one query or of all; `lang` "": of none."""
         wanted = [judgments.c.sequence < before] if before is not None else []
+        wanted += [judgments.c.lang == (lang or null())] if lang is not None else []
         found = select(judgments).where(*wanted, *_of(query)).order_by(judgments.c.sequence.desc()).limit(limit)
         with self._database.read() as connection:
             return [_record(row) for row in connection.execute(found)]
 
-    def count(self, query: str | None = None) -> int:
+    def count(self, query: str | None = None) -> dict[str, int]:
+        """How many there are of each language, the most first; "": of none."""
+        counted = select(judgments.c.lang, func.count()).where(*_of(query)).group_by(judgments.c.lang)
         with self._database.read() as connection:
-            return connection.scalar(select(func.count()).select_from(judgments).where(*_of(query))) or 0
+            found = [(lang or "", count) for lang, count in connection.execute(counted)]
+        return dict(sorted(found, key=lambda each: (-each[1], each[0])))
 
     def all(self) -> list[Judgment]:
         """In the order in which they came, as of one moment."""

@@ -55,5 +55,9 @@ class JudgmentPublic(PublicModel):
 
 class JudgmentPage(PublicModel):
     judgments: list[JudgmentPublic]
-    count: Annotated[int, Field(description="How many there are in all, or of the query that was named.")]
+    count: Annotated[int, Field(description="How many there are in all, or of the query and language that were named.")]
+    languages: Annotated[
+        dict[str, int],
+        Field(default_factory=dict, description='How many of each language, whichever was named; "": those of none.'),
+    ]
     next_cursor: str | None = None

@@ -39,3 +39,13 @@ def test_a_dataset_is_stored_under_a_name_and_deleted_again(page: Page, stocked:
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(page.get_by_role("button", name="Delete the dataset my-questions")).to_be_hidden()
     assert [dataset.name for dataset in stocked.client.datasets()] == ["pumps"]
+
+
+def test_the_dataset_that_the_service_keeps_leads_to_its_judgments_and_is_not_deleted(
+    page: Page, stocked: Service
+) -> None:
+    judged = stocked.client.judge("a question of nobody", "p1", 1)
+    page.goto("/console/data")
+    page.get_by_role("link", name="See them").click()
+    expect(page.get_by_role("link", name="a question of nobody")).to_be_visible()
+    stocked.client.delete_judgment(judged.id)

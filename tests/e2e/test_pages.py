@@ -31,6 +31,7 @@ def places(stocked: Service) -> list[Place]:
     guards = ["pumps:de", "pumps"]
     job = client.create_tuning_job("tuned", "pumps", guards=guards, recipe=stock.RECIPE, gate=stock.OPEN_GATE)
     evaluation = client.create_evaluation(["pumps", "pumps:de"], ["near", "spare"])
+    client.judge(stock.QUERY, "p0", 1, lang="en")
     assert client.wait_for_job(job.id).status == "succeeded"
     assert client.wait_for_evaluation(evaluation.id).status == "succeeded"
     return [
@@ -43,6 +44,7 @@ def places(stocked: Service) -> list[Place]:
         Place(name="job", path=f"/console/tuning/{job.id}", shows=".whisker"),
         Place(name="evaluations", path="/console/evaluations", shows="td a"),
         Place(name="evaluation", path=f"/console/evaluations/{evaluation.id}", shows=".cell b"),
+        Place(name="judgments", path="/console/judgments", shows="td a"),
         Place(name="data", path="/console/data", shows="#languages .bar"),
         Place(name="operations", path="/console/operations", shows="dl.facts dd"),
     ]

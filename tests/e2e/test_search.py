@@ -114,3 +114,9 @@ def test_a_judgment_is_told_to_the_service_remembered_and_taken_back(page: Page,
     expect(first.locator(".yes")).to_have_attribute("aria-pressed", "false")
     told = {each.passage_id: each.relevance for each in stocked.client.judgments(query=query).judgments}
     assert told == {second.get_attribute("data-id"): 1}
+
+
+def test_a_marked_word_stays_in_the_line_of_its_title(page: Page) -> None:
+    page.goto(f"/?q={stock.QUERY}")
+    title = page.locator(".hit h3 button").first
+    assert title.evaluate("element => getComputedStyle(element).display") == "inline-block"

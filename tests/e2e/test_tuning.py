@@ -1,11 +1,16 @@
 """A tuning watched live, what becomes of it, and the switch."""
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.conftest import Service
-from tests.e2e.conftest import Watched
+from app.registry import JobStatus
+from tests.conftest import Service, wait_until
+from tests.e2e import stock
+from tests.e2e.conftest import Watched, one_thread
+from tests.service.evaluations import working
 
 FINISHED_MS = 90_000
 
@@ -111,3 +116,61 @@ def test_an_encoder_is_deleted_only_after_it_was_said_what_that_means(page: Page
     dialog.get_by_role("button", name="Delete").click()
     page.wait_for_url("**/console/encoders")
     assert "doomed" not in [encoder.name for encoder in stocked.client.encoders()]
+
+
+def test_an_encoder_that_somebody_deletes_while_its_page_is_open_is_told_so(
+    page: Page, watched: Watched, stocked: Service
+) -> None:
+    watched.allowed = lambda error: "404" in error or "409" in error
+    folder = stocked.settings.source_dirs[0] / "spare"
+    stocked.client.register_encoder("fleeting", path=str(folder), force=True)
+    page.goto("/console/encoders/fleeting%401")
+    button = page.get_by_role("button", name="Switch to it")
+    button.wait_for()
+    page.goto(f"/?q={stock.QUERY}")
+    page.locator("#encoder").select_option("fleeting@1")
+    expect(page.locator(".hit")).to_have_count(10)
+    page.go_back()
+    page.go_back()
+    button.wait_for()
+    generation = stocked.client.active_encoder().encoder.generation
+    stocked.client.delete_encoder("fleeting@1")  # somebody else
+    button.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Switch").click()
+    expect(dialog).to_contain_text("fleeting@1 was deleted and cannot become active")
+    assert stocked.client.active_encoder().encoder.generation == generation
+    page.goto(f"/?q={stock.QUERY}&encoder=fleeting%401")
+    expect(page.locator("main")).to_contain_text("fleeting@1")
+    expect(page.locator(".hit")).to_have_count(0)
+
+
+def test_an_interrupted_tuning_is_resumed_from_its_page_and_a_failed_one_says_why(
+    service: Service, tiny: Path, opened: Callable[[Service], Watched]
+) -> None:
+    stock.fill(service, tiny, service.settings.source_dirs[0])
+    jobs = service.parts.registry.jobs
+    broken, job = (
+        service.client.create_tuning_job(name, "pumps", guards=["pumps:de"], recipe=stock.RECIPE, gate=stock.OPEN_GATE)
+        for name in ("broken", "resumed")
+    )
+    for each, ending in ((broken, JobStatus.FAILED), (job, None)):
+        wait_until(lambda each=each: jobs.find(each.id).status is JobStatus.PREPARED)  # type: ignore[misc]
+        claimed = jobs.claim("lost/1")
+        assert claimed is not None
+        assert claimed.id == each.id
+        if ending:
+            jobs.move(each.id, ending, only_from=(JobStatus.RUNNING,), reason="the loss is no number: lower the rate")
+    assert jobs.interrupt(worker="lost") == [job.id]
+
+    page = opened(service).context().new_page()
+    page.goto(f"/console/tuning/{broken.id}")
+    expect(page.locator(".problem", has_text="the loss is no number")).to_be_visible()
+    expect(page.get_by_role("button", name="Resume")).to_have_count(0)
+    page.goto(f"/console/tuning/{job.id}")
+    expect(page.locator(".problem", has_text="the trainer stopped before the job ended")).to_be_visible()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("button", name="Resume")).to_have_count(0)
+    with one_thread(), working(service.settings):
+        expect(page.locator(".log")).to_contain_text("succeeded: resumed@1", timeout=FINISHED_MS)
+    page.context.close()

@@ -38,7 +38,7 @@ def test_the_same_word_again_changes_nothing(registry: Registry) -> None:
 
 def test_a_query_and_a_passage_are_told_apart_wherever_one_ends(registry: Registry) -> None:
     assert put(registry, "a", "b c").id != put(registry, "a b", "c").id
-    assert registry.judgments.count() == 2
+    assert sum(registry.judgments.count().values()) == 2
     assert put(registry, "a", "d").query_id == put(registry, "a", "b c").query_id
 
 
@@ -49,7 +49,7 @@ def test_pages_go_on_where_the_last_one_ended_whatever_came_since(registry: Regi
     rest = registry.judgments.page(9, before=page[-1].sequence)
     assert page + rest == made[::-1]
     assert registry.judgments.page(9, query="why 3") == [made[3]]
-    assert (registry.judgments.count("why 3"), registry.judgments.count("why 9")) == (1, 0)
+    assert [sum(registry.judgments.count(query).values()) for query in ("why 3", "why 9")] == [1, 0]
 
 
 def test_what_is_taken_back_is_gone_once(registry: Registry) -> None:
@@ -94,7 +94,7 @@ def test_two_who_judge_the_same_pair_at_once_leave_one_judgment(registry: Regist
     for thread in threads:
         thread.join()
     assert sum(made) == 1
-    assert registry.judgments.count() == 1
+    assert sum(registry.judgments.count().values()) == 1
 
 
 def test_a_dataset_that_somebody_called_judgments_before_is_kept_under_another_name(

@@ -31,6 +31,14 @@ def test_what_is_judged_is_listed_and_taken_back(stocked: Service) -> None:
     assert "[passage-not-found]" in adiabat(stocked, "judge", "why", "p9", "1", code=1)
 
 
+def test_judgments_are_listed_by_language(stocked: Service) -> None:
+    for n, lang in enumerate(("de", "en")):
+        stocked.client.judge("why", f"p{n}", 1, lang=lang)
+    said = adiabat(stocked, "judge", "--list", "--lang", "de").splitlines()
+    assert said[0].endswith("1  p0  why (de)")
+    assert said[1] == "1 judgments"
+
+
 def test_a_file_is_judged_line_by_line_and_bad_lines_are_told_and_stop_nothing(
     stocked: Service, tmp_path: Path
 ) -> None:

@@ -28,6 +28,7 @@ PAGES = (
     "/console/tuning/none",
     "/console/evaluations",
     "/console/evaluations/none",
+    "/console/judgments",
     "/console/data",
     "/console/operations",
 )

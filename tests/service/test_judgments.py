@@ -40,7 +40,7 @@ def test_a_judgment_is_answered_as_it_is_kept(stocked: Service) -> None:
     made = answer.json()
     assert made["first_judged_at"] == made["judged_at"]
     assert {name: made[name] for name in ("query", "passage_id", "relevance", "lang")} == SAID | {"lang": "en"}
-    assert get(stocked) == {"judgments": [made], "count": 1}
+    assert get(stocked) == {"judgments": [made], "count": 1, "languages": {"en": 1}}
 
 
 def test_the_newest_word_on_the_same_question_and_passage_counts(stocked: Service) -> None:
@@ -116,7 +116,26 @@ def test_pages_are_newest_first_and_of_one_question_where_it_is_named(stocked: S
     of_one = get(stocked, query=" another question", limit=2)
     assert ([each["passage_id"] for each in of_one["judgments"]], of_one["count"]) == (["p6", "p4"], 4)
     assert get(stocked, query="another question", cursor=of_one["next_cursor"])["judgments"][0]["passage_id"] == "p2"
-    assert get(stocked, query="nobody asked") == {"judgments": [], "count": 0}
+    assert get(stocked, query="nobody asked") == {"judgments": [], "count": 0, "languages": {}}
+
+
+def test_judgments_are_listed_and_counted_by_language(stocked: Service) -> None:
+    for n, lang in enumerate(["de", "en", ..., "de", "de", ...]):
+        post(stocked, passage_id=f"p{n}", query=f"why {n % 2}", lang=lang)
+    languages = {"de": 3, "": 2, "en": 1}
+    for asked, ids in (
+        ({}, [5, 4, 3, 2, 1, 0]),
+        ({"lang": "de"}, [4, 3, 0]),
+        ({"lang": ""}, [5, 2]),
+        ({"lang": "fr"}, []),
+    ):
+        found = get(stocked, **asked)
+        assert [each["passage_id"] for each in found["judgments"]] == [f"p{n}" for n in ids]
+        assert (found["count"], found["languages"]) == (len(ids), languages)
+    first = get(stocked, lang="de", limit=2)
+    assert get(stocked, lang="de", cursor=first["next_cursor"])["judgments"][0]["passage_id"] == "p0"
+    assert get(stocked, lang="de", query="why 0")["languages"] == {"de": 2, "": 1}
+    assert stocked.client.judgments(lang="en").count == 1
 
 
 @pytest.mark.parametrize("parameters", [{"cursor": "x"}, {"cursor": "9" * 40}, {"limit": "0"}, {"passage": "p1"}])

@@ -29,7 +29,7 @@ async function load() {
 
 function tiles(count, ready) {
   const tile = (value, text) => h("div.tile", h("b", value), h("span", text));
-  put(counts, h("div.tiles", tile(number(count), "passages"), tile(number(datasets.length), "datasets"),
+  put(counts, h("div.tiles", tile(number(count), "passages"), tile(number(datasets.length), datasets.length === 1 ? "dataset" : "datasets"),
     tile(number(datasets.reduce((sum, each) => sum + each.queries, 0)), "judged questions"), tile(ready.indexing ? "rebuilding" : "current", "index"),
     tile("base@1", "passage encoder, fixed for good")));
 }
@@ -140,9 +140,10 @@ async function guarded(said, work, throws = false) {
 
 function list() {
   put(sets, h("h2", "Datasets"), datasets.length ? table(["name", { text: "questions", figures: true }, "splits", "languages", "searched", { text: "stored", figures: true }, ""],
-    datasets.slice(0, 500).map((each) => [h("button.link", { type: "button", onclick: () => about(each.name) }, each.name), number(each.queries), Object.entries(each.splits).map(([split, counts]) => `${split} ${number(counts.queries)}`).join(", "),
+    datasets.slice(0, 500).map((each) => [h("button.link", { type: "button", onclick: () => about(each.name) }, each.name), number(each.queries), h("span.grows", Object.entries(each.splits).map(([split, counts]) => `${split} ${number(counts.queries)}`).join(", ")),
       Object.keys(each.languages).filter(Boolean).slice(0, 8).join(", ") || "–", each.passages == null ? "stored passages" : `its own ${number(each.passages)}`, ago(each.created_at),
-      h("button.small", { type: "button", needs: "write", "aria-label": `Delete the dataset ${each.name}`, onclick: () => dropped(each) }, "Delete")]), { caption: "Datasets" })
+      each.name === "judgments" ? h("a.button.small", { href: "/console/judgments" }, "See them") // the service's own: never deleted
+        : h("button.small", { type: "button", needs: "write", "aria-label": `Delete the dataset ${each.name}`, onclick: () => dropped(each) }, "Delete")]), { caption: "Datasets" })
     : h("p.quiet", "None yet. A dataset is judged questions: which passages answer them. Encoders are tuned on them and measured with them."));
 }
 
@@ -174,7 +175,7 @@ async function page_(at) {
     codes.length ? h("label.quiet", "Language ", h("select", { onchange: (event) => { lang = event.target.value; cursors = [null]; page_(0).catch((error) => toast(error.message, "bad")); } }, h("option", { value: "" }, "all"), codes.map((code) => h("option", { value: code, selected: code === lang }, language(code))))) : null,
     h("form", { onsubmit: find }, id)),
     found.passages.length ? table(["passage", "text", "metadata", ""], found.passages.map((each) => [
-      h("button.link", { type: "button", dir: "auto", onclick: () => show(each) }, titleOf(each).slice(0, 60)), h("span.quiet", { dir: "auto" }, cut(each.text).slice(0, 70), "…"), h("span.chips", chips(each).slice(0, 2)),
+      h("button.link", { type: "button", dir: "auto", onclick: () => show(each) }, titleOf(each).slice(0, 60)), h("span.grows.quiet", { dir: "auto" }, cut(each.text).slice(0, 160)), h("span.chips.one-line", chips(each).slice(0, 2)),
       h("button.small", { type: "button", needs: "write", "aria-label": `Delete ${titleOf(each).slice(0, 60)}`, onclick: () => gone(each) }, "Delete")]), { caption: "Passages" }) : h("p.quiet", lang ? `None is marked as ${language(lang)}.` : "None yet."),
     h("div.actions", at > 0 && h("button", { type: "button", onclick: () => page_(at - 1) }, "Back"), found.next_cursor && h("button", { type: "button", onclick: () => page_(at + 1) }, "Next")));
 }

@@ -43,7 +43,7 @@ async function load(from = 0) {
   put(place,
     encoders.length > 1
       ? h("section.panel", h("h2", "Lineage"), lineage())
-      : h("section.empty", h("h2", "Only the base so far"), h("p", "Tune an encoder on judged questions, or register one with adiabat encoders register."), h("a.button", { href: "/console/tuning?new=1" }, "Tune an encoder")),
+      : h("section.empty", h("h2", "Only the base so far"), h("p", "Tune an encoder on judged questions, or register one with ", h("code", "adiabat encoders register"), "."), h("a.button", { href: "/console/tuning?new=1" }, "Tune an encoder")),
     h("section.panel", h("div.head", h("h2", { style: { margin: "0", "margin-right": "auto" } }, plural(encoders.length, "encoder"), next.length === PAGE && " so far"), encoders.length > 8 && filter), table.element,
       next.length === PAGE && h("p.more", h("button", { type: "button", onclick: () => load(encoders.length) }, `Load ${PAGE} more`))));
 }
