@@ -79,9 +79,11 @@ def serve(settings: Settings) -> None:
 
 def _has_key(settings: Settings) -> bool:
     """Whether somebody could come in, and let others in."""
-    if settings.api_key is not None or not settings.registry_path.exists():
-        return settings.api_key is not None
-    registry = Registry(settings.registry_path)
+    if settings.api_key is not None:
+        return True
+    if settings.registry_url is None and not settings.registry_path.exists():
+        return False
+    registry = Registry(settings.registry_at)
     try:
         return registry.keys.has_admin()
     finally:

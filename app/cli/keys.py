@@ -130,10 +130,10 @@ def _keys_in(data_dir: Path) -> "Iterator[Keys]":
     from app.registry import Actor, Registry, acting
     from app.settings import Settings
 
-    path = Settings(data_dir=data_dir).registry_path
-    if not path.exists():
+    settings = Settings(data_dir=data_dir)
+    if settings.registry_url is None and not settings.registry_path.exists():
         errors.print(f"{data_dir} is new: no service has run on it yet.", markup=False, soft_wrap=True)
-    registry = Registry(path)
+    registry = Registry(settings.registry_at)
     try:
         with acting(Actor(peer=f"this machine, {getuser()}")):
             yield registry.keys

@@ -21,6 +21,7 @@ from app.settings import Settings
 LOCKS = Path("/proc/locks")
 MIN_FREE_BYTES = 256 * 2**20
 BUSY_S = 5
+ANY_KEY = "SELECT 1 FROM api_keys LIMIT 1"
 
 
 def folder(settings: Settings) -> Finding:
@@ -129,13 +130,26 @@ def _schema(revision: str) -> Finding:
 
 def has_keys(settings: Settings) -> bool:
     """Whether there is a key in the registry; False where there is no registry that has a place for them."""
+    if settings.registry_url is not None:
+        return _has_keys_elsewhere(settings.registry_url)
     if not settings.registry_path.exists():
         return False
     try:
         with closing(_open_for_reading(settings.registry_path)) as registry:
-            return registry.execute("SELECT 1 FROM api_keys LIMIT 1").fetchone() is not None
+            return registry.execute(ANY_KEY).fetchone() is not None
     except sqlite3.Error:
         return False  # what is wrong with it is a finding of its own
+
+
+def _has_keys_elsewhere(address: str) -> bool:
+    engine = engine_at(read_url(address))
+    try:
+        with engine.connect() as connection:
+            return connection.exec_driver_sql(ANY_KEY).first() is not None
+    except DBAPIError:
+        return False  # likewise
+    finally:
+        engine.dispose()
 
 
 def _open_for_reading(path: Path) -> sqlite3.Connection:

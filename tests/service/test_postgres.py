@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
+from app.doctor.data import has_keys
 from app.doctor.examine import examine
 from app.doctor.finding import Level
 from app.encoders.artifacts import Manifest
 from app.errors import IndexSpaceMismatch
 from app.registry import JobStatus
 from app.settings import Settings
-from tests.conftest import Service, process, running, wait_until
+from tests.conftest import Service, environment, process, running, wait_until
 from tests.postgres import Server
 from tests.service import encoders
+from tests.service.keys import as_bearer
 from tests.service.test_job_events import new_job
 
 
@@ -68,6 +71,30 @@ def test_passages_encoders_jobs_and_judgments_live_there(on_it: Service, tiny: P
     levels = {(each.check, each.level) for each in examine(on_it.settings)}
     assert ("registry", Level.OK) in levels
     assert ("schema", Level.OK) in levels
+
+
+def test_keys_live_there_and_the_first_one_is_made_on_the_machine(
+    postgres: Server, seeded: Path, tiny: Path, tmp_path: Path
+) -> None:
+    url = postgres.fresh()
+    shutil.copytree(seeded, tmp_path / "data")
+    registry_copied(tmp_path / "data", url)
+    settings = Settings(data_dir=tmp_path / "data", passage_encoder=str(tiny), registry_url=url)
+    create = ("keys", "create", "admin", "--scope", "admin", "--data-dir", str(settings.data_dir))
+    made = subprocess.run(
+        [sys.executable, "-m", "app.cli", *create],
+        env=environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert made.returncode == 0, made.stderr
+    assert has_keys(settings)
+    assert not has_keys(settings.model_copy(update={"registry_url": None}))
+    with process(settings, "--host", "0.0.0.0", "--no-trainer") as (_, client):
+        assert httpx.get(f"{client.url}/keys", trust_env=False).status_code == 401
+        found = httpx.get(f"{client.url}/keys", headers=as_bearer(made.stdout.strip()), trust_env=False)
+        assert [each["name"] for each in found.json()["keys"]] == ["admin"]
 
 
 def test_everything_acknowledged_is_there_after_kill_9(
