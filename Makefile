@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo check format test quick bench hostile clean
+.PHONY: help install serve demo check format test nightly quick bench hostile clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,11 +39,14 @@ format: $(STAMP) ## Put the code into the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(STAMP) ## Every test
-	$(BIN)/pytest
+test: $(STAMP) ## Every test but the nightly ones
+	$(BIN)/pytest -m 'not nightly'
+
+nightly: $(STAMP) ## The tests that take many minutes: kills again and again, many replicas
+	$(BIN)/pytest -m nightly
 
 quick: $(STAMP) ## The tests that take seconds
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -m 'not slow and not nightly'
 
 bench: $(STAMP) ## Measurements with their peers; DATA=folder of BEIR sets adds those on real data
 	$(BIN)/python bench/engine.py

@@ -15,7 +15,7 @@ from tests.service.test_tuning_jobs import dataset, ready
 
 __all__ = ["dataset"]  # a fixture
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 SEARCH = {"learning_rate": "auto", "epochs": "auto", "soften": "auto", "batch_size": 4}
 GATE = {"min_gain": -1, "max_guard_loss": 1}

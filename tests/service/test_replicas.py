@@ -68,7 +68,7 @@ class Cluster:
             (self.hindrance / how).unlink(missing_ok=True)
 
 
-@pytest.fixture(scope="module", params=["postgresql", pytest.param("sqlite", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["postgresql", pytest.param("sqlite", marks=pytest.mark.nightly)])
 def cluster(
     request: pytest.FixtureRequest,
     qdrant: str,
@@ -170,7 +170,7 @@ def test_a_generation_that_was_read_at_one_counts_at_the_other(pair: tuple[Membe
         here.client.activate(another(here), if_generation=generation)
 
 
-@pytest.mark.parametrize(("replicas", "switches"), [(2, 30), pytest.param(4, 60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("replicas", "switches"), [(2, 30), pytest.param(4, 60, marks=pytest.mark.nightly)])
 def test_many_conflicting_switches_end_in_one_history_without_a_gap_and_in_equal_replicas(
     cluster: Cluster, pair: tuple[Member, Member], replicas: int, switches: int
 ) -> None:
@@ -301,7 +301,7 @@ def registry_order(registry: Registry, member: Member) -> int:
     return [each.name.rpartition("-")[2] for each in registry.instances.live()].index(str(member.child.pid))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_database_that_is_killed_in_the_middle_of_a_switch_costs_no_search_and_no_generation(
     seeded: Path, tiny: Path, tmp_path: Path, qdrant: str
 ) -> None:

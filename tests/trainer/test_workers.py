@@ -132,7 +132,7 @@ def require_each_once(crew: Crew, job_ids: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "kills"), [(3, 1), pytest.param(30, 15, marks=pytest.mark.slow)], ids=["few", "thirty"]
+    ("count", "kills"), [(3, 1), pytest.param(30, 15, marks=pytest.mark.nightly)], ids=["few", "thirty"]
 )
 def test_every_job_is_done_exactly_once_though_workers_are_killed_at_random(
     crew: Crew, world: Path, count: int, kills: int
