@@ -4,7 +4,7 @@ import { filterOf, get, keyOf, post } from "./api.js";
 import { $, h, put, s } from "./dom.js";
 import { language, ms, number } from "./format.js";
 import { chips, cut, judge, marked, recall, show, titleOf, wordsOf } from "./passage.js";
-import { encoders } from "./pickers.js";
+import { choose, encoders } from "./pickers.js";
 import { failed, onActive } from "./shell.js";
 import { welcome } from "./welcome.js";
 
@@ -130,11 +130,6 @@ function learn(codes) {
     languages.add(code);
     select.append(h("option", { value: code }, language(code)));
   }
-}
-
-function choose(select, value) {
-  if (value && ![...select.options].some((option) => option.value === value)) select.append(h("option", { value }, value));
-  select.value = value;
 }
 
 function fromAddress() {
