@@ -93,7 +93,7 @@ function figures(look, ready) {
   const tile = (value, text, bad) => h("div.tile", h("b", { class: bad ? "down" : "" }, value), h("span", text));
   const waiting = (found.adiabat_queue_texts ?? []).reduce((sum, each) => sum + each.value, 0);
   put(now, tile(ready.status === "ready" ? "ready" : "not ready", "service", ready.status !== "ready"), tile(qps === null ? "…" : number(qps, qps < 10 ? 1 : 0), "searches/s"),
-    tile(p50 === null ? "–" : ms(p50 * 1000), last ? "p50 of searches" : "p50 since the start"), tile(p99 === null ? "–" : ms(p99 * 1000), last ? "p99 of searches" : "p99 since the start"),
+    tile(p50 === null ? "–" : ms(p50 * 1000), last ? "p50 of searches" : "p50 so far"), tile(p99 === null ? "–" : ms(p99 * 1000), last ? "p99 of searches" : "p99 so far"),
     tile(number(only(found, "adiabat_http_requests_in_flight")), "in flight"), tile(number(waiting), "texts waiting"), tile(bytes(only(found, "process_resident_memory_bytes") ?? 0), "memory"));
   const silence = found.adiabat_trainer_silence_seconds ?? [];
   const up = Object.fromEntries((found.adiabat_part_up ?? []).map((each) => [each.labels.part, each.value]));

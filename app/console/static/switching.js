@@ -59,7 +59,7 @@ function told({ encoder, swap, replicas }, from) {
   const known = step("Replicas", spread(replicas));
   const everywhere = (now) => { heading.textContent = `${keyOf(encoder)} is active`; known.lastChild.textContent = spread(now); };
   return h("div", heading,
-    h("ol.swap", step("Load and check", swap.load_ms ? ms(swap.load_ms) : "was in memory"), step("Warm up", ms(swap.warmup_ms)),
+    h("ol.swap", step("Load and check", swap.load_ms ? ms(swap.load_ms) : "was in memory"), step("Warm up", swap.warmup_ms ? ms(swap.warmup_ms) : "was warm"),
       step("Switch", ms(swap.switch_us / 1000)),
       step("Generation", `${number(from.encoder.generation)} → ${number(encoder.generation)}`),
       several(replicas) ? known : step("Searches", "use it now")),
