@@ -15,7 +15,7 @@ let at = 0;
 
 async function load() {
   if (!may("write")) {
-    put(place, h("div.empty", h("h2", "Judgments are for those who judge"), h("p", `${withheld("write")} Searching and comparing do without.`), h("a.button", { href: "/" }, "Search")));
+    put(place, h("div.empty", h("h2", "Judgments are for those who judge"), h("p", withheld("write")), h("a.button", { href: "/" }, "Search")));
     return;
   }
   const said = new URLSearchParams({ limit: PAGE });

@@ -102,7 +102,7 @@ function figures(look, ready) {
     h("dt", "trainer"), h("dd", { class: String(ready.trainer).startsWith("dead") ? "down" : "" }, ready.trainer ?? "–"), silence.map((each) => [h("dt", "last seen"), h("dd", `${seconds(each.value)} ago`)]),
     Object.entries(up).map(([part, value]) => [h("dt", part), h("dd", { class: value ? "" : "down" }, value ? "answers" : "does not answer")]),
     h("dt", "passages"), h("dd", number(only(found, "adiabat_passages"))), h("dt", "in the index"), h("dd", number(only(found, "adiabat_passages_indexed")), only(found, "adiabat_store_indexing") ? ", being rebuilt" : ""),
-    h("dt", "segments"), h("dd", number(only(found, "adiabat_store_segments"))), h("dt", "writes"), h("dd", number(only(found, "adiabat_store_writes_total"))),
+    h("dt", "segments"), h("dd", number(only(found, "adiabat_store_segments"))),
     h("dt", "in memory"), h("dd", (found.adiabat_resident_encoder_bytes ?? []).map((each) => `${each.labels.encoder} ${bytes(each.value)}`).join(", ") || "–"),
     h("dt", "shared weights"), h("dd", bytes(only(found, "adiabat_shared_weights_bytes") ?? 0)),
     h("dt", "jobs"), h("dd", running.map((each) => `${number(each.value)} ${each.labels.status}`).join(", ") || "none"),
