@@ -55,7 +55,8 @@ async function choices() {
   put($("job-parent"), h("option", { value: "base@1" }, "base@1"));
   const [{ datasets }] = await Promise.all([get("/datasets"), encoders($("job-parent"), measurable)]);
   const kept = { ...remembered() };
-  const tunable = datasets.filter((each) => each.splits.train && each.splits.dev && each.passages == null);
+  const tunable = datasets.filter((each) => each.splits.train && each.splits.dev && each.passages == null)
+    .sort((a, b) => b.splits.train.pairs - a.splits.train.pairs); // what there is most to learn from comes first, not a handful of judgments
   put($("job-dataset"), tunable.map((each) => h("option", { value: each.name }, `${each.name} (${plural(each.splits.train.pairs, "pair")})`)));
   if (!tunable.length) put($("job-dataset"), h("option", { value: "" }, "none has the splits train and dev"));
   const guards = datasets.flatMap((each) => Object.entries(each.splits).filter(([split]) => split !== "train" && split !== "dev").map(([split, counts]) => [`${each.name}:${split}`, counts]));
