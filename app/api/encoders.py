@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from app.api.deps import Parts, PartsDep
 from app.api.description import one_of_bodies
 from app.api.idempotency import IdempotencyKey, once
-from app.api.listing import Brief, Limit, Offset, briefly
+from app.api.listing import Brief, Containing, Limit, Offset, briefly
 from app.api.queries import check_new_name
 from app.api.scopes import Scoped
 from app.api.uploads import content_type, read_form, read_json
@@ -42,9 +42,11 @@ router = APIRouter(prefix="/encoders", tags=["encoders"], route_class=Scoped)
 
 
 @router.get("", response_model=EncoderList, response_model_exclude_none=True)
-def list_encoders(parts: PartsDep, limit: Limit = None, offset: Offset = 0, brief: Brief = False) -> EncoderList:
+def list_encoders(
+    parts: PartsDep, limit: Limit = None, offset: Offset = 0, brief: Brief = False, contains: Containing = None
+) -> EncoderList:
     """By name and version."""
-    found = [public(record, parts) for record in parts.registry.encoders.all(limit, offset)]
+    found = [public(record, parts) for record in parts.registry.encoders.all(limit, offset, contains or "")]
     if brief:
         found = [each.model_copy(update={"metrics": briefly(each.metrics), "checks": []}) for each in found]
     return EncoderList(encoders=found)

@@ -6,6 +6,13 @@ from fastapi import Query
 
 Limit = Annotated[int | None, Query(ge=1, le=1000, description="How many at most; all if not given.")]
 Offset = Annotated[int, Query(ge=0, le=10**9, description="Leave out so many of the first.")]
+Containing = Annotated[
+    str | None,
+    Query(
+        pattern=r"^[A-Za-z0-9._@-]{1,80}$",
+        description="Only those whose `name@version` has this in it; capitals count as small letters.",
+    ),
+]
 Brief = Annotated[
     bool, Query(description="Of what a tuning found only what each set gained or lost, and its drift; no checks.")
 ]

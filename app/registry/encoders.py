@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, String, cast, func, insert, select, update
 
 from app.errors import EncoderInUse, EncoderNotFound
 from app.registry.audit import Action
@@ -140,10 +140,12 @@ class Encoders:
         with self._database.read() as connection:
             return _alive(connection, encoders.c.name == name)
 
-    def all(self, limit: int | None = None, offset: int = 0) -> list[EncoderRecord]:
-        """By name and version."""
+    def all(self, limit: int | None = None, offset: int = 0, containing: str = "") -> list[EncoderRecord]:
+        """By name and version; those whose key has `containing` in it."""
+        key = encoders.c.name + "@" + cast(encoders.c.version, String)
+        wanted = (key.contains(containing.lower(), autoescape=True),) if containing else ()
         with self._database.read() as connection:
-            return _alive(connection, limit=limit, offset=offset)
+            return _alive(connection, *wanted, limit=limit, offset=offset)
 
     def set_state(self, encoder_id: int, state: EncoderState) -> None:
         with self._database.write() as connection:

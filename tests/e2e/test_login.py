@@ -119,6 +119,10 @@ def test_what_a_key_may_not_do_is_withheld_with_a_reason(
     page.goto("/console/encoders/base@1")
     export = page.get_by_role("button", name="Export")
     (expect(export).to_be_disabled if scope == "search" else expect(export).to_be_enabled)()
+    page.goto("/console/judgments")
+    told = "Needs a key with the scope write; yours has search." if scope == "search" else "Nothing judged yet"
+    expect(page.locator("#page")).to_contain_text(told)
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
     page.goto("/console/operations")
     expect(page.locator("dl.facts dd").first).to_be_visible()
     audit = page.locator("#audit")

@@ -230,6 +230,26 @@ def test_long_lists_come_in_parts_and_briefly(service: Service, http: httpx.Clie
     assert http.get("/encoders?limit=0").status_code == 422
 
 
+def test_encoders_are_found_by_a_part_of_their_key(
+    service: Service, http: httpx.Client, sources: Path, tiny: Path
+) -> None:
+    for seed, name in enumerate(("a_b", "acb", "acb"), start=1):
+        encoders.near(tiny, sources / f"{name}{seed}", seed=seed)
+        service.client.register_encoder(name, path=f"{name}{seed}", force=True)
+
+    def found(part: str) -> list[str]:
+        return [
+            f"{each['name']}@{each['version']}" for each in http.get(f"/encoders?contains={part}").json()["encoders"]
+        ]
+
+    assert found("CB") == ["acb@1", "acb@2"]
+    assert found("b@1") == ["a_b@1", "acb@1"]
+    assert found("a_b") == ["a_b@1"]  # no pattern: it is that letter
+    assert found("nothing") == []
+    assert [each["name"] for each in http.get("/encoders?contains=b@&limit=1&offset=1").json()["encoders"]] == ["acb"]
+    assert http.get("/encoders?contains=%25").status_code == http.get("/encoders?contains=").status_code == 422
+
+
 def test_jobs_and_evaluations_come_in_parts(service: Service, http: httpx.Client, tmp_path: Path) -> None:
     lines = [{"query": "why", "split": split, "relevant": ["p1"]} for split in ("train", "dev", "test")]
     file = tmp_path / "d.ndjson"

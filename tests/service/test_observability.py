@@ -178,6 +178,16 @@ def test_the_figures_need_the_key_unless_a_setting_opens_them(settings: Settings
         assert http.get("/encoders").status_code == 401
 
 
+def test_the_figures_come_packed_to_whoever_takes_them_so(http: httpx.Client) -> None:
+    packed = http.get("/metrics", headers={"Accept-Encoding": "gzip"})
+    plain = http.get("/metrics", headers={"Accept-Encoding": "identity"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert int(packed.headers["content-length"]) < int(plain.headers["content-length"]) / 4
+    assert "adiabat_generation 1.0" in packed.text
+    assert "adiabat_generation 1.0" in plain.text
+
+
 def test_a_sane_request_id_is_kept_and_any_other_is_replaced(http: httpx.Client, lines: Lines) -> None:
     kept = http.get("/version", headers={"X-Request-Id": "order-66/a.b:c"})
     assert kept.headers["x-request-id"] == "order-66/a.b:c"

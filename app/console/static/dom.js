@@ -6,10 +6,13 @@ const HELD = document.querySelector('meta[name="adiabat-scope"]')?.content ?? ""
 /** Whether the key that is signed in with may do what asks for `scope`; the service holds everybody to it all the same. */
 export const may = (scope) => SCOPES.indexOf(HELD) >= SCOPES.indexOf(scope);
 
+/** Why it may not, in a sentence. */
+export const withheld = (scope) => `Needs a key with the scope ${scope}; yours has ${HELD || "none"}.`;
+
 /** Disables what the key may not do, and says why. `h` does it for the property `needs`. */
 export function withhold(element, scope) {
   if (may(scope)) return element;
-  const reason = `Needs a key with the scope ${scope}; yours has ${HELD || "none"}.`;
+  const reason = withheld(scope);
   element.disabled = true;
   element.title = reason;
   element.setAttribute("aria-description", reason);

@@ -3,12 +3,14 @@
 import { get, keyOf, post } from "./api.js";
 import { $, h, put } from "./dom.js";
 import { ago, plural, seconds } from "./format.js";
+import { find, measurable, named } from "./pickers.js";
 import { page } from "./shell.js";
 import { sortable } from "./sorting.js";
 import { chip, ENDED, progress } from "./status.js";
 
 const PAGE = 50;
 const LOOK_MS = 2000;
+const LISTED = 80; // encoders to tick; any other is found by its name
 const place = $("page");
 const form = h("form.panel", { hidden: true, onsubmit: start });
 let shown = PAGE;
@@ -35,11 +37,19 @@ async function load() {
 async function open() {
   form.hidden = !form.hidden;
   if (form.hidden) return;
-  const [{ encoders }, { datasets }] = await Promise.all([get("/encoders?limit=80&brief=true"), get("/datasets")]);
+  const [encoders, { datasets }] = await Promise.all([named("", { limit: LISTED }), get("/datasets")]);
   const box = (name, value, checked, note) => h("label", h("input", { type: "checkbox", name, value, checked }), value, note && h("span.quiet", note));
   const splits = datasets.flatMap((each) => Object.entries(each.splits).filter(([split]) => split !== "train").map(([split, counts]) => [`${each.name}:${split}`, counts.queries]));
+  const fits = (each) => measurable(each) && keyOf(each) !== "base@1";
+  const checks = h("div.checks", encoders.filter(fits).map((each) => box("encoders", keyOf(each), each.active)));
+  const another = async () => {
+    const key = await find(fits);
+    const there = key && [...checks.querySelectorAll("input")].find((each) => each.value === key);
+    if (there) there.checked = true;
+    else if (key) checks.append(box("encoders", key, true));
+  };
   put(form, h("h2", "Measure encoders"), h("p.quiet", "In the trainer's process; searches are not touched. The base is measured always."),
-    h("fieldset", h("legend", "Encoders"), h("div.checks", encoders.filter((each) => ["ready", "rejected"].includes(each.state) && keyOf(each) !== "base@1").map((each) => box("encoders", keyOf(each), each.active)))),
+    h("fieldset", h("legend", "Encoders"), checks, encoders.length === LISTED && h("p.more", h("button.small", { type: "button", onclick: another }, "Find another …"))),
     h("fieldset", h("legend", "On"), h("div.checks", splits.length ? splits.slice(0, 200).map(([name, count]) => box("datasets", name, !name.endsWith(":dev"), plural(count, "question"))) : h("span.quiet", "No dataset yet: add one under Data."))),
     h("p.problem", { role: "alert", hidden: true }), h("div.actions", { style: { "margin-top": "1rem" } }, h("button.primary", "Measure"), h("button", { type: "button", onclick: open }, "Not now")));
   form.querySelector("input")?.focus();

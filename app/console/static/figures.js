@@ -64,7 +64,7 @@ export function verdict(found) {
   if (!reasons) return null;
   const rule = (reason) => {
     const kept = reason.startsWith("kept: ");
-    const said = reason.replace(/^(kept|BROKEN): /, "");
+    const said = reason.replace(/^(kept|BROKEN): /, "").replace(/(?<=\s)-(?=\d)/g, "−");
     return h("li", h("span", { class: kept ? "up" : "down", "aria-label": kept ? "kept" : "broken" }, kept ? "✓" : "✗"), h("span", said[0].toUpperCase() + said.slice(1) + "."));
   };
   return h("section.panel", h("h2", "Gate ", h("span.chip", { class: found.gate.passed ? "good" : "bad" }, found.gate.passed ? "passed" : "did not pass")),

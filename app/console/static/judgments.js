@@ -1,7 +1,7 @@
 // What was judged, newest first: by language, a page at a time, each with the way to take it back. The address holds the language.
 
 import { get, remove } from "./api.js";
-import { $, h, put, table } from "./dom.js";
+import { $, h, may, put, table, withheld } from "./dom.js";
 import { ago, language, number } from "./format.js";
 import { show } from "./passage.js";
 import { confirm, page, toast } from "./shell.js";
@@ -14,6 +14,10 @@ let cursors = [null]; // of the pages up to this one
 let at = 0;
 
 async function load() {
+  if (!may("write")) {
+    put(place, h("div.empty", h("h2", "Judgments are for those who judge"), h("p", withheld("write")), h("a.button", { href: "/" }, "Search")));
+    return;
+  }
   const said = new URLSearchParams({ limit: PAGE });
   if (cursors[at]) said.set("cursor", cursors[at]);
   if (lang !== null) said.set("lang", lang);

@@ -5,7 +5,8 @@ import { lines } from "./charts.js";
 import { auditLog } from "./audit.js";
 import { $, h, may, put, table } from "./dom.js";
 import { bytes, moment, ms, number, seconds } from "./format.js";
-import { page, onActive } from "./shell.js";
+import { behind, several, spread } from "./replicas.js";
+import { look as lookAgain, page, onActive, seen } from "./shell.js";
 import { rollBack } from "./switching.js";
 
 const LOOK_MS = 5000; // the figures are some 60 KB
@@ -13,6 +14,7 @@ const LOOKS = 120; // ten minutes
 const place = $("page");
 const audit = auditLog();
 const [now, charts, history, routes, health] = [h("div.tiles"), h("div.grid"), h("section.panel"), h("section.panel"), h("section.panel")];
+const replicas = h("section.panel", { id: "replicas", hidden: true });
 let [last, timer, draw] = [null, 0, null];
 const series = { qps: [], p50: [], p99: [] };
 
@@ -56,7 +58,8 @@ function quantile(buckets, share) {
 
 async function load() {
   clearTimeout(timer);
-  const [{ data: text }, ready] = await Promise.all([call("GET", "/metrics"), get("/health/ready").catch((error) => error.problem ?? Promise.reject(error))]);
+  const [{ data: text }, ready, state] = await Promise.all([call("GET", "/metrics"), get("/health/ready").catch((error) => error.problem ?? Promise.reject(error)), get("/active-encoder")]);
+  if (seen() && seen().encoder.generation !== state.encoder.generation) lookAgain().catch(() => {}); // somebody else switched
   const look = { at: performance.now() / 1000, found: parsed(text) };
   if (!draw) {
     const [rate, latency] = [h("div"), h("div")];
@@ -66,9 +69,10 @@ async function load() {
       drawRate([{ name: "searches/s", colour: 1, digits: 1, points: series.qps }], { zero: true, xTitle: "seconds" });
       drawLatency([{ name: "p50, ms", colour: 1, digits: 1, points: series.p50 }, { name: "p99, ms", colour: 2, digits: 1, points: series.p99 }], { zero: true, xTitle: "seconds" });
     };
-    put(place, now, charts, h("div.grid", health, history), may("admin") && audit.element, routes);
+    put(place, now, replicas, charts, h("div.grid", health, history), may("admin") && audit.element, routes);
   }
   figures(look, ready);
+  await among(state);
   last = look;
   timer = setTimeout(() => { if (document.hidden) addEventListener("visibilitychange", run, { once: true }); else run(); }, LOOK_MS);
 }
@@ -89,7 +93,7 @@ function figures(look, ready) {
   const tile = (value, text, bad) => h("div.tile", h("b", { class: bad ? "down" : "" }, value), h("span", text));
   const waiting = (found.adiabat_queue_texts ?? []).reduce((sum, each) => sum + each.value, 0);
   put(now, tile(ready.status === "ready" ? "ready" : "not ready", "service", ready.status !== "ready"), tile(qps === null ? "…" : number(qps, qps < 10 ? 1 : 0), "searches/s"),
-    tile(p50 === null ? "–" : ms(p50 * 1000), last ? "p50 of searches" : "p50 since the start"), tile(p99 === null ? "–" : ms(p99 * 1000), last ? "p99 of searches" : "p99 since the start"),
+    tile(p50 === null ? "–" : ms(p50 * 1000), last ? "p50 of searches" : "p50 so far"), tile(p99 === null ? "–" : ms(p99 * 1000), last ? "p99 of searches" : "p99 so far"),
     tile(number(only(found, "adiabat_http_requests_in_flight")), "in flight"), tile(number(waiting), "texts waiting"), tile(bytes(only(found, "process_resident_memory_bytes") ?? 0), "memory"));
   const silence = found.adiabat_trainer_silence_seconds ?? [];
   const up = Object.fromEntries((found.adiabat_part_up ?? []).map((each) => [each.labels.part, each.value]));
@@ -98,12 +102,20 @@ function figures(look, ready) {
     h("dt", "trainer"), h("dd", { class: String(ready.trainer).startsWith("dead") ? "down" : "" }, ready.trainer ?? "–"), silence.map((each) => [h("dt", "last seen"), h("dd", `${seconds(each.value)} ago`)]),
     Object.entries(up).map(([part, value]) => [h("dt", part), h("dd", { class: value ? "" : "down" }, value ? "answers" : "does not answer")]),
     h("dt", "passages"), h("dd", number(only(found, "adiabat_passages"))), h("dt", "in the index"), h("dd", number(only(found, "adiabat_passages_indexed")), only(found, "adiabat_store_indexing") ? ", being rebuilt" : ""),
-    h("dt", "segments"), h("dd", number(only(found, "adiabat_store_segments"))), h("dt", "writes"), h("dd", number(only(found, "adiabat_store_writes_total"))),
+    h("dt", "segments"), h("dd", number(only(found, "adiabat_store_segments"))),
     h("dt", "in memory"), h("dd", (found.adiabat_resident_encoder_bytes ?? []).map((each) => `${each.labels.encoder} ${bytes(each.value)}`).join(", ") || "–"),
     h("dt", "shared weights"), h("dd", bytes(only(found, "adiabat_shared_weights_bytes") ?? 0)),
     h("dt", "jobs"), h("dd", running.map((each) => `${number(each.value)} ${each.labels.status}`).join(", ") || "none"),
     (ready.notes ?? []).map((note) => [h("dt.down", "note"), h("dd", note)])));
   byRoute(found);
+}
+
+/** Only where there are several: one alone has nobody to be behind. This one may be the one that is. */
+async function among({ encoder, replicas: told }) {
+  replicas.hidden = !several(told);
+  if (replicas.hidden) return;
+  const newest = told.behind.length ? (await get("/active-encoder/history?limit=1")).activations[0].generation : encoder.generation;
+  put(replicas, h("h2", "Replicas"), h("p", `${number(told.live)} live. Generation ${number(newest)}: `, h("b", { class: told.behind.length ? "down" : "" }, spread(told)), "."), behind(told));
 }
 
 function byRoute(found) {

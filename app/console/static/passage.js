@@ -6,6 +6,8 @@ import { language } from "./format.js";
 import { dialog, toast } from "./shell.js";
 
 const CUT = 600; // characters of a text that are put on the page; the dialog has the whole
+const LONG = 380; // characters that three lines hold on a wide screen
+const MARKS = 400; // in one text; more would only make the page slow
 const CHIPS = 6;
 const COMMON = new Set(("a an and are as at be been but by can did do does for from had has have how i if in into is it its my of on or our "
   + "so than that the their them then there they this to was we were what when where which who why will with you your "
@@ -26,14 +28,18 @@ export function marked(text, words) {
   const found = [];
   let from = 0;
   for (const match of text.matchAll(pattern)) {
+    if (found.length >= 2 * MARKS) break;
     found.push(text.slice(from, match.index), h("mark", match[0]));
     from = match.index + match[0].length;
   }
   return [...found, text.slice(from)];
 }
 
-export const titleOf = (passage) => passage.title || passage.text.slice(0, 80).trim() || passage.id;
+export const titleOf = (passage) => passage.title?.slice(0, 300) || passage.text.slice(0, 80).trim() || passage.id;
 export const cut = (text) => (text.length > CUT ? `${text.slice(0, CUT)} …` : text);
+
+/** Whether a hit shows less than there is. */
+export const isCut = ({ title, text }) => text.length > (title ? LONG : 80);
 
 export function chips(passage) {
   const entries = Object.entries(passage.metadata ?? {});
@@ -45,9 +51,11 @@ export function chips(passage) {
 const written = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value)).slice(0, 200);
 
 export function show(passage, words = [], query = "", lang = "") {
+  const several = Object.keys(passage.metadata ?? {}).length > CHIPS;
   return dialog(titleOf(passage), [
     h("p.chips", h("code", passage.id), chips(passage)),
     h("div.whole", { dir: "auto", tabindex: "0" }, marked(passage.text, words)),
+    several && h("details", h("summary", "All metadata"), h("pre", { tabindex: "0", dir: "auto" }, JSON.stringify(passage.metadata, null, 2))),
   ], query && may("write") ? [judge(query, passage, lang)] : []);
 }
 

@@ -3,8 +3,8 @@
 import { filterOf, get, keyOf, post } from "./api.js";
 import { $, h, put, s } from "./dom.js";
 import { language, ms, number } from "./format.js";
-import { chips, cut, judge, marked, recall, show, titleOf, wordsOf } from "./passage.js";
-import { encoders } from "./pickers.js";
+import { chips, cut, isCut, judge, marked, recall, show, titleOf, wordsOf } from "./passage.js";
+import { choose, encoders } from "./pickers.js";
 import { failed, onActive } from "./shell.js";
 import { welcome } from "./welcome.js";
 
@@ -55,7 +55,7 @@ function single(answer, query, words, limit) {
     h("div",
       h("h3", { dir: "auto" }, opener(hit, words, query)),
       hit.title && h("p.text", { dir: "auto" }, marked(cut(hit.text), words)),
-      h("div.chips", chips(hit), judge(query, hit, asked().lang))),
+      h("div.chips", isCut(hit) && h("button.link", { type: "button", "aria-label": `more of ${titleOf(hit)}`, onclick: () => show(hit, words, query, asked().lang) }, "more"), chips(hit), judge(query, hit, asked().lang))),
     h("div.score", { title: "Cosine of question and passage" }, number(hit.score, 3),
       h("span.score-bar", h("i", { style: { width: `${Math.max(0, (100 * hit.score) / most)}%` } })))));
   redraw = () => {};
@@ -130,11 +130,6 @@ function learn(codes) {
     languages.add(code);
     select.append(h("option", { value: code }, language(code)));
   }
-}
-
-function choose(select, value) {
-  if (value && ![...select.options].some((option) => option.value === value)) select.append(h("option", { value }, value));
-  select.value = value;
 }
 
 function fromAddress() {

@@ -3,6 +3,7 @@
 import { call, keyOf, Refused } from "./api.js";
 import { h } from "./dom.js";
 import { ms, number } from "./format.js";
+import { followed, several, spread } from "./replicas.js";
 import { confirm, look, saw, seen } from "./shell.js";
 
 export function activate(encoder, done = () => {}) {
@@ -12,7 +13,7 @@ export function activate(encoder, done = () => {}) {
   return confirm({
     title: `Switch to ${key}?`,
     says: [
-      `Searches use ${keyOf(now.encoder)} now, generation ${now.encoder.generation}. ${key} is loaded, checked and warmed up first; then one reference changes. No request fails, waits or mixes encoders, and no passage is embedded again.`,
+      `Searches use ${keyOf(now.encoder)} now, generation ${now.encoder.generation}. ${key} is loaded, checked and warmed up first; then one reference changes${inAll(now)}. No request fails, waits or mixes encoders, and no passage is embedded again.`,
       rejected ? "Its gate said no: it did not show that it keeps what it must keep. It is switched to by force, and the history says so." : `If it does not do well, "Roll back" brings ${keyOf(now.encoder)} back at once.`,
     ],
     label: rejected ? "Switch by force" : "Switch",
@@ -20,6 +21,8 @@ export function activate(encoder, done = () => {}) {
     act: () => switched("PUT", "/active-encoder", { name: encoder.name, version: encoder.version, force: rejected, timeout_s: 120 }, now, done),
   });
 }
+
+const inAll = ({ replicas }) => (replicas?.live > 1 ? ` in each of the ${number(replicas.live)} live replicas` : "");
 
 export function rollBack(done = () => {}) {
   const now = seen();
@@ -49,10 +52,16 @@ async function switched(method, path, json, from, done) {
   return told(answer.data, from);
 }
 
-function told({ encoder, swap }, from) {
-  const step = (label, value) => h("li", h("span", label), h("b.figures", value));
-  return h("div", h("h2", { id: "dialog-title" }, `${keyOf(encoder)} is active`),
-    h("ol.swap", step("Load and check", swap.load_ms ? ms(swap.load_ms) : "was in memory"), step("Warm up", ms(swap.warmup_ms)),
+function told({ encoder, swap, replicas }, from) {
+  const step = (label, ...value) => h("li", h("span", label), h("b.figures", value));
+  const waits = replicas.behind.length > 0;
+  const heading = h("h2", { id: "dialog-title" }, `${keyOf(encoder)} is active${waits ? ", but not yet everywhere" : ""}`);
+  const known = step("Replicas", spread(replicas));
+  const everywhere = (now) => { heading.textContent = `${keyOf(encoder)} is active`; known.lastChild.textContent = spread(now); };
+  return h("div", heading,
+    h("ol.swap", step("Load and check", swap.load_ms ? ms(swap.load_ms) : "was in memory"), step("Warm up", swap.warmup_ms ? ms(swap.warmup_ms) : "was warm"),
       step("Switch", ms(swap.switch_us / 1000)),
-      step("Generation", `${number(from.encoder.generation)} → ${number(encoder.generation)}`)));
+      step("Generation", `${number(from.encoder.generation)} → ${number(encoder.generation)}`),
+      several(replicas) ? known : step("Searches", "use it now")),
+    waits && followed(replicas, encoder.generation, everywhere));
 }

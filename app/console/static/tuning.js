@@ -4,7 +4,7 @@ import { get, keyOf, onReturn, post } from "./api.js";
 import { $, h, may, put, withhold } from "./dom.js";
 import { ago, plural, seconds } from "./format.js";
 import { coloured, worstOf } from "./figures.js";
-import { encoders } from "./pickers.js";
+import { choose, encoders, measurable } from "./pickers.js";
 import { page } from "./shell.js";
 import { sortable } from "./sorting.js";
 import { chip, ENDED, progress } from "./status.js";
@@ -53,9 +53,10 @@ function open(wanted) {
 
 async function choices() {
   put($("job-parent"), h("option", { value: "base@1" }, "base@1"));
-  const [{ datasets }] = await Promise.all([get("/datasets"), encoders($("job-parent"), (each) => ["ready", "rejected"].includes(each.state))]);
+  const [{ datasets }] = await Promise.all([get("/datasets"), encoders($("job-parent"), measurable)]);
   const kept = { ...remembered() };
-  const tunable = datasets.filter((each) => each.splits.train && each.splits.dev && each.passages == null);
+  const tunable = datasets.filter((each) => each.splits.train && each.splits.dev && each.passages == null)
+    .sort((a, b) => b.splits.train.pairs - a.splits.train.pairs); // what there is most to learn from comes first, not a handful of judgments
   put($("job-dataset"), tunable.map((each) => h("option", { value: each.name }, `${each.name} (${plural(each.splits.train.pairs, "pair")})`)));
   if (!tunable.length) put($("job-dataset"), h("option", { value: "" }, "none has the splits train and dev"));
   const guards = datasets.flatMap((each) => Object.entries(each.splits).filter(([split]) => split !== "train" && split !== "dev").map(([split, counts]) => [`${each.name}:${split}`, counts]));
@@ -73,6 +74,7 @@ function fillIn(values) {
   for (const [name, value] of Object.entries(values)) {
     for (const field of form.querySelectorAll(`[name="${CSS.escape(name)}"]`)) {
       if (field.type === "checkbox") field.checked = value.includes(field.value);
+      else if (name === "parent") choose(field, value);
       else if (field.tagName !== "SELECT" || [...field.options].some((option) => option.value === value)) field.value = value;
     }
   }
