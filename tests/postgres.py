@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import psycopg
@@ -63,30 +64,32 @@ class Server:
 
 
 @contextmanager
-def postgres_server(folder: Path) -> Iterator[Server]:
+def postgres_server() -> Iterator[Server]:
     if (elsewhere := os.environ.get(ELSEWHERE)) is not None:
         server = Server(elsewhere)
         yield server
         server.close()
         return
-    with own_server(folder) as started:
+    with own_server() as started:
         yield Server(started.get_uri())
 
 
 @contextmanager
-def own_server(folder: Path) -> Iterator[PostgresServer]:
-    """One that a test may stop and start."""
-    started = get_server(folder, cleanup_mode="stop")
-    try:
-        with psycopg.connect(
-            started.get_uri(), autocommit=True
-        ) as connection:  # what it loses with the machine is no loss
-            for setting in ("fsync", "full_page_writes"):
-                connection.execute(f"ALTER SYSTEM SET {setting} = off")
-            connection.execute("SELECT pg_reload_conf()")
-        yield started
-    finally:
-        started.cleanup()
+def own_server() -> Iterator[PostgresServer]:
+    """One that a test may stop and start.
+
+    Not below pytest's folders: every run of pytest shuts them to other users, and root's server runs as another one.
+    """
+    with TemporaryDirectory(prefix="adiabat-postgres-", ignore_cleanup_errors=True) as folder:
+        started = get_server(Path(folder) / "data", cleanup_mode="stop")
+        try:
+            with psycopg.connect(started.get_uri(), autocommit=True) as connection:
+                for setting in ("fsync", "full_page_writes"):  # what it loses with the machine is no loss
+                    connection.execute(f"ALTER SYSTEM SET {setting} = off")
+                connection.execute("SELECT pg_reload_conf()")
+            yield started
+        finally:
+            started.cleanup()
 
 
 def kill_server(server: PostgresServer) -> None:

@@ -305,7 +305,7 @@ def registry_order(registry: Registry, member: Member) -> int:
 def test_a_database_that_is_killed_in_the_middle_of_a_switch_costs_no_search_and_no_generation(
     seeded: Path, tiny: Path, tmp_path: Path, qdrant: str
 ) -> None:
-    with own_server(tmp_path / "postgres") as server:
+    with own_server() as server:
         url = server.get_uri()
         with clustered(seeded, tiny, tmp_path / "cluster", qdrant, url) as cluster:
             here, there = cluster.members
