@@ -78,7 +78,7 @@ def test_bad_lines_are_told_by_number_and_the_others_are_stored(http: httpx.Clie
         8: "hex escape",
         9: "metadata.score",
         10: "ADIABAT_MAX_TEXT_CHARS",
-        11: "an object",
+        11: "a JSON object",
     }
     assert list(told) == list(expected)
     for number, word in expected.items():
