@@ -39,8 +39,12 @@ format: $(STAMP) ## Put the code into the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(STAMP) ## Every test but the nightly ones
-	$(BIN)/pytest -m 'not nightly'
+test: $(STAMP) ## Every test but the nightly ones; the service's run beside all others, as both mostly wait
+	@log=$$(mktemp); \
+	$(BIN)/pytest -m 'not nightly' tests/service >$$log 2>&1 & service=$$!; \
+	$(BIN)/pytest -m 'not nightly' --ignore=tests/service; others=$$?; \
+	wait $$service; served=$$?; cat $$log; rm -f $$log; \
+	exit $$((others | served))
 
 nightly: $(STAMP) ## The tests that take many minutes: kills again and again, many replicas
 	$(BIN)/pytest -m nightly
