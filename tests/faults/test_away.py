@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.client import ApiError
-from app.registry import database
+from app.registry import engines
 from app.settings import Settings
 from tests.conftest import running
 from tests.service import encoders
@@ -39,7 +39,7 @@ def locked(registry: Path) -> Iterator[None]:
 def test_while_the_registry_is_locked_searches_go_on_changes_get_503_and_afterwards_all_is_well(
     settings: Settings, tiny: Path, sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(engines, "BUSY_TIMEOUT_S", 0.5)
     folder = str(encoders.near(tiny, sources / "bees"))
     with running(settings) as service:
         client = service.client
