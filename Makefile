@@ -42,6 +42,7 @@ format: $(STAMP) ## Put the code into the house format
 test: $(STAMP) ## Every test but the nightly ones; the service's run beside all others, as both mostly wait
 	@log=$$(mktemp); \
 	$(BIN)/pytest -m 'not nightly' tests/service >$$log 2>&1 & service=$$!; \
+	trap 'kill $$service; rm -f $$log' INT TERM; \
 	$(BIN)/pytest -m 'not nightly' --ignore=tests/service; others=$$?; \
 	wait $$service; served=$$?; cat $$log; rm -f $$log; \
 	exit $$((others | served))

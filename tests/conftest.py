@@ -154,11 +154,14 @@ def free_port() -> int:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    elsewhere = {"ADIABAT_REGISTRY_URL": settings.registry_url, "ADIABAT_QDRANT_URL": settings.qdrant_url}
+    said = {
+        "ADIABAT_REGISTRY_URL": settings.registry_url,
+        "ADIABAT_QDRANT_URL": settings.qdrant_url,
+        "ADIABAT_PASSAGE_ENCODER": settings.passage_encoder,
+    }
     return os.environ | {
-        **{name: value for name, value in elsewhere.items() if value is not None},
+        **{name: value for name, value in said.items() if value is not None},
         "ADIABAT_DATA_DIR": str(settings.data_dir),
-        "ADIABAT_PASSAGE_ENCODER": str(settings.passage_encoder),
         "ADIABAT_SOURCE_DIRS": ":".join(str(folder) for folder in settings.source_dirs),
         "ADIABAT_THREADS": "1",
         "ADIABAT_COLLECTION": settings.collection,
