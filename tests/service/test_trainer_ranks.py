@@ -17,7 +17,7 @@ from tests.service.test_tuning_jobs import GENTLE, dataset, ready
 
 __all__ = ["dataset"]  # a fixture
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 START_S = 300  # two processes that import torch, at the lowest priority
 
