@@ -171,6 +171,7 @@ class Replica:
 
     def settled(self, generation: int, timeout_s: float) -> Standing:
         until = _clock() + timeout_s
+        self._acknowledge()  # so that the others see at once what is known here
         while True:
             standing = self._standing(generation)
             if all(each.reason is not None for each in standing.behind) or _clock() >= until:
