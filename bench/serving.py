@@ -353,7 +353,7 @@ def misattributed(work: Path, questions: Sequence[str], answers: Sequence[Report
 
     known = {key: SentenceTransformer(folder_of(work, key)).encode(list(questions)) for key in ("base@1", "v0@1")}
     apart = np.abs(known["base@1"] - known["v0@1"]).max(axis=1)
-    assert apart.min() > 1e-3, f"the two encoders are too alike to be told apart: {apart.min():.1e}"
+    assert apart.min() > 5e-4, f"the two encoders are too alike to be told apart: {apart.min():.1e}"
     wrong, used = 0, dict.fromkeys(known, 0)
     for answer in answers:
         key = f"{answer['encoder']['name']}@{answer['encoder']['version']}"
