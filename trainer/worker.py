@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import os
 import socket
 import threading
@@ -122,13 +123,20 @@ class Worker:
             status, reason = _ending(error, job, cancelled=cancelled)
             if status is JobStatus.FAILED:
                 log.error("job %s failed", job.id, exc_info=None if isinstance(error, AdiabatError) else error)
-            self._end(job, status, reason=reason)
+            if not (isinstance(error, Stopped) and not cancelled and self._handed_on(job)):
+                self._end(job, status, reason=reason)
             if isinstance(error, RanksLost):
                 raise
         else:
             heartbeat.unfollow()
         took_s = time.monotonic() - began
         log.info("job %s: %s after %.0f s", job.id, self._registry.jobs.find(job.id).status, took_s)
+
+    def _handed_on(self, job: AnyJob) -> bool:
+        """Whether another trainer is there, which goes on with it at once."""
+        ages_s = self._registry.workers.ages_s()
+        others = [age_s for name, age_s in ages_s.items() if name != self.name]
+        return min(others, default=math.inf) < self._settings.trainer_lease_s and self._registry.jobs.hand_on(job)
 
     def _end(
         self, job: AnyJob, status: JobStatus, *, only_from: tuple[JobStatus, ...] = AT_TRAINER, **values: Any

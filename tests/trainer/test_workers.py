@@ -16,6 +16,7 @@ import pytest
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import ArtifactStore
 from app.registry import JobStatus, NewJob, Registry
+from app.registry.jobs import HANDED_ON
 from app.settings import Settings
 from tests.conftest import wait_until
 from tests.postgres import Server
@@ -170,3 +171,18 @@ def test_a_worker_that_was_paused_until_another_had_its_job_publishes_nothing(cr
     paused.terminate()
     paused.join(PATIENCE_S)
     require_each_once(crew, job_ids)
+
+
+@pytest.mark.parametrize("crew", ["postgresql"], indirect=True)
+def test_a_worker_that_is_stopped_in_order_leaves_its_job_to_another_at_once(crew: Crew, world: Path) -> None:
+    job_ids = jobs(crew, world, 1)
+    crew.keep(2)
+    wait_until(lambda: len(crew.registry.workers.ages_s()) == 2 and crew.one_at_work() is not None, PATIENCE_S)
+    stopped = crew.one_at_work()
+    assert stopped is not None
+    stopped.terminate()
+    wait_until(lambda: done(crew, job_ids), PATIENCE_S)
+    assert crew.registry.jobs.get(job_ids[0]).worker != f"w{stopped.pid}"
+    require_each_once(crew, job_ids)
+    said = [event.data.get("reason") for event in crew.registry.events.after(job_ids[0], 0, 1_000)]
+    assert HANDED_ON in said
