@@ -63,9 +63,11 @@ def open_shared(url: str, settings: Settings, registry: Registry) -> "SharedArti
 
 
 def writer(registry: Registry) -> str:
-    """The registry, as other services know it."""
+    """The registry, as other services know it, whoever they are there."""
     database = registry.database
-    return database.name if database.on_postgresql else f"{socket.gethostname()}:{Path(database.name).resolve()}"
+    if database.on_postgresql:
+        return database.url.set(drivername="postgresql", username=None, password=None).render_as_string()
+    return f"{socket.gethostname()}:{Path(database.name).resolve()}"
 
 
 class SharedArtifacts(ArtifactStore):

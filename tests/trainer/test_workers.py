@@ -84,7 +84,7 @@ class Crew:
             each.join()
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "bucket"])
+@pytest.fixture(params=["sqlite", "postgresql", pytest.param("bucket", marks=pytest.mark.nightly)])
 def crew(request: pytest.FixtureRequest, tmp_path: Path, world: Path, tiny_folder: Path) -> Iterator[Crew]:
     """`bucket`: on PostgreSQL, and workers see nothing of each other's disks."""
     server: Server | None = request.getfixturevalue("postgres") if request.param != "sqlite" else None
@@ -192,6 +192,7 @@ def test_a_worker_that_was_paused_until_another_had_its_job_publishes_nothing(cr
     require_each_once(crew, job_ids)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("crew", ["postgresql", "bucket"], indirect=True)
 def test_a_worker_that_is_stopped_in_order_leaves_its_job_to_another_at_once(crew: Crew, world: Path) -> None:
     job_ids = jobs(crew, world, 1)
