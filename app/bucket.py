@@ -23,7 +23,7 @@ from typing import Any
 
 from app.errors import Conflict, Unavailable
 
-OBJECTS = "objects"
+OBJECTS, LOST = "objects", "lost"
 # Two copies of a clock may differ, and an upload may take long: what nothing names is left alone for so long.
 STALE_S = 24 * 3600.0
 CHUNK = 8 * 2**20
@@ -183,15 +183,16 @@ class Bucket:
         """Every name below `kind`."""
         return [path.removesuffix(".json") for path, _ in self._list(kind) if path.endswith(".json")]
 
-    def sweep(self, kinds: Iterable[str], needed: Callable[[], set[str]]) -> list[str]:
-        """Remove what this registry's services put there and nothing needs; only what is older than `STALE_S`.
+    def sweep(self, kinds: Iterable[str], needed: Callable[[], set[str]], finished: Callable[[str], bool]) -> list[str]:
+        """Remove names that are `finished`, set aside old ones that are not `needed`, and remove what has no name.
 
-        `needed` gives the names that stay, and is asked once all are listed. Returns what was removed.
+        What is set aside keeps its content, under `lost/`: whoever finds no use for it may have the wrong registry.
+        `needed` is asked once all names are listed. Another registry's are left alone. Returns what was touched.
         """
         before, areas = time.time() - STALE_S, set()
         gone: list[str] = []
         objects = self._list(OBJECTS)  # first: what is named meanwhile is found named below
-        listed = [each for kind in kinds for each in self._list(kind)]
+        listed = [each for kind in (LOST, *kinds) for each in self._list(kind)]
         wanted = needed()
         for path, modified in listed:
             name = path.removesuffix(".json")
@@ -202,9 +203,16 @@ class Bucket:
             if content is None:
                 continue
             areas.add(content.area)
-            if name not in wanted and content.writer == self.writer and modified < before:
+            if name in wanted or name.startswith(f"{LOST}/") or content.writer != self.writer:
+                continue
+            if finished(name):
                 self.remove(name)
-                gone.append(name)
+            elif modified < before:
+                self.name(f"{LOST}/{name}-{uuid.uuid4().hex[:12]}", content)
+                self._delete([path])
+            else:
+                continue
+            gone.append(name)
         by_area: dict[str, list[tuple[str, float]]] = {}
         for path, modified in objects:
             by_area.setdefault(path.split("/")[1], []).append((path, modified))

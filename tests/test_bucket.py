@@ -121,23 +121,26 @@ def test_another_registrys_name_is_never_taken_and_what_a_crash_of_ours_left_is(
     assert bucket.content("encoders/bees@1") == again
 
 
-def test_a_sweep_takes_what_is_old_ours_and_needed_by_nobody(
+def test_a_sweep_takes_what_is_done_with_sets_aside_what_is_unknown_and_leaves_what_is_new_or_anothers(
     s3: S3Server, url: str, bucket: Bucket, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("encoders/kept@1", "encoders/gone@1", "datasets/gone"):
+    for name in ("encoders/kept@1", "encoders/unknown@1", "datasets/done"):
         bucket.publish(name, folder)
     Bucket(url, writer="registry B").publish("encoders/theirs@1", folder)
     bucket.upload(folder, [folder / "adiabat.json"])  # a crash came before its name
 
     def sweep() -> list[str]:
-        return bucket.sweep(("encoders", "datasets"), lambda: {"encoders/kept@1"})
+        return bucket.sweep(("encoders", "datasets"), lambda: {"encoders/kept@1"}, lambda name: "done" in name)
 
-    assert sweep() == []  # all of it may have come just now
+    assert sweep() == ["datasets/done"]  # all else may have come just now
     monkeypatch.setattr(app.bucket, "STALE_S", -60.0)
-    *named, area = sweep()
-    assert (sorted(named), area.startswith("objects/")) == (["datasets/gone", "encoders/gone@1"], True)
+    unknown, area = sweep()
+    assert (unknown, area.startswith("objects/")) == ("encoders/unknown@1", True)
     assert bucket.names("encoders") == ["encoders/kept@1", "encoders/theirs@1"]
-    assert len(s3.objects(url)) == 2 + 2 * len(FILES)
+    [lost] = bucket.names("lost")
+    assert lost.startswith("lost/encoders/unknown@1-")
+    assert sweep() == []
+    assert len(s3.objects(url)) == 3 + 3 * len(FILES)
 
 
 def test_a_bucket_that_is_not_there_and_a_server_that_is_not_there_are_told_apart(

@@ -27,8 +27,8 @@ from app.encoders.artifacts import (
     ArtifactStore,
 )
 from app.encoders.files import fsync_tree
-from app.errors import AdiabatError, BadDataset, Conflict, EncoderBroken, Unavailable
-from app.registry import JobStatus, Registry
+from app.errors import AdiabatError, BadDataset, Conflict, EncoderBroken, EncoderNotFound, JobNotFound, Unavailable
+from app.registry import EncoderState, JobStatus, Registry
 from app.registry.job_records import ENDED_FOR_GOOD, keeps_files
 from app.settings import Settings
 
@@ -202,17 +202,18 @@ class SharedArtifacts(ArtifactStore):
             log.warning("%s stays in the bucket until the next sweep: %s", name, error.detail)
 
     def sweep(self, registry: Registry) -> None:
-        """Remove from the bucket what this registry put there and does not need: crashes leave such."""
-        for name in self._bucket.sweep((ENCODERS, DATASETS, JOBS), lambda: needed(registry)):
-            log.info("%s/%s was not needed any more and is removed", self.where, name)
+        """Remove from the bucket what this registry is done with, and set aside what it never heard of."""
+        kinds = ENCODERS, DATASETS, JOBS
+        for name in self._bucket.sweep(kinds, lambda: needed(registry), lambda name: is_finished(registry, name)):
+            log.info("%s/%s is not needed any more: it is removed, or set aside under lost/", self.where, name)
 
     def forget(self, registry: Registry, jobs_dir: Path) -> None:
         """Remove copies of datasets and jobs that no job needs any more; other hosts cannot."""
         datasets = [folder for folder in self.datasets.iterdir() if time.time() - _used_at(folder) > FRESH_S]
         jobs = list(jobs_dir.iterdir()) if jobs_dir.exists() else []
-        wanted = needed(registry)  # asked last: a job is there before its folder
+        wanted = needed(registry)
         gone = [folder for folder in datasets if f"{DATASETS}/{folder.name}" not in wanted]
-        gone += [folder for folder in jobs if f"{JOBS}/{folder.name}/{CHECKPOINTS}" not in wanted]
+        gone += [folder for folder in jobs if is_finished(registry, f"{JOBS}/{folder.name}/{CHECKPOINTS}")]
         for folder in gone:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -271,6 +272,19 @@ def needed(registry: Registry) -> set[str]:
         if keeps_files(job.status, job.finished_at, at):
             jobs |= {f"{JOBS}/{job.id}/{TRAINING_SET}", f"{JOBS}/{job.id}/{CHECKPOINTS}"}
     return encoders | contents | jobs
+
+
+def is_finished(registry: Registry, name: str) -> bool:
+    """Whether the registry knows of it, and that nobody will ask for it again."""
+    kind, _, rest = name.partition("/")
+    if kind == ENCODERS:
+        with suppress(EncoderNotFound):
+            return registry.encoders.find(rest).state is EncoderState.DELETED
+    if kind == JOBS:
+        with suppress(JobNotFound):
+            job = registry.jobs.find(rest.partition("/")[0])
+            return not keeps_files(job.status, job.finished_at, registry.database.now())
+    return False
 
 
 def _used_at(folder: Path) -> float:

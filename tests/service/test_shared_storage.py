@@ -143,6 +143,9 @@ def test_while_the_bucket_is_away_searches_go_on_and_what_needs_it_is_told_to_co
             assert client.search("water pump").encoder.digest == active.digest
             assert client.ready().status == "ready"
         assert site.first.encoder("ants").state == "ready"
+        second = site.settings.model_copy(update={"data_dir": site.folders["second"]})
+        with process(second, "--no-trainer") as (_, third):  # one that starts has what it needs on its disk
+            assert third.search("water pump").encoder.digest == active.digest
         assert [each.name for each in site.first.encoders() if each.name == "moths"] == []
     finally:
         site.s3.start()
