@@ -66,7 +66,9 @@ def writer(registry: Registry) -> str:
     """The registry, as other services know it, whoever they are there."""
     database = registry.database
     if database.on_postgresql:
-        return database.url.set(drivername="postgresql", username=None, password=None).render_as_string()
+        where = {name: value for name, value in database.url.query.items() if name in ("host", "port")}
+        bare = database.url.set(drivername="postgresql", username=None, password=None, query=where)
+        return bare.render_as_string()
     return f"{socket.gethostname()}:{Path(database.name).resolve()}"
 
 
@@ -95,11 +97,13 @@ class SharedArtifacts(ArtifactStore):
         return self._bucket.url
 
     def has(self, key: str) -> bool:
-        """In the bucket; of one that does not answer, whether there is a copy."""
+        """In the bucket; where that does not answer a copy will do."""
         try:
             return self._content(f"{ENCODERS}/{key}") is not None
         except Unavailable:
-            return super().has(key)
+            if super().has(key):
+                return True
+            raise
 
     def require_unclaimed(self) -> None:
         """For a registry that has no base yet. Raises `Conflict` where another one's encoders are in the bucket."""

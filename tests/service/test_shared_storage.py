@@ -146,10 +146,13 @@ def test_while_the_bucket_is_away_searches_go_on_and_what_needs_it_is_told_to_co
         second = site.settings.model_copy(update={"data_dir": site.folders["second"]})
         with process(second, "--no-trainer") as (_, third):  # one that starts has what it needs on its disk
             assert third.search("water pump").encoder.digest == active.digest
+        [behind] = site.first.activate("ants", timeout_s=10).replicas.behind  # which has a copy
+        assert f"{site.url} does not answer" in str(behind.reason)
+        assert site.second.search("water pump").encoder.digest == active.digest
         assert [each.name for each in site.first.encoders() if each.name == "moths"] == []
     finally:
         site.s3.start()
-    assert site.second.activate("ants").replicas.behind == []
+    wait_until(lambda: site.second.active_encoder().encoder.name == "ants")
     assert site.first.register_encoder("moths", path=source).version == 1
 
 
@@ -157,6 +160,30 @@ def _dataset(site: Site) -> Path:
     path = site.settings.source_dirs[0] / "d.ndjson"
     path.write_text('{"query": "a", "relevant": ["p0"]}\n')
     return path
+
+
+@pytest.mark.parametrize("lacking", ["base@1", "active"])
+def test_a_service_that_lacks_what_it_needs_does_not_start_without_the_bucket_and_changes_nothing(
+    site: Site, tmp_path: Path, lacking: str
+) -> None:
+    name = "drones" if lacking == "active" else "base"
+    if lacking == "active":
+        site.first.register_encoder(name, path=site.source())
+        site.first.activate(name)
+    alone = site.settings.model_copy(update={"data_dir": tmp_path / "data"})
+    shutil.copytree(site.folders["second"], alone.data_dir)
+    shutil.rmtree(alone.artifacts_dir / f"{name}@1")
+    history = site.first.history()
+    site.s3.kill()
+    try:
+        with pytest.raises(Unavailable, match=f"{site.url} does not answer"), running(alone):
+            pass
+    finally:
+        site.s3.start()
+    assert site.first.history() == history
+    assert site.first.encoder(f"{name}@1").state == "ready"
+    with running(alone) as service:
+        assert service.client.search("water pump").encoder == site.first.search("water pump").encoder
 
 
 def test_a_bucket_that_lies_is_refused_by_the_objects_name_and_nothing_else_is_lost(site: Site) -> None:
