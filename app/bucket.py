@@ -66,7 +66,10 @@ class Content:
     def read(said: bytes) -> "Content":
         """Raises `ValueError`, `TypeError` or `KeyError` for anything else."""
         fields = json.loads(said)
-        files = tuple(Entry(**each) for each in fields["files"])
+        files = tuple(
+            Entry(path=str(each["path"]), sha256=str(each["sha256"]), size=int(each["size"]))
+            for each in fields["files"]
+        )
         return Content(area=str(fields["area"]), files=files, writer=str(fields["writer"]))
 
 
@@ -134,16 +137,18 @@ class Bucket:
                 self._require_ours(name)  # no row of ours names it: a crash left it
                 self._obstore.put(self._store, f"{name}.json", said)
 
-    def publish(self, name: str, folder: Path, paths: Iterable[Path] | None = None) -> None:
-        """`folder`, or these of its files, as `name`, in place of what has the name."""
-        before = self.content(name)
-        content = self.upload(folder, all_files(folder) if paths is None else paths, before)
+    def publish(self, name: str, folder: Path, paths: Iterable[Path] | None = None, *, anew: bool = False) -> None:
+        """`folder`, or these of its files, as `name`, in place of what has the name; `anew` sends all of them."""
+        before = None
+        with suppress(Damaged):
+            before = self.content(name)
+        content = self.upload(folder, all_files(folder) if paths is None else paths, None if anew else before)
         if content == before:
             return
         self.name(name, content)
         if before is not None:
-            kept = {each.sha256 for each in content.files}
-            self._delete(_object(before.area, each) for each in before.files if each.sha256 not in kept)
+            kept = {_object(content.area, each) for each in content.files}
+            self._delete({_object(before.area, each) for each in before.files} - kept)
 
     def content(self, name: str) -> Content | None:
         """None where nothing has the name. Raises `Damaged`."""
@@ -161,7 +166,8 @@ class Bucket:
     def fetch(self, content: Content, folder: Path) -> None:
         """Its files into `folder`, which is made. Raises `Damaged` for one that is not what was written."""
         for entry in content.files:
-            if not Path(entry.path).parts or Path(entry.path).is_absolute() or ".." in Path(entry.path).parts:
+            parts = Path(entry.path).parts
+            if not parts or Path(entry.path).is_absolute() or ".." in parts or "\0" in entry.path:
                 raise Damaged(f"The content of {self.url}/{OBJECTS}/{content.area} names a file {entry.path!r}.")
             (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -239,7 +245,12 @@ class Bucket:
             )
 
     def _require_ours(self, name: str) -> None:
-        content = self.content(name)
+        try:
+            content = self.content(name)
+        except Damaged as error:
+            raise Conflict(
+                f"{error} No encoder of this registry has the name: remove it, and repeat the call."
+            ) from error
         if content is not None and content.writer != self.writer:
             raise Conflict(
                 f"{self.url}/{name}.json was put there by a service on another registry, {content.writer}: give each "

@@ -98,9 +98,13 @@ def test_an_object_that_was_changed_in_place_is_refused_by_its_name(
     with pytest.raises(Damaged, match=f"{url}/encoders/bees@1.json was changed"):
         bucket.content("encoders/bees@1")
     s3.put(url, path, BIG)
+    with pytest.raises(Conflict, match="remove it, and repeat the call"):
+        bucket.name("encoders/bees@1", bucket.upload(folder, []), new=True)
+    bucket.publish("encoders/bees@1", folder)
+    assert fetched(bucket, "encoders/bees@1", tmp_path / "there") == FILES
 
 
-@pytest.mark.parametrize("path", ["../outside", "/etc/outside", ""])
+@pytest.mark.parametrize("path", ["../outside", "/etc/outside", "", "a\0b"])
 def test_no_name_leads_out_of_the_folder(s3: S3Server, url: str, bucket: Bucket, tmp_path: Path, path: str) -> None:
     told = {"area": "a", "files": [{"path": path, "sha256": "0" * 64, "size": 1}], "writer": ""}
     s3.put(url, "encoders/bees@1.json", json.dumps(told).encode())

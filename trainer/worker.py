@@ -125,7 +125,7 @@ class Worker:
             status, reason = _ending(error, job, cancelled=cancelled)
             if status is JobStatus.FAILED:
                 log.error("job %s failed", job.id, exc_info=None if isinstance(error, AdiabatError) else error)
-            if not (isinstance(error, Stopped) and not cancelled and self._handed_on(job)):
+            if not (isinstance(error, Stopped) and self._handed_on(job)):
                 self._end(job, status, reason=reason)
             if isinstance(error, RanksLost):
                 raise

@@ -183,7 +183,7 @@ class SharedArtifacts(ArtifactStore):
     def keep_dataset(self, staged: Path, content: str) -> None:
         super().keep_dataset(staged, content)
         here = super().dataset(content)
-        self._bucket.publish(f"{DATASETS}/{here.name}", here)
+        self._bucket.publish(f"{DATASETS}/{here.name}", here, anew=True)  # what is there may be damaged
 
     def remove_dataset(self, content: str) -> None:
         super().remove_dataset(content)

@@ -1,6 +1,7 @@
 """Copies of what a bucket holds: brought when they are asked for, gone when they take too much."""
 
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -137,6 +138,10 @@ def test_a_dataset_is_kept_there_brought_here_and_refused_where_it_is_another(
     with pytest.raises(BadDataset, match="names other files"):
         third.dataset(content)
     assert list(third.datasets.iterdir()) == []
+    with first.staging() as staging:  # uploaded again, as the sentence says
+        shutil.copytree(second.dataset(content), staging, dirs_exist_ok=True)
+        first.keep_dataset(staging, content)
+    assert files_below(third.dataset(content)) == files_below(second.dataset(content))
     first.remove_dataset(content)
     assert s3.objects(bucket.url) == {}
 
