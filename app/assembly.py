@@ -1,7 +1,6 @@
 """From settings to running parts, in the order in which they need each other; undone in reverse."""
 
 import logging
-import socket
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +20,7 @@ from app.encoders.loaded import EngineSettings, LoadedEncoder, load_encoder
 from app.encoders.pool import EncoderPool
 from app.encoders.query_cache import QueryCache
 from app.encoders.replicas import Alone, Among, Replica
+from app.encoders.shared_artifacts import open_artifacts
 from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
 from app.errors import BadInput
@@ -31,7 +31,7 @@ from app.lock import data_dir_lock
 from app.observe.metrics import Metrics
 from app.observe.state import State
 from app.openai_tokens import Vocabulary
-from app.passages import IndexSpace, open_store
+from app.passages import IndexSpace, described, open_store
 from app.preparing import JobKeeper
 from app.registry import Registry
 from app.retrieval import Retrieval, probe_overlap
@@ -62,7 +62,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     stack.callback(ring.close)
     refusals = Refusals(registry.audit)
     stack.callback(refusals.close)
-    artifacts = ArtifactStore(settings.artifacts_dir)
+    artifacts = open_artifacts(settings, registry)
     require_one_folder(artifacts, registry)
     slot = Slot()
     metrics = Metrics()
@@ -103,7 +103,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     stack.callback(replicas.stop)
     threading.Thread(target=switcher.load_previous, name="load-previous", daemon=True).start()
     datasets = DatasetStore(artifacts, registry, store, settings.max_archive_bytes)
-    jobs = JobKeeper(registry, store, switcher, settings, datasets.release, replicas.leads)
+    jobs = JobKeeper(registry, artifacts, store, switcher, settings, datasets.release, replicas.leads)
     jobs.start()
     stack.callback(jobs.stop)
     metrics.registry.register(
@@ -146,10 +146,7 @@ def _join(settings: Settings, registry: Registry, switcher: Switcher, slot: Slot
     """Among the services on this registry; the embedded default is alone by the lock of its folder."""
     if settings.qdrant_url is None and settings.registry_url is None:
         return Alone(slot)
-    where = f"{settings.data_dir.resolve()} on {socket.gethostname()}"
-    edge = f"Qdrant Edge in {where}, which serves one process"
-    store = edge if settings.qdrant_url is None else f"the Qdrant collection {settings.collection!r}"
-    replica = Replica(registry, switcher, slot, store)
+    replica = Replica(registry, switcher, slot, lambda: described(settings))
     replica.join()
     registry.idempotency.instance = replica.id
     return replica

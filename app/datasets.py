@@ -5,7 +5,6 @@ built-in `judgments` changes all the time and is written out when a job is start
 """
 
 import logging
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -14,8 +13,7 @@ from pathlib import Path
 from app.archives import Entry, unpack
 from app.beir import CORPUS, QRELS, QUERIES, check, digest, read_qrels, splits
 from app.dataset_lines import write_beir
-from app.encoders.artifacts import ArtifactStore, fsync_folder
-from app.encoders.files import fsync_tree
+from app.encoders.artifacts import ArtifactStore
 from app.errors import BadDataset, Conflict, DatasetBuiltIn, DatasetNotFound
 from app.hub_datasets import HubDataset, fetch
 from app.judgments import NAME as JUDGMENTS
@@ -23,6 +21,7 @@ from app.judgments import Content, JudgedNow
 from app.lock import FileLock
 from app.passages import PassageStore
 from app.registry import DatasetRecord, Registry
+from app.registry.turn import Turn
 
 log = logging.getLogger("adiabat.datasets")
 
@@ -46,10 +45,9 @@ class DatasetStore:
         self._store = store
         self._max_bytes = max_bytes
         self._judged_now = JudgedNow(registry.judgments)
-        self.root = artifacts.root / "datasets"
-        self.root.mkdir(exist_ok=True)
         # Nothing is removed between a content's arrival and its record, by another service either.
-        self._changing = FileLock(artifacts.root / ".datasets-lock")
+        lock = FileLock(artifacts.root / ".datasets-lock")
+        self._changing = Turn(registry.database, lock) if artifacts.shared else lock
 
     def all(self) -> list[DatasetRecord]:
         """By name."""
@@ -137,13 +135,10 @@ class DatasetStore:
             unknown += [passage_id for passage_id in ids if passage_id not in there]
         return Unknown(count=len(unknown), ids=unknown[:MAX_LISTED])
 
-    def folder(self, content: str) -> Path:
-        return self.root / content.removeprefix("sha256:")
-
     def _write_out(self, content: Content) -> None:
         """Nothing is written where it lies there already."""
         kept = [record.digest for record in self._registry.datasets.all() if record.name == JUDGMENTS]
-        if kept != [content.digest] or not self.folder(content.digest).exists():
+        if kept != [content.digest] or not self._artifacts.dataset(content.digest).exists():
             with self._artifacts.staging() as staging:
                 content.write(staging)
                 self._keep(JUDGMENTS, staging)
@@ -152,10 +147,7 @@ class DatasetStore:
         counts = check(staging) | said
         content = digest(staging)
         with self._changing:
-            if not self.folder(content).exists():
-                fsync_tree(staging)
-                shutil.move(staging, self.folder(content))
-            fsync_folder(self.root)  # a record must not outlive its content
+            self._artifacts.keep_dataset(staging, content)
             before = [record.digest for record in self._registry.datasets.all() if record.name == name]
             made = self._registry.datasets.put(name, content, counts)
             self._release(before)
@@ -165,13 +157,13 @@ class DatasetStore:
         # A job can only be made with content that has a record: none can come to need what is removed here.
         for content in set(contents) - self._registry.datasets.digests_needed():
             log.info("the dataset content %s is not needed any more", content)
-            shutil.rmtree(self.folder(content), ignore_errors=True)
+            self._artifacts.remove_dataset(content)
 
     def _judged(self, record: DatasetRecord) -> Iterator[str]:
         if record.name == JUDGMENTS:
             yield from self._registry.judgments.passage_ids()
             return
-        for path in splits(self.folder(record.digest)):
+        for path in splits(self._artifacts.dataset(record.digest)):
             for _, _, passage_id, _ in read_qrels(path):
                 yield passage_id
 

@@ -8,9 +8,12 @@ import errno
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from app.encoders.artifacts import CHECKPOINTS, JOBS, TRAINING_SET, ArtifactStore
+from app.encoders.shared_artifacts import SharedArtifacts
 from app.encoders.switching import Switcher
 from app.errors import AdiabatError, JobNotFound, Overloaded, Unavailable
 from app.passages import PassageStore
@@ -21,6 +24,7 @@ from app.settings import Settings
 
 log = logging.getLogger("adiabat.jobs")
 POLL_S = 0.5
+TIDY_EVERY_S = 600.0
 ACTIVATE_IF_GATE = "if-gate-passes"
 
 
@@ -34,6 +38,7 @@ class JobKeeper:
     def __init__(
         self,
         registry: Registry,
+        artifacts: ArtifactStore,
         store: PassageStore,
         switcher: Switcher,
         settings: Settings,
@@ -41,6 +46,8 @@ class JobKeeper:
         leads: Callable[[], bool],
     ) -> None:
         self._registry = registry
+        self._artifacts = artifacts
+        self._next_tidying_at = time.monotonic()
         self._store = store
         self._switcher = switcher
         self._settings = settings
@@ -67,9 +74,10 @@ class JobKeeper:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            for step in (self._prepare_next, self._activate_finished, self._sweep, self._interrupt_silent):
+            leads = (self._prepare_next, self._activate_finished, self._sweep, self._interrupt_silent)
+            for step in (self._tidy, *leads):
                 try:
-                    if self._leads():
+                    if step == self._tidy or self._leads():
                         step()
                 except AdiabatError as error:  # the registry is away: searches go on, jobs wait
                     log.warning("Jobs wait: %s", error.detail)
@@ -92,7 +100,11 @@ class JobKeeper:
             folder = self._settings.training_set_dir(job.id)
             folder.parent.mkdir(parents=True, exist_ok=True)
             if job.reads_store:
+                shared = f"{JOBS}/{job.id}/{TRAINING_SET}"
+                if not folder.exists():  # of a resumed job it may be there, prepared by another service
+                    self._artifacts.obtain(shared, folder)
                 self._store.export(folder)
+                self._artifacts.share(shared, folder)
         except Exception as error:  # whatever it was, the jobs behind this one must come to their turn
             if self._stop.is_set() or not self._leads():
                 return  # prepared anew at the next start, or by the service that leads now
@@ -126,7 +138,21 @@ class JobKeeper:
                 if not keeps_files(job.status, job.finished_at, at):
                     # In this order: a crash between the two leaves the folder, and both are done again.
                     self._release_datasets(job.dataset_digests.values())
+                    for name in (TRAINING_SET, CHECKPOINTS):
+                        self._artifacts.withdraw(f"{JOBS}/{job.id}/{name}")
                     shutil.rmtree(folder, ignore_errors=True)
+
+    def _tidy(self) -> None:
+        """Where each has a folder of its own: what this one need not keep, and of the leader, what the bucket need not.
+
+        Datasets too: of a job that another service prepared, none is released at its end.
+        """
+        if not isinstance(self._artifacts, SharedArtifacts) or time.monotonic() < self._next_tidying_at:
+            return
+        self._next_tidying_at = time.monotonic() + TIDY_EVERY_S
+        self._artifacts.forget(self._registry, self._settings.jobs_dir)
+        if self._leads():
+            self._artifacts.sweep(self._registry)
 
     def _interrupt_silent(self) -> None:
         """Where another trainer is alive the job goes on there; else it waits for somebody to look."""

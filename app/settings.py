@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?")
+BUCKET = re.compile(r"s3://[A-Za-z0-9.-]+(/[A-Za-z0-9._/-]*)?")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -46,6 +47,14 @@ class Settings(BaseSettings):
     engine: Literal["auto", "onnx", "torch"] = "auto"
     threads: int = Field(0, ge=0, description="Threads of the engine; 0: all cores.")
 
+    artifacts_url: str | None = Field(
+        None, description="s3://BUCKET/PREFIX for encoders, datasets and jobs' files; None: below the data folder."
+    )
+    artifacts_cache_bytes: int = Field(
+        20 * 2**30,
+        ge=0,
+        description="Copies of encoders on disk beside ADIABAT_ARTIFACTS_URL; active, previous and base stay.",
+    )
     registry_url: str | None = Field(
         None, description="A PostgreSQL database for the registry; None: a file of SQLite in the data folder."
     )
@@ -116,6 +125,13 @@ class Settings(BaseSettings):
     def _split(cls, given: object) -> object:
         """Lists come from the environment as PATH does: separated by colons."""
         return tuple(part for part in given.split(":") if part) if isinstance(given, str) else given
+
+    @field_validator("artifacts_url")
+    @classmethod
+    def _bucket(cls, given: str | None) -> str | None:
+        if given is not None and not BUCKET.fullmatch(given):
+            raise ValueError(f"{given!r} is no address of S3-compatible storage such as s3://bucket/prefix")
+        return given
 
     @field_validator("registry_url")
     @classmethod

@@ -22,6 +22,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.web import web_options
 from tests.postgres import Server, postgres_server
+from tests.s3 import S3Server, s3_server
 from tests.tiny import build_tiny
 
 READY_S = 60
@@ -37,6 +38,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    with s3_server() as server:
         yield server
 
 
@@ -155,6 +162,7 @@ def free_port() -> int:
 
 def environment(settings: Settings) -> dict[str, str]:
     said = {
+        "ADIABAT_ARTIFACTS_URL": settings.artifacts_url,
         "ADIABAT_REGISTRY_URL": settings.registry_url,
         "ADIABAT_QDRANT_URL": settings.qdrant_url,
         "ADIABAT_PASSAGE_ENCODER": settings.passage_encoder,

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from app.errors import TuningFailed
+from app.errors import TuningFailed, Unavailable
 from trainer.lessons import ParentView
 from trainer.parameters import load_parameters
 from trainer.progress import Progress
@@ -32,6 +32,10 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 def ignore(sentence: str) -> None:
     """For callers who do not listen."""
+
+
+def nothing() -> None:
+    """For callers whose checkpoints nobody else looks for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,12 +83,23 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run in `folder`, which nobody else writes. `say` hears what people should know."""
+    """The checkpoints of one run in `folder`, which nobody else writes. `say` hears what people should know.
 
-    def __init__(self, folder: Path, *, every_s: float = EVERY_S, say: Callable[[str], None] = ignore) -> None:
+    `share` is called after each one: it brings them to where trainers on other hosts find them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        every_s: float = EVERY_S,
+        say: Callable[[str], None] = ignore,
+        share: Callable[[], None] = nothing,
+    ) -> None:
         self._folder = folder
         self._every_s = every_s
         self._say = say
+        self._share = share
         self._next_at = time.monotonic() + every_s
 
     def due(self) -> bool:
@@ -109,8 +124,11 @@ class Checkpoints:
         try:
             if not target.exists():
                 self._place(target, tensors_of(progress))
+            self._share()
         except (OSError, SafetensorError) as error:
             self._say(f"no checkpoint could be written ({error}); the tuning goes on without")
+        except Unavailable as error:
+            self._say(f"the checkpoint is on this host alone ({error.detail})")
         took_s = time.monotonic() - began
         self._next_at = time.monotonic() + max(self._every_s, LEAST_WORK_PER_WRITE * took_s)
 

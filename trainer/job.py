@@ -189,6 +189,7 @@ def _search(
         log=lambda sentence: place.say(job, sentence),
         on_step=on_step,
         looked=looked,
+        share=partial(place.share_checkpoints, job),
         together=partial(
             place.ranks.tuning,
             encoder=parent.folder,

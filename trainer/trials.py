@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from app.recipe import FixedRecipe, Recipe
-from trainer.checkpoints import Checkpoints, ignore
+from trainer.checkpoints import Checkpoints, ignore, nothing
 from trainer.embed import embed
 from trainer.evaluate import DEV, Measured, Sets
 from trainer.halves import clusters
@@ -46,9 +46,9 @@ def alone(_recipe: FixedRecipe, _pairs: int | None) -> AbstractContextManager[Ra
 class Trials:
     """`model` is the parent and is tuned in place; `sets` are the choose halves and `before` is the base on them.
 
-    `folder` keeps the checkpoints of tunings in full. `say` hears what is being done, `on_step` of every step, `log`
-    what checkpoints have to say, `looked` of every look: the step, MRR@10 by set, drift by guard. `together` brings in
-    the processes that help with a tuning, as `Ranks.tuning` does. `alpha` is the gate's.
+    `folder` keeps the checkpoints of tunings in full, `share` hears of each. `say` hears what is being done, `on_step`
+    of every step, `log` what checkpoints have to say, `looked` of every look: the step, MRR@10 by set, drift by guard.
+    `together` brings in the processes that help with a tuning, as `Ranks.tuning` does. `alpha` is the gate's.
     """
 
     def __init__(
@@ -67,13 +67,14 @@ class Trials:
         log: Say = ignore,
         on_step: OnStep = ignore_step,
         looked: Looked = ignore_look,
+        share: Callable[[], None] = nothing,
         together: Together = alone,
     ) -> None:
         self._model, self._prompt, self._training, self._recipe = model, query_prompt, training, recipe
         self._sets, self._before = sets, before
         self._alpha, self._folder, self._should_stop = alpha, folder, should_stop
         self._say, self._log, self._on_step, self._looked = say, log, on_step, looked
-        self._together = together
+        self._share, self._together = share, together
         self._parameters = dict(model.named_parameters())
         self._start = copy_parameters(self._parameters)
         self._sample = {name: _lot(len(each.queries.ids), recipe.seed) for name, each in sets.items()}
@@ -87,7 +88,7 @@ class Trials:
         for seed in ((self._recipe.seed + run) % 2**31 for run in range(runs)):
             self._say(_called(learning_rate, epochs, len(done) + 1, runs))
             recipe = self._recipe.fixed(learning_rate=learning_rate, epochs=epochs, seed=seed)
-            kept = Checkpoints(self._folder / f"{learning_rate:g}-{epochs}-{seed}", say=self._log)
+            kept = Checkpoints(self._folder / f"{learning_rate:g}-{epochs}-{seed}", say=self._log, share=self._share)
             done.append(self._run(recipe, None, kept, before=sum(len(run.losses) for run in done), runs=runs))
         return soup(done)
 

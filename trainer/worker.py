@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import os
 import socket
 import threading
@@ -12,9 +13,10 @@ from typing import Any
 from safetensors import SafetensorError
 
 from app.encoders.admission import AdmissionRules, Registrar
-from app.encoders.artifacts import ArtifactStore
+from app.encoders.artifacts import CHECKPOINTS, JOBS, TRAINING_SET
 from app.encoders.child import Limits
-from app.errors import AdiabatError, Unavailable
+from app.encoders.shared_artifacts import SharedArtifacts, open_artifacts
+from app.errors import AdiabatError, EncoderBroken, Unavailable
 from app.observe import logs
 from app.registry import AnyJob, JobRecord, JobStatus, Registry
 from app.registry.job_records import AT_TRAINER, AT_WORK
@@ -43,7 +45,7 @@ class Worker:
         self._stop = threading.Event()
         self._registry = Registry(settings.registry_at)
         self._silence = Silence(self._registry.jobs, settings.trainer_lease_s)
-        self._artifacts = ArtifactStore(settings.artifacts_dir)
+        self._artifacts = open_artifacts(settings, self._registry)
         rules = AdmissionRules(
             min_cosine=settings.probe_min_cosine,
             min_overlap=settings.probe_min_overlap,
@@ -112,6 +114,7 @@ class Worker:
             ranks=self._ranks,
         )
         try:
+            self._obtain(job, place)
             if isinstance(job, JobRecord):
                 run_job(job, place)  # its end is written with its encoder, in one transaction
             elif not self._end(job, JobStatus.SUCCEEDED, only_from=AT_WORK, result=run_evaluation(job, place)):
@@ -122,13 +125,31 @@ class Worker:
             status, reason = _ending(error, job, cancelled=cancelled)
             if status is JobStatus.FAILED:
                 log.error("job %s failed", job.id, exc_info=None if isinstance(error, AdiabatError) else error)
-            self._end(job, status, reason=reason)
+            if not (isinstance(error, Stopped) and self._handed_on(job)):
+                self._end(job, status, reason=reason)
             if isinstance(error, RanksLost):
                 raise
         else:
             heartbeat.unfollow()
+        if isinstance(self._artifacts, SharedArtifacts):
+            self._artifacts.forget(self._registry, self._settings.jobs_dir)
         took_s = time.monotonic() - began
         log.info("job %s: %s after %.0f s", job.id, self._registry.jobs.find(job.id).status, took_s)
+
+    def _obtain(self, job: AnyJob, place: Workplace) -> None:
+        """What the service and the trainers before this one left, where they have other disks."""
+        if not place.training_set.exists():
+            self._artifacts.obtain(f"{JOBS}/{job.id}/{TRAINING_SET}", place.training_set)
+        try:
+            self._artifacts.obtain(f"{JOBS}/{job.id}/{CHECKPOINTS}", place.checkpoints)
+        except EncoderBroken as error:
+            place.say(job, f"the shared checkpoint cannot be used ({error.detail}); an older one is looked for")
+
+    def _handed_on(self, job: AnyJob) -> bool:
+        """Whether another trainer is there, which goes on with it at once."""
+        ages_s = self._registry.workers.ages_s()
+        others = [age_s for name, age_s in ages_s.items() if name != self.name]
+        return min(others, default=math.inf) < self._settings.trainer_lease_s and self._registry.jobs.hand_on(job)
 
     def _end(
         self, job: AnyJob, status: JobStatus, *, only_from: tuple[JobStatus, ...] = AT_TRAINER, **values: Any

@@ -9,7 +9,7 @@ from pathlib import Path
 from sentence_transformers import SentenceTransformer
 
 from app.encoders.admission import Registrar
-from app.encoders.artifacts import ArtifactStore
+from app.encoders.artifacts import CHECKPOINTS, JOBS, ArtifactStore
 from app.encoders.files import write_full
 from app.encoders.spec import read_spec
 from app.errors import AdiabatError, BadDataset
@@ -20,6 +20,8 @@ from trainer.ranks import ALONE, Ranks
 from trainer.training_set import Matrix
 
 log = logging.getLogger("adiabat.trainer")
+
+CHECKPOINT_GLOBS = ("*.json", "*/step-*.safetensors")  # scratch lies beside them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,12 +60,16 @@ class Workplace:
 
     def dataset(self, digests: Mapping[str, str], name: str) -> Path:
         """The folder with the content that the job fixed when it was made. Raises `BadDataset` where it is gone."""
-        folder = self.artifacts.root / "datasets" / digests[name].removeprefix("sha256:")
+        folder = self.artifacts.dataset(digests[name])
         if not folder.is_dir():
             raise BadDataset(
                 f"The content of the dataset {name!r} that this job was started with is gone; upload it again."
             )
         return folder
+
+    def share_checkpoints(self, job: AnyJob) -> None:
+        """For a trainer on another host that may have to go on."""
+        self.artifacts.share(f"{JOBS}/{job.id}/{CHECKPOINTS}", self.checkpoints, CHECKPOINT_GLOBS)
 
     def own_matrix(self, name: str, dataset: Path, base: Encoder) -> Matrix | None:
         """The dataset's own corpus, embedded by the base now or before; None where it is over the stored passages."""

@@ -1,4 +1,4 @@
-"""The command line `adiabat`. Every command but `serve`, `demo`, `registry` and `store` speaks to a running service."""
+"""The command line `adiabat`. Most commands speak to a running service."""
 
 import sys
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 
 from app import __version__
 from app.cli import (
+    artifacts,
     auditing,
     datasets,
     demo,
@@ -71,6 +72,7 @@ cli.add_typer(encoders.cli, name="encoders")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")
 cli.add_typer(keys.cli, name="keys")
+cli.add_typer(artifacts.cli, name="artifacts")
 cli.add_typer(registry.cli, name="registry")
 cli.add_typer(store.cli, name="store")
 

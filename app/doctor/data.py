@@ -12,7 +12,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
+from app.bucket import Bucket
 from app.doctor.finding import Finding, fail, ok, warn
+from app.errors import Unavailable
 from app.lock import LOCK_FILE
 from app.registry.database import migration_config
 from app.registry.engines import engine_at, read_url
@@ -67,6 +69,17 @@ def disk(settings: Settings) -> Finding:
             "disk", f"{said}: rebuilding the index and preparing a tuning each need a copy of the vectors.", mend
         )
     return ok("disk", f"{said}.")
+
+
+def artifacts(settings: Settings) -> Iterator[Finding]:
+    if settings.artifacts_url is None:
+        return
+    try:
+        Bucket(settings.artifacts_url).check()
+    except Unavailable as error:
+        yield fail("artifacts", error.detail, "Mend what the sentence names; what is on this disk is served meanwhile.")
+        return
+    yield ok("artifacts", f"{settings.artifacts_url} can be listed, read, written and deleted from.")
 
 
 def registry(settings: Settings) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ CHECKS: dict[str, Check] = {
     "data": data.folder,
     "lock": data.lock,
     "disk": data.disk,
+    "artifacts": data.artifacts,
     "registry": data.registry,
     "model": collection.model,
     "store": collection.store,

@@ -195,9 +195,9 @@ class Registrar:
             checks=checks,
         )
 
-        def place(key: str) -> None:
+        def complete(key: str, place: Callable[[str], None]) -> None:
             version = int(key.rpartition("@")[2])
-            complete = replace(
+            whole = replace(
                 manifest,
                 name=candidate.name,
                 version=version,
@@ -205,10 +205,11 @@ class Registrar:
                 metrics=metrics,
                 created_at=time.time(),
             )
-            complete.write(staging)
-            self._artifacts.place(staging, key)
+            whole.write(staging)
+            place(key)
 
-        return self._registry.encoders.add(new, place, also, first)
+        with self._artifacts.placing(staging) as place:
+            return self._registry.encoders.add(new, lambda key: complete(key, place), also, first)
 
 
 def run_admit(request: AdmitRequest, limits: Limits) -> dict[str, Any]:

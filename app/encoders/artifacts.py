@@ -2,6 +2,9 @@
 
 A crash leaves either the whole artifact or a staging folder that the next start removes; it never leaves
 half of one under its final name. An encoder that shares the base's architecture is kept as a delta.
+
+What services and trainers with folders of their own must share goes through here; in one folder there is nothing to do
+for it. `app.encoders.shared_artifacts` keeps it in a bucket.
 """
 
 import json
@@ -10,7 +13,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +31,9 @@ MANIFEST = "adiabat.json"
 PROBES = "probes.npy"
 BASE_KEY = "base@1"
 STALE_STAGING_S = 24 * 3600
+# What has a name where it is shared.
+ENCODERS, DATASETS, JOBS = "encoders", "datasets", "jobs"
+TRAINING_SET, CHECKPOINTS = "training-set", "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,15 +73,30 @@ class Manifest:
 class ArtifactStore:
     """Folders below `root`: `name@version/`, `.staging-…/`, `graphs/`, `weights/`, `datasets/`, `matrices/`."""
 
+    shared = False  # whether others have folders of their own, and this one holds copies
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.graphs = root / "graphs"
         self.weights = root / "weights"
-        for folder in (root, self.graphs, self.weights):
+        self.datasets = root / "datasets"
+        for folder in (root, self.graphs, self.weights, self.datasets):
             folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def where(self) -> str:
+        """For people."""
+        return str(self.root)
+
+    def has(self, key: str) -> bool:
+        return (self.root / key).exists()
 
     def folder(self, key: str) -> Path:
         return self.root / key
+
+    def renew(self, key: str) -> bool:  # noqa: ARG002  # there is no other copy
+        """Take a copy that is not what was registered away, so that it is brought again; False where it is no copy."""
+        return False
 
     def files(self, key: str) -> EncoderFiles:
         """The effective files of an artifact: its own, over the base's where it is a delta."""
@@ -103,10 +124,15 @@ class ArtifactStore:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    @contextmanager
+    def placing(self, staged: Path) -> Iterator[Callable[[str], None]]:
+        """Within it `place(key)`, which is quick, makes `staged` visible; its manifest is written meanwhile."""
+        yield lambda key: self.place(staged, key)
+
     def place(self, staged: Path, key: str) -> None:
         """Make `staged` durable and visible as `key`, in this order: contents, then the name."""
         fsync_tree(staged)
-        target = self.folder(key)
+        target = self.root / key
         if target.exists():  # left by a crash between rename and commit: no row names it
             shutil.rmtree(target)
         staged.rename(target)
@@ -117,11 +143,11 @@ class ArtifactStore:
 
         The engine's copy of the weights goes too; another encoder of the same weights makes it again.
         """
+        if not (self.root / key).exists():
+            return
         self._remove_weights(key)
-        doomed = self.root / f".staging-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        if self.folder(key).exists():
-            self.folder(key).rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+        with self.staging() as doomed:
+            (self.root / key).rename(doomed / key)
 
     def _remove_weights(self, key: str) -> None:
         try:
@@ -135,13 +161,33 @@ class ArtifactStore:
         """Hide an artifact that no row names, for whoever finds that its registry was the wrong one."""
         lost = self.root / ".lost"
         lost.mkdir(exist_ok=True)
-        self.folder(key).rename(lost / f"{key}-{uuid.uuid4().hex[:12]}")
+        (self.root / key).rename(lost / f"{key}-{uuid.uuid4().hex[:12]}")
 
     def keys(self) -> list[str]:
         return [path.name for path in self.root.iterdir() if "@" in path.name and not path.name.startswith(".")]
 
-    def size_bytes(self, key: str) -> int:
-        return sum(path.stat().st_size for path in self.folder(key).rglob("*") if path.is_file())
+    def dataset(self, content: str) -> Path:
+        """The folder of the content with this digest, whether it is there or not."""
+        return self.datasets / content.removeprefix("sha256:")
+
+    def keep_dataset(self, staged: Path, content: str) -> None:
+        """Durable from here on; the same content is kept once."""
+        if not (folder := self.datasets / content.removeprefix("sha256:")).exists():
+            fsync_tree(staged)
+            shutil.move(staged, folder)
+        fsync_folder(self.datasets)  # a record must not outlive its content
+
+    def remove_dataset(self, content: str) -> None:
+        shutil.rmtree(self.datasets / content.removeprefix("sha256:"), ignore_errors=True)
+
+    def share(self, name: str, folder: Path, globs: Sequence[str] = ("**/*",)) -> None:
+        """Let others obtain the files of `folder` under `name`, in place of those that were shared before."""
+
+    def obtain(self, name: str, folder: Path) -> None:
+        """Bring what was shared under `name` into `folder`. Nothing happens where there is nothing."""
+
+    def withdraw(self, name: str) -> None:
+        """Whatever was shared under `name` is not needed any more."""
 
     def sweep_staging(self) -> None:
         """Remove what dead processes left half-built."""

@@ -10,6 +10,7 @@ from app.encoders.artifacts import BASE_KEY, ArtifactStore, Manifest
 from app.encoders.digest import digest_encoder
 from app.encoders.hub import download
 from app.encoders.overlay import EncoderFiles
+from app.encoders.shared_artifacts import SharedArtifacts
 from app.encoders.spec import read_spec, with_prompts
 from app.errors import EncoderNotFound, IndexSpaceMismatch, SourceRefused
 from app.registry import EncoderRecord, Registry
@@ -46,18 +47,21 @@ def require_one_folder(artifacts: ArtifactStore, registry: Registry) -> None:
     try:
         record = registry.encoders.find(BASE_KEY)
     except EncoderNotFound:
+        if isinstance(artifacts, SharedArtifacts):
+            artifacts.require_unclaimed()
         return
     where = f"The registry at {registry.database.name}"
     mend = (
-        "Services that share a registry share the data folder too: point ADIABAT_DATA_DIR at theirs, or "
-        "ADIABAT_REGISTRY_URL at a database of its own."
+        "Services that share a registry share the data folder too, or the bucket: point ADIABAT_DATA_DIR or "
+        "ADIABAT_ARTIFACTS_URL at theirs ('adiabat artifacts copy' fills a bucket), or ADIABAT_REGISTRY_URL at a "
+        "database of its own."
     )
-    if not artifacts.folder(BASE_KEY).exists():
-        raise IndexSpaceMismatch(f"{where} has {BASE_KEY}, which is not in {artifacts.root}. {mend}")
+    if not artifacts.has(BASE_KEY):
+        raise IndexSpaceMismatch(f"{where} has {BASE_KEY}, which is not in {artifacts.where}. {mend}")
     if (found := artifacts.manifest(BASE_KEY).digest) != record.digest:
         raise IndexSpaceMismatch(
             f"{where} belongs to another collection: its passage encoder has digest {record.digest}, the one in "
-            f"{artifacts.root} has {found}. {mend}"
+            f"{artifacts.where} has {found}. {mend}"
         )
 
 

@@ -15,6 +15,7 @@ from app.encoders.artifacts import ArtifactStore
 from app.encoders.digest import digest_encoder
 from app.encoders.dispatch import Dispatcher, Observer
 from app.encoders.engine import load_engine
+from app.encoders.overlay import EncoderFiles
 from app.encoders.probes import PROBE_TEXTS, check_recorded
 from app.encoders.query_cache import QueryCache, cache_key
 from app.encoders.spec import EncoderSpec, read_spec
@@ -99,14 +100,12 @@ def _load(
     artifacts: ArtifactStore, record: EncoderRecord, settings: EngineSettings, cache: QueryCache, observer: Observer
 ) -> LoadedEncoder:
     started = time.perf_counter()
-    files = artifacts.files(record.key)
-    spec = read_spec(files)
-    digest = digest_encoder(files, spec)
-    if digest != record.digest:
-        raise EncoderBroken(
-            f"{record.key}: its files have digest {digest}, {record.digest} was registered: they were changed or "
-            "damaged. Restore the folder from a backup, or register the encoder again."
-        )
+    try:
+        files, spec = _verified(artifacts, record)
+    except (EncoderBroken, OSError, SourceRefused):
+        if not artifacts.renew(record.key):
+            raise
+        files, spec = _verified(artifacts, record)
     engine = load_engine(
         files,
         spec,
@@ -137,6 +136,18 @@ def _load(
     )
     weakref.finalize(loaded, _close_aside, dispatcher).atexit = False
     return loaded
+
+
+def _verified(artifacts: ArtifactStore, record: EncoderRecord) -> tuple[EncoderFiles, EncoderSpec]:
+    files = artifacts.files(record.key)
+    spec = read_spec(files)
+    digest = digest_encoder(files, spec)
+    if digest != record.digest:
+        raise EncoderBroken(
+            f"{record.key}: its files have digest {digest}, {record.digest} was registered: they were changed or "
+            "damaged. Restore the folder from a backup, or register the encoder again."
+        )
+    return files, spec
 
 
 def _close_aside(dispatcher: Dispatcher) -> None:

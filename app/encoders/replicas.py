@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -114,15 +115,18 @@ class Alone:
 
 
 class Replica:
-    """One of several. `store` says where its passages are: all of them must have the same."""
+    """One of several. `store` says where its passages are, which may be known better once it is open: all of them must
+    have the same.
+    """
 
-    def __init__(self, registry: Registry, switcher: Switcher, slot: Slot, store: str) -> None:
+    def __init__(self, registry: Registry, switcher: Switcher, slot: Slot, store: Callable[[], str]) -> None:
         self.id = uuid.uuid4().hex
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._registry = registry
         self._switcher = switcher
         self._slot = slot
         self._store = store
+        self._where = ""
         self._stop = threading.Event()
         self._wanted = threading.Event()
         self._looked_at = _clock()
@@ -134,12 +138,14 @@ class Replica:
 
     def join(self) -> None:
         """Before anything else of the registry is read. Raises `Conflict` beside another cluster's services."""
+        self._where = self._store()
         self._registry.instances.join(self._instance(0))
 
     def others_have(self, generation: int) -> bool:
         return any(each.id != self.id and each.generation >= generation for each in self._registry.instances.live())
 
     def start(self) -> None:
+        self._where = self._store()
         self._looked_at = _clock()
         self._newest = self._slot.current.generation
         self._beating.start()
@@ -213,7 +219,7 @@ class Replica:
         return Instance(
             id=self.id,
             name=self.name,
-            store=self._store,
+            store=self._where,
             generation=generation,
             failed_generation=failed[0] if failed else None,
             reason=failed[1] if failed else None,

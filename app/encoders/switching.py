@@ -12,7 +12,7 @@ from app.encoders.artifacts import BASE_KEY
 from app.encoders.loaded import LoadedEncoder
 from app.encoders.pool import EncoderPool
 from app.encoders.slot import Active, Slot
-from app.errors import AdiabatError, Conflict, EncoderBroken, StaleGeneration
+from app.errors import AdiabatError, Conflict, EncoderBroken, StaleGeneration, Unavailable
 from app.registry import Activation, EncoderRecord, EncoderState, Registry
 from app.registry.activations import Reason
 
@@ -78,7 +78,8 @@ class Switcher:
     def start(self, others_have: Callable[[int], bool] = lambda _: False) -> None:
         """Take up the generation the service had; the base, as a new generation, if that encoder is gone.
 
-        Where `others_have` it, it is not gone: raises `EncoderBroken`, and the others serve on.
+        Where `others_have` it, it is not gone: raises `EncoderBroken`, and the others serve on. Nor where its files do
+        not answer: raises `Unavailable`.
         """
         newest = self._registry.activations.newest(2)
         base = self._registry.encoders.find(BASE_KEY)
@@ -90,7 +91,7 @@ class Switcher:
             previous = self._registry.encoders.by_id(newest[1].encoder_id) if len(newest) == 2 else None
             self._swap(self._pool.get(record), newest[0], previous)
         except Exception as error:  # whatever it is, the base serves
-            if record.key == BASE_KEY:
+            if record.key == BASE_KEY or isinstance(error, Unavailable):
                 raise
             if others_have(newest[0].generation):
                 raise EncoderBroken(

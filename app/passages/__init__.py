@@ -1,5 +1,6 @@
 """The passage store: the port (`store`), its adapters on Qdrant Edge and a Qdrant server, filters."""
 
+import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "Point",
     "StoreInfo",
     "StoredPassage",
+    "described",
     "has_condition",
     "open_store",
     "parse_filter",
@@ -39,6 +41,22 @@ def has_condition(filter: "Filter") -> bool:
     from app.passages import filters
 
     return filters.has_condition(filter)
+
+
+def described(settings: Settings) -> str:
+    """Which passages these are, for services that must have the same. Raises `Unavailable`."""
+    if settings.qdrant_url is None:
+        where = f"{settings.data_dir.resolve()} on {socket.gethostname()}"
+        return f"Qdrant Edge in {where}, which serves one process"
+    from app.passages.qdrant import collection_id, connect
+    from app.registry.instances import WITH_ID
+
+    client = connect(settings.qdrant_url, settings.qdrant_api_key)
+    try:
+        found = collection_id(client, settings.collection)
+    finally:
+        client.close()
+    return f"the Qdrant collection {settings.collection!r}" + (f"{WITH_ID}{found}" if found else "")
 
 
 def open_store(settings: Settings, index_space: IndexSpace) -> PassageStore:

@@ -1,12 +1,14 @@
 """The passage store on a Qdrant server through `qdrant-client` (its local mode, ":memory:", is for tests).
 
-The index space lies in the collection's metadata, which Qdrant keeps since 1.16.
+The index space lies in the collection's metadata, which Qdrant keeps since 1.16, and beside it an id of the collection,
+which no other one has.
 """
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +26,7 @@ from app.passages.store import Hashes, Hit, Passage, Point, StoredPassage, Store
 Result = TypeVar("Result")
 
 INDEX_SPACE = "adiabat_index_space"
+COLLECTION_ID = "adiabat_collection_id"
 WRITE_SLICE = 256
 READ_SLICE = 1_000
 
@@ -34,6 +37,17 @@ def connect(url: str, api_key: str | None = None, timeout_s: int = 30) -> Qdrant
         return QdrantClient(":memory:")
     # The check would warn, not fail; opening the collection says what is wrong.
     return QdrantClient(url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False)
+
+
+def collection_id(client: QdrantClient, collection: str) -> str | None:
+    """What tells the collection from one of the same name on another server; None where it has none, or is not there.
+
+    A collection has none that was made before there were ids. Raises `Unavailable`.
+    """
+    with _in_our_words(client):
+        if not client.collection_exists(collection):
+            return None
+        return (client.get_collection(collection).config.metadata or {}).get(COLLECTION_ID)
 
 
 class QdrantStore:
@@ -219,7 +233,7 @@ class QdrantStore:
         dot = self._space.distance == "dot" or self._space.normalized
         distance = models.Distance.DOT if dot else models.Distance.COSINE
         vectors = {DENSE: models.VectorParams(size=self._space.dimension, distance=distance)}
-        metadata = {INDEX_SPACE: self._space.to_dict()}
+        metadata = {INDEX_SPACE: self._space.to_dict(), COLLECTION_ID: uuid.uuid4().hex}
         self._call(self._client.create_collection, vectors_config=vectors, metadata=metadata)
 
     def _require_index_space(self) -> None:
@@ -257,16 +271,21 @@ class QdrantStore:
         """`method` of the client, on our collection, with what it raises in our words."""
         if self._closed:
             raise Unavailable("The passage store is closed.")
-        try:
-            with self._one_at_a_time:
-                return method(self._collection, *arguments, **options)
-        except ResponseHandlingException as error:
-            url = self._client.init_options.get("url")
-            raise Unavailable(
-                f"The Qdrant server at {url} does not answer ({error.source}): start it, or correct ADIABAT_QDRANT_URL."
-            ) from error
-        except UnexpectedResponse as error:
-            raise _refused(error) from error
+        with _in_our_words(self._client), self._one_at_a_time:
+            return method(self._collection, *arguments, **options)
+
+
+@contextmanager
+def _in_our_words(client: QdrantClient) -> Iterator[None]:
+    try:
+        yield
+    except ResponseHandlingException as error:
+        url = client.init_options.get("url")
+        raise Unavailable(
+            f"The Qdrant server at {url} does not answer ({error.source}): start it, or correct ADIABAT_QDRANT_URL."
+        ) from error
+    except UnexpectedResponse as error:
+        raise _refused(error) from error
 
 
 def _refused(error: UnexpectedResponse) -> Exception:

@@ -13,6 +13,7 @@ from app.registry.database import Database
 from app.registry.tables import instances
 
 LEASE_S = 10.0  # whoever gave no sign of life for so long is not waited for, and checks the history before it answers
+WITH_ID = " with the id "  # between what people call a store and what tells it from another of that name
 FORGET_S = 3600.0  # a killed service never takes its leave
 
 
@@ -37,7 +38,9 @@ class Instances:
                 if _is_dead_here(row):
                     connection.execute(delete(instances).where(instances.c.id == row.id))
             connection.execute(delete(instances).where(instances.c.seen_at < now() - FORGET_S))
-            other = connection.execute(select(instances).where(_alive(), instances.c.store != new.store)).first()
+            # One that is making the collection at this moment has no id of it to tell yet.
+            same = (new.store, new.store.partition(WITH_ID)[0])
+            other = connection.execute(select(instances).where(_alive(), instances.c.store.not_in(same))).first()
             if other is not None:
                 raise Conflict(
                     f"The registry at {self._database.name} is in use by {other.name} with {other.store}; this service "

@@ -36,6 +36,7 @@ STOPPABLE = (JobStatus.PREPARING, *AT_TRAINER)  # somebody does, and looks for a
 # What the table wants of an evaluation and only a tuning has.
 NO_TUNING: dict[str, Any] = {"name": "", "dataset": "", "guards": [], "recipe": {}, "gate": {}, "activate": ""}
 CANCELLED_IDLE = "cancelled while nobody worked on it"
+HANDED_ON = "its trainer is being stopped; another one goes on from the last checkpoint"
 STARTED = {JobKind.TUNING: Action.TUNING_STARTED, JobKind.EVALUATION: Action.EVALUATION_STARTED}
 RESUMED = {JobKind.TUNING: Action.TUNING_RESUMED, JobKind.EVALUATION: Action.EVALUATION_RESUMED}
 CANCELLED = {JobKind.TUNING: Action.TUNING_CANCELLED, JobKind.EVALUATION: Action.EVALUATION_CANCELLED}
@@ -203,6 +204,22 @@ class Jobs:
         """The end of a job that `is_held`, in the transaction that makes what came of it."""
         values["finished_at"] = now()
         _moved(connection, [tuning_jobs.c.id == job.id], status, values, told)
+
+    def hand_on(self, job: AnyJob) -> bool:
+        """Queue a job that its trainer, which is being stopped, leaves to the next one; False where it has lost it.
+
+        It was no fault of the job's: this take does not count among its attempts.
+        """
+        return self.move(
+            job.id,
+            JobStatus.PREPARED,
+            only_from=AT_WORK,
+            held_by=job.worker,
+            told={"reason": HANDED_ON},
+            worker=None,
+            progress={},
+            attempts=job.attempts - 1,
+        )
 
     def settle_activation(self, job_id: str, outcome: str) -> None:
         """Record that the activation this job asked for was done, or failed: it is tried once."""

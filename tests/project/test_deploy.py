@@ -1,27 +1,27 @@
-"""What ships beside the code: the compose file is valid, and says what it must."""
+"""What ships beside the code: compose files and Kubernetes resources are valid, and say what they must."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import kubernetes_validate
+import pytest
 from ruamel.yaml import YAML
 
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+RELEASES = ("1.30", "1.34", "1.37")
 
 
-def test_the_compose_file_keeps_to_the_compose_specification() -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "check_jsonschema",
-        "--builtin-schema",
-        "vendor.compose-spec",
-        "docker-compose.yml",
-    ]
+@pytest.mark.parametrize("file", ["docker-compose.yml", "deploy/compose.scale.yml"])
+def test_the_compose_files_keep_to_the_compose_specification(file: str) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", file]
     checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
 
@@ -33,6 +33,105 @@ def test_the_compose_file_asks_for_a_key_pins_images_and_runs_nobody_as_root() -
     for service in compose["services"].values():
         assert re.search(r":v?\d+\.\d+\.\d+", service["image"])
         assert service.get("user") == "10001" or service["image"].endswith("-unprivileged")
+
+
+def test_at_scale_nothing_is_on_a_disk_that_two_share_and_every_secret_is_asked_for() -> None:
+    text = (ROOT / "deploy" / "compose.scale.yml").read_text()
+    compose = YAML(typ="safe").load(text)
+    services = compose["services"]
+    assert set(services) == {
+        "proxy",
+        "app",
+        "trainer",
+        "postgres",
+        "qdrant-1",
+        "qdrant-2",
+        "qdrant-3",
+        "minio",
+        "bucket",
+    }
+    for name in ("app", "trainer"):
+        assert services[name]["deploy"]["replicas"] == 2
+        assert (services[name]["volumes"], services[name]["read_only"]) == (["/data"], True)
+    assert set(re.findall(r"\$\{(\w+)", text)) == set(re.findall(r"\$\{(\w+):\?", text))
+    for service in services.values():
+        assert re.search(r":v?\d+\.\d+|:RELEASE\.\d+", service["image"])
+        assert service["cap_drop"] == ["ALL"]
+    for name in services["app"]["environment"]:
+        assert (
+            name.startswith("AWS_") or name == "HOME" or name.removeprefix("ADIABAT_").lower() in Settings.model_fields
+        )
+    assert (ROOT / "deploy" / "nginx.conf").is_file()
+
+
+def resources(folder: Path) -> list[dict[str, Any]]:
+    """Of all files but the kustomization's own."""
+    files = sorted(path for path in folder.glob("*.yaml") if path.name != "kustomization.yaml")
+    return [each for path in files for each in YAML(typ="safe").load_all(path)]
+
+
+def rendered(folder: Path) -> list[dict[str, Any]]:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl, which has kustomize in it, is not on this machine")
+    made = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=True).stdout
+    return list(YAML(typ="safe").load_all(made))
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_kubernetes_resources_keep_to_the_schemas(release: str) -> None:
+    for resource in resources(KUBERNETES / "base"):
+        kubernetes_validate.validate(resource, release, strict=True)
+    with pytest.raises(kubernetes_validate.ValidationError):  # a schema that takes anything would show nothing
+        kubernetes_validate.validate(resource | {"spec": {"replicsa": 2}}, release, strict=True)
+
+
+@pytest.mark.parametrize("overlay", ["base", "gpu"])
+def test_what_kustomize_makes_keeps_to_the_schemas(overlay: str) -> None:
+    made = rendered(KUBERNETES / overlay)
+    assert len(made) == len(resources(KUBERNETES / "base"))
+    for resource in made:
+        kubernetes_validate.validate(resource, RELEASES[-1], strict=True)
+    [trainer] = [each for each in made if each["kind"] == "Deployment" and each["metadata"]["name"] == "trainer"]
+    [container] = trainer["spec"]["template"]["spec"]["containers"]
+    assert ("nvidia.com/gpu" in container["resources"]["limits"]) == (overlay == "gpu")
+    assert container["resources"]["limits"]["memory"]  # an overlay adds, it replaces nothing
+
+
+def test_kustomizations_name_every_file_and_patch_what_is_there() -> None:
+    for folder in (KUBERNETES / "base", KUBERNETES / "gpu"):
+        said = YAML(typ="safe").load(folder / "kustomization.yaml")
+        files = {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
+        assert {*said["resources"], *(patch["path"] for patch in said.get("patches", []))} - {"../base"} == files
+    named = {(each["kind"], each["metadata"]["name"]) for each in resources(KUBERNETES / "base")}
+    for patch in said["patches"]:
+        assert (patch["target"]["kind"], patch["target"]["name"]) in named
+    for each in resources(KUBERNETES / "gpu"):
+        assert (each["kind"], each["metadata"]["name"]) in named
+
+
+def test_kubernetes_runs_nobody_as_root_writes_to_no_root_disk_and_holds_no_secret() -> None:
+    made = resources(KUBERNETES / "base")
+    config = next(each for each in made if each["kind"] == "ConfigMap")["data"]
+    assert not {"ADIABAT_API_KEY", "ADIABAT_REGISTRY_URL", "AWS_SECRET_ACCESS_KEY"} & set(config)
+    for name in config:
+        assert name in ("AWS_REGION", "HOME") or name.removeprefix("ADIABAT_").lower() in Settings.model_fields
+    deployments = {each["metadata"]["name"]: each["spec"]["template"] for each in made if each["kind"] == "Deployment"}
+    for pod in (template["spec"] for template in deployments.values()):
+        [container] = pod["containers"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert {"secretRef": {"name": "adiabat"}} in container["envFrom"]
+    probes = {name: deployments["app"]["spec"]["containers"][0][f"{name}Probe"] for name in ("liveness", "readiness")}
+    assert [probe["httpGet"]["path"] for probe in probes.values()] == ["/health/live", "/health/ready"]
+    for each in made:  # whatever selects pods selects some
+        spec = each.get("spec", {})
+        selector = spec.get("selector") or spec.get("podSelector")
+        if selector is not None:
+            wanted = (selector.get("matchLabels") or selector).items()
+            assert any(wanted <= template["metadata"]["labels"].items() for template in deployments.values())
+    [scaled] = [each["spec"]["scaleTargetRef"] for each in made if each["kind"] == "HorizontalPodAutoscaler"]
+    assert scaled["name"] in deployments
 
 
 def test_every_setting_is_documented() -> None:

@@ -56,7 +56,7 @@ def contents(service: Service) -> set[str]:
 def test_the_name_of_a_content_is_durable_before_its_record_is(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = service.parts.datasets.root
+    root = service.parts.artifacts.datasets
     seen: list[tuple[int, int]] = []
     fsync = os.fsync
 

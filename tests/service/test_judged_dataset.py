@@ -43,7 +43,7 @@ def refused(status: int, call: object, *arguments: object, **named: object) -> t
 def used(service: Service, job_id: str) -> Path:
     """The folder that the job reads."""
     (content,) = service.parts.registry.jobs.find(job_id).dataset_digests.values()
-    return service.parts.datasets.folder(content)
+    return service.parts.artifacts.dataset(content)
 
 
 def test_it_is_shown_with_its_counts_as_soon_as_something_is_judged(stocked: Service) -> None:
@@ -181,7 +181,7 @@ def test_jobs_and_judgments_that_come_at_once_do_not_harm_each_other(stocked: Se
         judging.result()
     for evaluation in made:
         content = stocked.parts.registry.jobs.find(evaluation).dataset_digests["judgments"]
-        assert digest(stocked.parts.datasets.folder(content)) == content
+        assert digest(stocked.parts.artifacts.dataset(content)) == content
 
 
 @pytest.mark.slow

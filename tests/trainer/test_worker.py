@@ -123,3 +123,38 @@ def test_a_trainer_on_a_folder_that_no_service_had_says_so(
     assert f"no service has ever started on {settings.data_dir}" in said()
     add(registry, "base")
     assert f"waiting for jobs of the service on {settings.data_dir}" in said()
+
+
+@pytest.mark.parametrize(("others", "left"), [(["w2"], JobStatus.PREPARED), ([], JobStatus.INTERRUPTED)])
+def test_one_that_is_stopped_hands_its_job_on_where_another_trainer_lives(
+    settings: Settings,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    others: list[str],
+    left: JobStatus,
+) -> None:
+    job_id = prepared_job(registry)
+    for name in others:
+        registry.workers.beat(name)
+
+    def run_job(_job: JobRecord) -> None:
+        raise Stopped
+
+    work(settings, monkeypatch, run_job)
+    now = registry.jobs.get(job_id)
+    assert (now.status, now.worker is None, now.attempts) == (left, bool(others), 0 if others else 1)
+    assert "its trainer is being stopped" in registry.events.after(job_id, 0, 99)[-1].data["reason"] or not others
+
+
+def test_a_cancel_counts_though_the_trainer_is_stopped_and_another_lives(
+    settings: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = prepared_job(registry)
+    registry.workers.beat("w2")
+
+    def run_job(job: JobRecord) -> None:
+        registry.jobs.cancel(job.id)
+        raise Stopped
+
+    work(settings, monkeypatch, run_job)
+    assert registry.jobs.get(job_id).status is JobStatus.CANCELLED

@@ -13,16 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from app.beir import digest
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import ArtifactStore
+from app.encoders.shared_artifacts import open_artifacts
 from app.registry import JobStatus, NewJob, Registry
+from app.registry.jobs import HANDED_ON
 from app.settings import Settings
 from tests.conftest import wait_until
 from tests.postgres import Server
+from tests.s3 import S3Server
 
 WORKERS = 3
 LEASE_S = 3.0
-DIGEST = "sha256:world"
 RECIPE = {"epochs": 1, "batch_size": 16, "learning_rate": 1e-3}
 PATIENCE_S = 400
 
@@ -31,10 +34,11 @@ processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["trainer.worker"])
 
 
-def work(settings: Settings, clock_ahead_s: float) -> None:
+def work(settings: Settings, clock_ahead_s: float, variables: dict[str, str]) -> None:
     """The whole life of a worker process, perhaps with a clock of its own."""
     from trainer.worker import Worker
 
+    os.environ.update(variables)  # it is forked from a process that may be older than they are
     true = time.time
     time.time = lambda: true() + clock_ahead_s
     worker = Worker(settings, f"w{os.getpid()}")
@@ -48,16 +52,26 @@ class Crew:
 
     settings: Settings
     registry: Registry
+    artifacts: ArtifactStore
+    content: str  # the digest of the dataset
     alive: list[ForkServerProcess] = field(default_factory=list)
+    started: int = 0
 
     def keep(self, count: int) -> None:
         """Start as many as are missing."""
         self.alive = [each for each in self.alive if each.is_alive()]
         while len(self.alive) < count:
             ahead_s = (600.0, -600.0, 0.0)[len(self.alive) % 3]
-            process = processes.Process(target=work, args=(self.settings, ahead_s))
+            process = processes.Process(target=work, args=(self._settings_of_next(), ahead_s, dict(os.environ)))
             process.start()
             self.alive.append(process)
+
+    def _settings_of_next(self) -> Settings:
+        """With a bucket every worker is on a disk of its own, which it takes with it."""
+        if self.settings.artifacts_url is None:
+            return self.settings
+        self.started += 1
+        return self.settings.model_copy(update={"data_dir": self.settings.data_dir / f"host{self.started}"})
 
     def one_at_work(self) -> ForkServerProcess | None:
         holders = {job.worker for job in self.registry.jobs.with_status(JobStatus.RUNNING, JobStatus.EVALUATING)}
@@ -70,20 +84,25 @@ class Crew:
             each.join()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", pytest.param("bucket", marks=pytest.mark.nightly)])
 def crew(request: pytest.FixtureRequest, tmp_path: Path, world: Path, tiny_folder: Path) -> Iterator[Crew]:
-    server: Server | None = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+    """`bucket`: on PostgreSQL, and workers see nothing of each other's disks."""
+    server: Server | None = request.getfixturevalue("postgres") if request.param != "sqlite" else None
     url = server.migrated() if server else None
-    settings = Settings(data_dir=tmp_path, registry_url=url, trainer_lease_s=LEASE_S, threads=1)
+    s3: S3Server | None = request.getfixturevalue("s3") if request.param == "bucket" else None
+    bucket = s3.fresh() if s3 else None
+    settings = Settings(data_dir=tmp_path, registry_url=url, artifacts_url=bucket, trainer_lease_s=LEASE_S, threads=1)
     registry = Registry(settings.registry_at)
-    artifacts = ArtifactStore(settings.artifacts_dir)
+    artifacts = open_artifacts(settings, registry)
     rules = AdmissionRules(min_cosine=0.8, min_overlap=0.5, engine="torch", threads=1)
     Registrar(artifacts, registry, rules, overlap=None).register_base(tiny_folder, "tiny", None, None)
-    dataset = artifacts.root / "datasets" / DIGEST.removeprefix("sha256:")
-    shutil.copytree(world / "dataset", dataset)
-    shutil.copy(dataset / "qrels" / "train.tsv", dataset / "qrels" / "dev.tsv")
-    registry.datasets.put("world", DIGEST, {})
-    made = Crew(settings=settings, registry=registry)
+    with artifacts.staging() as staged:
+        shutil.copytree(world / "dataset", staged, dirs_exist_ok=True)
+        shutil.copy(staged / "qrels" / "train.tsv", staged / "qrels" / "dev.tsv")
+        content = digest(staged)
+        artifacts.keep_dataset(staged, content)
+    registry.datasets.put("world", content, {})
+    made = Crew(settings=settings, registry=registry, artifacts=artifacts, content=content)
     yield made
     made.kill()
     registry.close()
@@ -99,7 +118,7 @@ def jobs(crew: Crew, world: Path, count: int) -> list[str]:
             parent_id=crew.registry.encoders.find("base@1").id,
             dataset="world",
             guards=[],
-            dataset_digests={"world": DIGEST},
+            dataset_digests={"world": crew.content},
             recipe=RECIPE | {"seed": number},
             gate={"min_gain": -1},
             activate="never",
@@ -107,6 +126,7 @@ def jobs(crew: Crew, world: Path, count: int) -> list[str]:
         job_id = crew.registry.jobs.add(new).id
         (training_set,) = (world / "matrices").iterdir()
         shutil.copytree(training_set, crew.settings.training_set_dir(job_id))
+        crew.artifacts.share(f"jobs/{job_id}/training-set", crew.settings.training_set_dir(job_id))
         crew.registry.jobs.move(job_id, JobStatus.PREPARED, only_from=(JobStatus.QUEUED,))
         made.append(job_id)
     return made
@@ -128,7 +148,7 @@ def require_each_once(crew: Crew, job_ids: list[str]) -> None:
         made.append(crew.registry.encoders.by_id(job.encoder_id).key)
         assert made[-1] == f"bees{number}@1"
     assert sorted(each.key for each in crew.registry.encoders.all()) == sorted(["base@1", *made])
-    assert all((crew.settings.artifacts_dir / key / "adiabat.json").is_file() for key in made)
+    assert all((crew.artifacts.folder(key) / "adiabat.json").is_file() for key in made)
 
 
 @pytest.mark.parametrize(
@@ -170,3 +190,19 @@ def test_a_worker_that_was_paused_until_another_had_its_job_publishes_nothing(cr
     paused.terminate()
     paused.join(PATIENCE_S)
     require_each_once(crew, job_ids)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("crew", ["postgresql", "bucket"], indirect=True)
+def test_a_worker_that_is_stopped_in_order_leaves_its_job_to_another_at_once(crew: Crew, world: Path) -> None:
+    job_ids = jobs(crew, world, 1)
+    crew.keep(2)
+    wait_until(lambda: len(crew.registry.workers.ages_s()) == 2 and crew.one_at_work() is not None, PATIENCE_S)
+    stopped = crew.one_at_work()
+    assert stopped is not None
+    stopped.terminate()
+    wait_until(lambda: done(crew, job_ids), PATIENCE_S)
+    assert not str(crew.registry.jobs.get(job_ids[0]).worker).startswith(f"w{stopped.pid}/")
+    require_each_once(crew, job_ids)
+    said = [event.data.get("reason") for event in crew.registry.events.after(job_ids[0], 0, 1_000)]
+    assert HANDED_ON in said

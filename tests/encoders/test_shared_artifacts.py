@@ -1,0 +1,176 @@
+"""Copies of what a bucket holds: brought when they are asked for, gone when they take too much."""
+
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from app.bucket import Bucket
+from app.encoders.artifacts import ArtifactStore
+from app.encoders.shared_artifacts import SharedArtifacts
+from app.errors import BadDataset, EncoderBroken, Unavailable
+from app.lock import FileLock
+from app.registry import Registry
+from app.registry.turn import Turn
+from tests.postgres import Server
+from tests.s3 import S3Server, files_below
+
+SIZE = 100_000
+
+
+@pytest.fixture
+def bucket(s3: S3Server) -> Bucket:
+    return Bucket(s3.fresh(), writer="us")
+
+
+def shared(
+    bucket: Bucket, root: Path, *, copies: int = 99, pinned: set[str] | None = None, in_use_s: float = 0.0
+) -> SharedArtifacts:
+    """Room for so many artifacts of `stocked`."""
+    return SharedArtifacts(root, bucket, max_bytes=copies * SIZE, pinned=lambda: pinned or set(), in_use_s=in_use_s)
+
+
+def stocked(bucket: Bucket, tmp_path: Path, *keys: str) -> None:
+    for key in keys:
+        folder = tmp_path / "stock" / key
+        folder.mkdir(parents=True)
+        (folder / "weights").write_bytes(os.urandom(SIZE))
+        bucket.publish(f"encoders/{key}", folder)
+
+
+def used(store: SharedArtifacts, *keys: str) -> set[str]:
+    """What is on disk after these were used, in this order and each some time after the other."""
+    for at, key in enumerate(keys):
+        folder = store.folder(key)
+        os.utime(folder, (at, at))
+    return set(store.keys())
+
+
+def test_what_was_not_used_for_longest_leaves_but_never_the_base_or_what_is_pinned(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    stocked(bucket, tmp_path, "base@1", "a@1", "b@1", "c@1", "d@1")
+    store = shared(bucket, tmp_path / "here", copies=3, pinned={"a@1"})
+    assert used(store, "base@1", "a@1", "b@1") == {"base@1", "a@1", "b@1"}
+    assert used(store, "base@1", "a@1", "b@1", "c@1") == {"base@1", "a@1", "c@1"}
+    assert used(store, "c@1", "a@1", "base@1", "d@1") == {"base@1", "a@1", "d@1"}
+    assert files_below(store.folder("b@1")) == files_below(tmp_path / "stock" / "b@1")
+
+
+def test_what_somebody_just_asked_for_stays_though_it_is_too_much(bucket: Bucket, tmp_path: Path) -> None:
+    stocked(bucket, tmp_path, "base@1", "a@1", "b@1")
+    store = shared(bucket, tmp_path / "here", copies=1, in_use_s=60)
+    for key in ("base@1", "a@1", "b@1"):
+        store.folder(key)
+    assert set(store.keys()) == {"base@1", "a@1", "b@1"}
+
+
+def test_while_the_registry_is_away_nothing_leaves(bucket: Bucket, tmp_path: Path) -> None:
+    stocked(bucket, tmp_path, "a@1", "b@1")
+
+    def away() -> set[str]:
+        raise Unavailable
+
+    store = SharedArtifacts(tmp_path / "here", bucket, max_bytes=0, pinned=away, in_use_s=0)
+    assert used(store, "a@1", "b@1") == {"a@1", "b@1"}
+
+
+def test_many_that_ask_at_once_get_one_whole_copy(bucket: Bucket, tmp_path: Path) -> None:
+    stocked(bucket, tmp_path, "a@1")
+    store = shared(bucket, tmp_path / "here")
+    found: list[dict[str, bytes]] = []
+    threads = [threading.Thread(target=lambda: found.append(files_below(store.folder("a@1")))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [files_below(tmp_path / "stock" / "a@1")] * 8
+    assert not list(store.root.glob(".staging-*"))
+
+
+def test_what_is_gone_from_the_bucket_is_told_with_its_address(bucket: Bucket, tmp_path: Path) -> None:
+    store = shared(bucket, tmp_path / "here")
+    with pytest.raises(EncoderBroken, match=f"a@1 is not in {bucket.url}"):
+        store.folder("a@1")
+    assert not store.has("a@1")
+
+
+def test_a_publication_that_is_broken_off_leaves_nothing_behind(s3: S3Server, bucket: Bucket, tmp_path: Path) -> None:
+    store = shared(bucket, tmp_path / "here")
+
+    def staged(staging: Path) -> Path:
+        (staging / "weights").write_bytes(b"1")
+        (staging / "adiabat.json").write_text("{}")
+        return staging
+
+    with pytest.raises(ZeroDivisionError), store.staging() as staging, store.placing(staged(staging)):
+        raise ZeroDivisionError
+    assert s3.objects(bucket.url) == {}
+    with pytest.raises(ZeroDivisionError), store.staging() as staging, store.placing(staged(staging)) as place:
+        place("a@1") or 1 / 0  # and whether its row was written, nobody knows
+    assert bucket.names("encoders") == ["encoders/a@1"]
+    assert store.keys() == []
+    with store.staging() as staging, store.placing(staged(staging)) as place:
+        place("a@1")
+    assert store.keys() == ["a@1"]
+
+
+def test_a_dataset_is_kept_there_brought_here_and_refused_where_it_is_another(
+    s3: S3Server, bucket: Bucket, tmp_path: Path
+) -> None:
+    from app.beir import digest
+
+    first, second = shared(bucket, tmp_path / "first"), shared(bucket, tmp_path / "second")
+    with first.staging() as staging:
+        (staging / "qrels").mkdir()
+        (staging / "queries.jsonl").write_text('{"_id": "q", "text": "t"}\n')
+        (staging / "qrels" / "test.tsv").write_text("q\tp\t1\n")
+        content = digest(staging)
+        first.keep_dataset(staging, content)
+    assert files_below(second.dataset(content)) == files_below(first.dataset(content))
+    name = content.removeprefix("sha256:")
+    lie = s3.objects(bucket.url)[f"datasets/{name}.json"].replace(b"test.tsv", b"more.tsv")
+    s3.put(bucket.url, f"datasets/{name}.json", lie)
+    third = shared(bucket, tmp_path / "third")
+    with pytest.raises(BadDataset, match="names other files"):
+        third.dataset(content)
+    assert list(third.datasets.iterdir()) == []
+    with first.staging() as staging:  # uploaded again, as the sentence says
+        shutil.copytree(second.dataset(content), staging, dirs_exist_ok=True)
+        first.keep_dataset(staging, content)
+    assert files_below(third.dataset(content)) == files_below(second.dataset(content))
+    first.remove_dataset(content)
+    assert s3.objects(bucket.url) == {}
+
+
+def test_a_folder_alone_has_nothing_to_bring(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    store.obtain("jobs/a/checkpoints", tmp_path / "checkpoints")
+    assert not (tmp_path / "checkpoints").exists()
+    assert not store.renew("base@1")
+
+
+def test_a_turn_is_one_for_all_hosts_and_a_thread_may_take_it_again(postgres: Server, tmp_path: Path) -> None:
+    url = postgres.migrated()
+    here, there = Registry(url), Registry(url)
+    mine = Turn(here.database, FileLock(tmp_path / "here"))
+    theirs = Turn(there.database, FileLock(tmp_path / "there"))
+    order: list[str] = []
+
+    def second() -> None:
+        with theirs:
+            order.append("second")
+
+    with mine, mine:
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.2)  # time enough to come first, were there no turn
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    here.close()
+    there.close()
+    postgres.drop(url)
