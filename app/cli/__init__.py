@@ -1,4 +1,4 @@
-"""The command line `adiabat`. Every command but `serve`, `demo`, `registry` and `store` speaks to a running service."""
+"""The command line `adiabat`. All but `serve`, `demo`, `import`, `registry` and `store` speak to a running service."""
 
 import sys
 from typing import Annotated
@@ -13,10 +13,13 @@ from app.cli import (
     doctor,
     encoders,
     evaluating,
+    exporting,
+    importing,
     ingesting,
     jobs,
     judging,
     keys,
+    mcp,
     passages,
     registry,
     searching,
@@ -67,10 +70,13 @@ judging.install(cli)
 demo.install(cli)
 doctor.install(cli)
 auditing.install(cli)
+mcp.install(cli)
 cli.add_typer(encoders.cli, name="encoders")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")
 cli.add_typer(keys.cli, name="keys")
+cli.add_typer(exporting.cli, name="export")
+cli.add_typer(importing.cli, name="import")
 cli.add_typer(registry.cli, name="registry")
 cli.add_typer(store.cli, name="store")
 
