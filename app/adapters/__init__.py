@@ -3,10 +3,19 @@
 The service embeds queries with its active encoder, so none of them takes an embedding model.
 """
 
+import weakref
 from typing import Any
 
+from app.client import AdiabatClient
 from app.wire.passages import PassagePublic
 from app.wire.search import HitPublic
+
+
+def connected(owner: object, url: str, api_key: str | None) -> AdiabatClient:
+    """A client that is closed when `owner` goes: these libraries close nothing themselves."""
+    client = AdiabatClient(url, api_key)
+    weakref.finalize(owner, client.close)
+    return client
 
 
 def metadata_of(hit: HitPublic | PassagePublic) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.utils import Secret
 
-from app.adapters import metadata_of
+from app.adapters import connected, metadata_of
 from app.client import DEFAULT_URL, AdiabatClient
 
 KEY = Secret.from_env_var("ADIABAT_API_KEY", strict=False)
@@ -34,17 +34,18 @@ class AdiabatRetriever:
         self.top_k = top_k
         self.filters = filters
         self.encoder = encoder
+        self._client: AdiabatClient | None = None
 
     @component.output_types(documents=list[Document])
     def run(
         self, query: str, top_k: int | None = None, filters: dict[str, Any] | None = None
     ) -> dict[str, list[Document]]:
         """What is given here counts instead of what was given when the component was made."""
-        key = self.api_key.resolve_value() if self.api_key else None
-        with AdiabatClient(self.url, key) as client:
-            answer = client.search(
-                query, limit=top_k or self.top_k, filter=filters or self.filters, encoder=self.encoder
-            )
+        if self._client is None:  # not before: a pipeline may be made where the key is not
+            self._client = connected(self, self.url, self.api_key.resolve_value() if self.api_key else None)
+        answer = self._client.search(
+            query, limit=top_k or self.top_k, filter=filters or self.filters, encoder=self.encoder
+        )
         documents = [
             Document(id=hit.id, content=hit.text, meta=metadata_of(hit), score=hit.score) for hit in answer.hits
         ]

@@ -12,8 +12,8 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
 
-from app.adapters import metadata_of
-from app.client import DEFAULT_URL, AdiabatClient, ApiError
+from app.adapters import connected, metadata_of
+from app.client import DEFAULT_URL, ApiError
 from app.wire.passages import PassagePublic
 from app.wire.search import HitPublic
 
@@ -30,7 +30,7 @@ class AdiabatVectorStore(VectorStore):
     """
 
     def __init__(self, url: str = DEFAULT_URL, api_key: str | None = None, *, encoder: str | None = None) -> None:
-        self._client = AdiabatClient(url, api_key)
+        self._client = connected(self, url, api_key)
         self._encoder = encoder
 
     def add_texts(

@@ -3,14 +3,14 @@
 nodes = AdiabatRetriever("http://127.0.0.1:8000", similarity_top_k=5).retrieve("how to keep bees quiet")
 """
 
+import asyncio
 from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
-from app.adapters import metadata_of
-from app.client import DEFAULT_URL, AdiabatClient, AsyncAdiabatClient
-from app.wire.search import SearchResponse
+from app.adapters import connected, metadata_of
+from app.client import DEFAULT_URL
 
 
 class AdiabatRetriever(BaseRetriever):
@@ -29,20 +29,15 @@ class AdiabatRetriever(BaseRetriever):
         encoder: str | None = None,
     ) -> None:
         super().__init__()
-        self._at = url, api_key
+        self._client = connected(self, url, api_key)
         self._asked: dict[str, Any] = {"limit": similarity_top_k, "filter": filter, "encoder": encoder}
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        with AdiabatClient(*self._at) as client:
-            return _nodes(client.search(query_bundle.query_str, **self._asked))
+        hits = self._client.search(query_bundle.query_str, **self._asked).hits
+        return [
+            NodeWithScore(node=TextNode(id_=hit.id, text=hit.text, metadata=metadata_of(hit)), score=hit.score)
+            for hit in hits
+        ]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        async with AsyncAdiabatClient(*self._at) as client:
-            return _nodes(await client.search(query_bundle.query_str, **self._asked))
-
-
-def _nodes(answer: SearchResponse) -> list[NodeWithScore]:
-    return [
-        NodeWithScore(node=TextNode(id_=hit.id, text=hit.text, metadata=metadata_of(hit)), score=hit.score)
-        for hit in answer.hits
-    ]
+        return await asyncio.to_thread(self._retrieve, query_bundle)

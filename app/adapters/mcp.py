@@ -1,6 +1,6 @@
 """An MCP server over a running service: what a model's host may ask of it. It only reads."""
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -12,17 +12,8 @@ from app.wire.passages import PassagePublic
 from app.wire.search import HitPublic
 
 MAX_HITS = 50
+FIELDS = set(HitPublic.model_fields)
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-
-
-class Found(TypedDict):
-    """A passage; `score` is its cosine with the query."""
-
-    id: str
-    title: str
-    text: str
-    metadata: dict[str, Any]
-    score: NotRequired[float]
 
 
 def make_server(client: AdiabatClient) -> MCPServer[Any]:
@@ -35,7 +26,7 @@ def make_server(client: AdiabatClient) -> MCPServer[Any]:
     )
 
     @server.tool(annotations=READS)
-    def search(query: str, limit: int = 5, filter: dict[str, Any] | None = None) -> list[Found]:
+    def search(query: str, limit: int = 5, filter: dict[str, Any] | None = None) -> list[HitPublic]:
         """The passages nearest in meaning to a question, best first.
 
         query: the question, as a person would ask it. limit: how many, up to 50. filter: Qdrant's filter JSON over
@@ -47,18 +38,14 @@ def make_server(client: AdiabatClient) -> MCPServer[Any]:
             hits = client.search(query, limit=limit, filter=filter).hits
         except (ApiError, Unreachable) as error:
             raise ToolError(str(error)) from error
-        return [_found(hit) | {"score": hit.score} for hit in hits]
+        return [HitPublic(**hit.model_dump(include=FIELDS)) for hit in hits]
 
     @server.tool(annotations=READS)
-    def passage(id: str) -> Found:
+    def passage(id: str) -> PassagePublic:
         """One passage in full, by the id that a search told."""
         try:
-            return _found(client.passage(id))
+            return client.passage(id)
         except (ApiError, Unreachable) as error:
             raise ToolError(str(error)) from error
 
     return server
-
-
-def _found(told: HitPublic | PassagePublic) -> Found:
-    return {"id": told.id, "title": told.title, "text": told.text, "metadata": told.metadata}
