@@ -6,7 +6,7 @@ brings what is new.
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,28 +79,21 @@ def examine(
     if not (count := source.count()):
         raise BadInput(f"There is nothing in {source.said}; name another.")
     found = source.sample(ranks(count, limits.samples))
-    taken = list(_passages(found, fields, settings))
-    if not taken:
+    sample, passages = _sampled(found, fields, settings, named.spec.dimension)
+    if not sample:
         names = ", ".join(map(repr, sorted({name for each in found for name in field_names(each.payload)})[:20]))
         raise BadInput(
             f"No point of {len(found)} sampled in {source.said} has a text in {fields.text!r} and a vector. Their "
             f"fields are {names or 'none'}: name the one with the text that was embedded (--text-field)."
         )
     if not source.by_cosine:
-        _check_lengths(source, [vector for _, _, vector in taken])
-    space = IndexSpace(passage_encoder_digest="", dimension=named.spec.dimension)  # renders as any does
-    sample = [
-        Sampled(
-            at=at, title=passage.title, text=passage.text, rendered=space.render(passage.title, passage.text), vector=v
-        )
-        for at, passage, v in taken
-    ]
+        _check_lengths(source, [each.vector for each in sample])
     prompt = named.spec.passage_prompt
     lengths = asked.lengths([each.rendered for each in sample], prompt)
     finding = compare(sample, asked.embed, prompt, lengths, limits.min_cosine)
     if not finding.allows(limits.max_different):
         raise EncoderRefused(_refusal(source, named.said, finding))
-    return Examined(finding=finding, passages=[(passage, vector) for _, passage, vector in taken])
+    return Examined(finding=finding, passages=passages)
 
 
 def bring(
@@ -166,14 +159,29 @@ def _opened(asked: Asked, settings: Settings) -> Iterator[tuple[PassageStore, bo
             registry.close()
 
 
-def _passages(found: Sequence[Found], fields: Fields, settings: Settings) -> Iterator[tuple[str, Passage, Vector]]:
+def _sampled(
+    found: Sequence[Found], fields: Fields, settings: Settings, dimension: int
+) -> tuple[list[Sampled], list[tuple[Passage, Vector]]]:
+    """Those that make passages; what does not is told when everything is brought."""
+    space = IndexSpace(passage_encoder_digest="", dimension=dimension)  # renders as any does
+    sample: list[Sampled] = []
+    passages: list[tuple[Passage, Vector]] = []
     for each in found:
-        try:
+        with suppress(BadPoint):
             passage = fields.passage(each, settings)
-        except BadPoint:
-            continue
-        if each.vector is not None:
-            yield each.at, passage, each.vector
+            if each.vector is not None:
+                others = {} if fields.title else fields.other_texts(each.payload)
+                sampled = Sampled(
+                    at=each.at,
+                    title=passage.title,
+                    text=passage.text,
+                    rendered=space.render(passage.title, passage.text),
+                    titled={name: space.render(text, passage.text) for name, text in others.items()},
+                    vector=each.vector,
+                )
+                sample.append(sampled)
+                passages.append((passage, each.vector))
+    return sample, passages
 
 
 def _points(

@@ -25,11 +25,14 @@ class ElasticsearchSource:
         headers = {"Authorization": f"ApiKey {api_key}"} if api_key else {}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
         self._index = index
-        mappings = self._call("GET", f"/{index}/_mapping")
-        fields: dict[str, Any] = {}
-        for mapping in mappings.values():
-            fields |= dict(_vector_fields(mapping["mappings"].get("properties", {})))
-        self._vector = _chosen(index, fields, vector)
+        try:
+            fields: dict[str, Any] = {}
+            for mapping in self._call("GET", f"/{index}/_mapping").values():
+                fields |= dict(_vector_fields(mapping["mappings"].get("properties", {})))
+            self._vector = _chosen(index, fields, vector)
+        except BaseException:
+            self.close()
+            raise
         self._about = fields[self._vector]
 
     @property

@@ -5,7 +5,7 @@ whole, and so that a foreign part in one piece as long as two stretches cannot l
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
@@ -19,6 +19,7 @@ CONFIDENCE = 0.95
 TOLD_RANGES = 5
 NEAR = 0.9
 HINT_TEXTS = 32
+HINT_FIELDS = 8
 HINT_SHARE = 0.9
 USUAL_PROMPTS = ("", "passage: ", "query: ", "search_document: ")
 
@@ -27,12 +28,16 @@ Embed = Callable[[Sequence[str], str], NDArray[np.float32]]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Sampled:
-    """A point of the sample: its place, what of it is embedded, and the vector (dim,) it has."""
+    """A point of the sample: its place, what of it is embedded, and the vector (dim,) it has.
+
+    `titled`: what would be embedded if one of its further fields were the title, by the field's name.
+    """
 
     at: str
     title: str
     text: str
     rendered: str
+    titled: Mapping[str, str]
     vector: NDArray[np.float32]
 
 
@@ -143,6 +148,10 @@ def _hints(
             return [f"They are equal with --passage-prompt {other!r}."]
     if any(each.title for each in different) and cured([each.text for each in different], prompt):
         return ["They are equal without the title: leave out --title-field, and it stays in the metadata."]
+    named = set.intersection(*(set(each.titled) for each in different))
+    for name in sorted(named)[:HINT_FIELDS]:
+        if cured([each.titled[name] for each in different], prompt):
+            return [f"They are equal with --title-field {name}."]
     if same.any():
         long, short = np.asarray(lengths)[~same], np.asarray(lengths)[same]
         if long.min() > short.max():
@@ -152,8 +161,8 @@ def _hints(
             ]
     if np.median(found[~same]) >= NEAR:
         return [
-            "They are near: a quantised or a tuned copy of this encoder may have made them. Name the tuned one; those "
-            "of a quantised one can be taken with a lower --min-cosine."
+            "They are near: of another text (a title before it, a prefix), or by a tuned or a quantised copy of this "
+            "encoder. Name the text, or the tuned one; those of a quantised one can be taken with a lower --min-cosine."
         ]
     return []
 

@@ -77,6 +77,11 @@ class Fields:
             raise BadPoint(f"point {found.at}: {error}") from error
         return passage
 
+    def other_texts(self, payload: Mapping[str, Any]) -> dict[str, str]:
+        """Of the fields that are neither text nor title, those that hold one."""
+        told = {name: value_at(payload, name) for name in field_names(payload) if name not in (self.text, self.title)}
+        return {name: value for name, value in told.items() if isinstance(value, str) and value.strip()}
+
     def _rest(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         rest: dict[str, Any] = dict(payload)
         for name in (self.text, self.title, self.id):

@@ -148,6 +148,9 @@ def test_what_is_often_forgotten_is_named(
     assert "equal with --passage-prompt ''" in refusal(settings, bare)
     untitled = QdrantSource(local, fill(local, encode(tiny, texts, PROMPT), payloads))
     assert "leave out --title-field" in refusal(settings, untitled, Fields(title="title"))
+    joined = [f"title {n} {text}" for n, text in enumerate(texts)]
+    titled = QdrantSource(local, fill(local, encode(tiny, joined, PROMPT), payloads))
+    assert "equal with --title-field title" in refusal(settings, titled)
     long = [text + " water" * (60 if n % 2 else 0) for n, text in enumerate(texts)]
     short = QdrantSource(local, fill(local, encode(tiny, long, PROMPT, 40), [{"text": text} for text in long]))
     assert "with another maximum length" in refusal(settings, short)
@@ -313,7 +316,9 @@ def test_an_index_of_elasticsearch_by_a_stand_in_for_its_routes(
     settings: Settings, elastic: str, texts: list[str]
 ) -> None:
     fields = Fields(text="body")
-    assert "0 of 60" in refusal(settings, ElasticsearchSource(elastic, "docs", "bad", "secret"), fields)
+    bad = ElasticsearchSource(elastic, "docs", "bad", "secret")
+    assert "0 of 60" in refusal(settings, bad, fields)
+    bad.close()
     source = ElasticsearchSource(elastic, "docs", "good", "secret")
     assert [found.at for found in source.sample([0, 150, 299])] == ["e0", "e150", "e299"]
     _, brought = take(settings, source, fields)
