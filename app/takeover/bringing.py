@@ -135,8 +135,22 @@ def bring(
                 f"The store holds {brought.there} passages and should hold {before + fresh}; something else writes to "
                 "it. End that, and repeat the command."
             )
-        _verify(store, examined)
+        verify(store, examined)
     return brought
+
+
+def verify(store: PassageStore, examined: Examined) -> None:
+    """Raise `Unavailable` unless the sample lies in the store as it was sent.
+
+    A passage whose text is another there, since it changed in the source meanwhile, is left out.
+    """
+    stored = {one.passage.id: one for one in store.fetch([p.id for p, _ in examined.passages], with_vectors=True)}
+    for passage, vector in examined.passages:
+        one = stored.get(passage.id)
+        if one is not None and one.passage.text != passage.text:
+            continue
+        if one is None or one.vector is None or cosines(one.vector[None], vector[None])[0] < SAME:
+            raise Unavailable(f"The passage {passage.id!r} is not in the store as it was sent; repeat the command.")
 
 
 @contextmanager
@@ -241,18 +255,5 @@ def _refusal(source: Source, said: str, finding: Finding) -> str:
             "Embed those again there, or, where they are texts that were edited since, allow them their share "
             "(--max-different)."
         )
-    where = f"Others lie, by id, at {told_ranges(finding)}."
-    return " ".join([what, finding.sentence(said), where, *(finding.hints or [mend])])
-
-
-def _verify(store: PassageStore, examined: Examined) -> None:
-    """The sample again, as it lies in the store. A passage that changed in the source meanwhile is left out."""
-    stored = {one.passage.id: one for one in store.fetch([p.id for p, _ in examined.passages], with_vectors=True)}
-    for passage, vector in examined.passages:
-        one = stored.get(passage.id)
-        if one is not None and one.passage.text != passage.text:
-            continue
-        if one is None or one.vector is None or cosines(one.vector[None], vector[None])[0] < SAME:
-            raise Unavailable(
-                f"The passage {passage.id!r} does not lie in the store as it was sent; repeat the command."
-            )
+    where = [f"The others lie, by id, at {told_ranges(finding)}."] if finding.equal else []
+    return " ".join([what, finding.sentence(said), *where, *(finding.hints or [mend])])

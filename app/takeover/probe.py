@@ -170,10 +170,10 @@ def _hints(
 def told_ranges(finding: Finding) -> str:
     """Where the different ones lie, in words."""
     told = [
-        f"{each.first}" if each.samples == 1 else f"{each.first} to {each.last} ({each.samples} samples)"
+        f"{each.first} (cosine {each.cosine:.2f})"
+        if each.samples == 1
+        else f"{each.first} to {each.last} ({each.samples} samples, mean cosine {each.cosine:.2f})"
         for each in finding.different[:TOLD_RANGES]
     ]
-    cosines = [f"cosine {each.cosine:.2f}" for each in finding.different[:TOLD_RANGES]]
-    said = ", ".join(f"{place} {cosine}" for place, cosine in zip(told, cosines, strict=True))
     more = len(finding.different) - TOLD_RANGES
-    return said + (f", and {more} places more" if more > 0 else "")
+    return ", ".join(told) + (f", and at {more} places more" if more > 0 else "")

@@ -99,13 +99,12 @@ def test_passages_are_exported_with_their_vectors_and_taken_over_elsewhere(setti
     other = settings.model_copy(update={"data_dir": tmp_path / "other"})
     subprocess.run(["cp", "-r", str(settings.data_dir), str(other.data_dir)], check=True)
     with running(settings) as service:
-        assert "no passage to export" in adiabat(
-            settings, "export", "passages", str(file), "--url", service.url, code=1
-        )
         service.client.upsert_passages(given)
         adiabat(settings, "export", "passages", str(file), "--url", service.url)
+        adiabat(settings, "export", "encoder", "base", str(tmp_path / "base"), "--url", service.url)
         stored = service.parts.store.fetch(["p7"], with_vectors=True)[0].vector
         digest = service.client.encoder("base@1").digest
+    assert np.array_equal(encode(tmp_path / "base", ["water"]), encode(Path(settings.passage_encoder), ["water"]))
     table = pq.read_table(file)
     assert json.loads(table.schema.metadata[b"adiabat"]) == {"passage_encoder": digest}
     assert table.schema.field("vector").type == pyarrow.list_(pyarrow.float32(), 32)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from app.errors import (
     Unauthorized,
     Unavailable,
 )
+from app.passages import Point
 from app.settings import Settings
 from app.takeover import Limits
-from app.takeover.bringing import Brought, Examined, bring, examine
+from app.takeover.bringing import Brought, Examined, bring, examine, verify
 from app.takeover.elasticsearch import ElasticsearchSource
 from app.takeover.encoder import asking, named_encoder
 from app.takeover.files import beir_source, parquet_source
@@ -131,10 +133,10 @@ def test_two_encoders_in_one_collection_are_told_by_range_of_ids(
     said = refused.value.detail
     assert "holds vectors that" in said
     assert "48 of 60 sampled" in said
-    words = said.split("Others lie, by id, at ")[1].split()
+    words = said.split("The others lie, by id, at ")[1].split()
     assert 200 <= int(words[0]) < 205
     assert 255 <= int(words[2]) < 260
-    assert "(12 samples)" in said
+    assert "(12 samples, mean cosine" in said
     examined, brought = take(settings, source, max_different=0.2)
     assert examined.finding.different[0].samples == 12
     assert brought.there == COUNT
@@ -348,6 +350,27 @@ def _answers(url: str) -> bool:
         return httpx.get(f"{url}/docs/_count", trust_env=False).status_code == 401
     except httpx.TransportError:
         return False
+
+
+def test_what_does_not_lie_in_the_store_as_it_was_sent_is_told(
+    settings: Settings, local: QdrantClient, texts: list[str], theirs: Any, foreign: Any
+) -> None:
+    source = QdrantSource(local, fill(local, theirs, [{"text": text} for text in texts]))
+    with asking(named_encoder(settings), settings) as asked:
+        examined = examine(source, Fields(), asked, settings, Limits())
+    passage, vector = examined.passages[3]
+    with running(settings) as service:
+        store = service.parts.store
+        store.upsert([Point(passage=p, content_hash="", vector=v) for p, v in examined.passages])
+        verify(store, examined)
+        store.upsert([Point(passage=passage, content_hash="", vector=foreign[3])])
+        with pytest.raises(Unavailable, match=f"The passage '{passage.id}' is not"):
+            verify(store, examined)
+        store.delete([passage.id])
+        with pytest.raises(Unavailable, match="as it was sent"):
+            verify(store, examined)
+        store.upsert([Point(passage=replace(passage, text="edited since"), content_hash="", vector=-vector)])
+        verify(store, examined)
 
 
 def test_the_sample_has_one_point_of_each_stretch_and_speaks_for_the_whole() -> None:
