@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,30 @@ def test_passages_are_exported_with_their_vectors_and_taken_over_elsewhere(setti
     with running(other) as service:
         done = service.client.upsert_passages(given)
         assert (done.embedded, done.metadata_updated) == (0, 0)
+
+
+@pytest.mark.nightly
+def test_a_takeover_that_was_killed_goes_on(
+    settings: Settings, tmp_path: Path, passages: list[dict[str, Any]], vectors: Any
+) -> None:
+    file, times = str(tmp_path / "many.parquet"), 200
+    rows = [
+        {"id": f"{passage['doc']}-{again}", "text": passage["text"], "vector": vector.tolist()}
+        for again in range(times)
+        for passage, vector in zip(passages, vectors, strict=True)
+    ]
+    pq.write_table(pyarrow.Table.from_pylist(rows), file)
+    command = [sys.executable, "-m", "app.cli", "import", "parquet", file]
+    child = subprocess.Popen(command, env=os.environ | environment(settings), stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    for line in child.stderr:
+        if re.match(r"taking over [1-9]\d{3}", line):
+            break
+    child.kill()
+    child.communicate()
+    done = json.loads(adiabat(settings, "import", "parquet", file, "--json"))
+    assert min(done["unchanged"], done["written"]) > 0
+    assert (done["written"] + done["unchanged"], done["there"]) == (COUNT * times, COUNT * times)
 
 
 def test_parquet_with_vectors_on_the_hub(

@@ -249,6 +249,22 @@ def test_a_named_vector_beside_others_and_uuids_as_ids(
         assert service.client.passage(ids[42]).text == texts[42]
 
 
+def test_beside_itself_on_the_same_server_and_not_over_itself(
+    settings: Settings, qdrant: str, texts: list[str], theirs: Any
+) -> None:
+    server = QdrantClient(url=qdrant, check_compatibility=False)
+    name = fill(server, theirs, [{"text": text} for text in texts])
+    beside = settings.model_copy(update={"qdrant_url": qdrant, "collection": f"{name}_taken"})
+    _, brought = take(beside, QdrantSource(server, name))
+    assert (brought.written, brought.there) == (COUNT, COUNT)
+    with running(beside) as service:
+        assert service.client.passage("7").text == texts[7]
+    over = settings.model_copy(update={"qdrant_url": qdrant, "collection": name})
+    assert "Name another collection (ADIABAT_COLLECTION)" in refusal(over, QdrantSource(server, name))
+    assert server.count(name).count == COUNT
+    server.close()
+
+
 def test_a_corpus_in_beir_shape_with_its_vectors(
     settings: Settings, tiny: Path, texts: list[str], tmp_path: Path
 ) -> None:
