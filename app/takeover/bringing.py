@@ -184,13 +184,15 @@ def _sampled(
         with suppress(BadPoint):
             passage = fields.passage(each, settings)
             if each.vector is not None:
-                others = {} if fields.title else fields.other_texts(each.payload)
+                others = fields.other_texts(each.payload)
+                titles = {} if fields.title else others
                 sampled = Sampled(
                     at=each.at,
                     title=passage.title,
                     text=passage.text,
                     rendered=space.render(passage.title, passage.text),
-                    titled={name: space.render(text, passage.text) for name, text in others.items()},
+                    others=others,
+                    titled={name: space.render(text, passage.text) for name, text in titles.items()},
                     vector=each.vector,
                 )
                 sample.append(sampled)

@@ -30,13 +30,14 @@ Embed = Callable[[Sequence[str], str], NDArray[np.float32]]
 class Sampled:
     """A point of the sample: its place, what of it is embedded, and the vector (dim,) it has.
 
-    `titled`: what would be embedded if one of its further fields were the title, by the field's name.
+    `others`: its further fields that hold text, and `titled`: what would be embedded if one of them were the title.
     """
 
     at: str
     title: str
     text: str
     rendered: str
+    others: Mapping[str, str]
     titled: Mapping[str, str]
     vector: NDArray[np.float32]
 
@@ -148,9 +149,11 @@ def _hints(
             return [f"They are equal with --passage-prompt {other!r}."]
     if any(each.title for each in different) and cured([each.text for each in different], prompt):
         return ["They are equal without the title: leave out --title-field, and it stays in the metadata."]
-    named = set.intersection(*(set(each.titled) for each in different))
-    for name in sorted(named)[:HINT_FIELDS]:
-        if cured([each.titled[name] for each in different], prompt):
+    named = sorted(set.intersection(*(set(each.others) for each in different)))[:HINT_FIELDS]
+    for name in named:
+        if cured([each.others[name] for each in different], prompt):
+            return [f"They are equal with --text-field {name}."]
+        if name in different[0].titled and cured([each.titled[name] for each in different], prompt):
             return [f"They are equal with --title-field {name}."]
     if same.any():
         long, short = np.asarray(lengths)[~same], np.asarray(lengths)[same]

@@ -153,6 +153,7 @@ def test_what_is_often_forgotten_is_named(
     joined = [f"title {n} {text}" for n, text in enumerate(texts)]
     titled = QdrantSource(local, fill(local, encode(tiny, joined, PROMPT), payloads))
     assert "equal with --title-field title" in refusal(settings, titled)
+    assert "equal with --text-field text" in refusal(settings, untitled, Fields(text="title"))
     long = [text + " water" * (60 if n % 2 else 0) for n, text in enumerate(texts)]
     short = QdrantSource(local, fill(local, encode(tiny, long, PROMPT, 40), [{"text": text} for text in long]))
     assert "with another maximum length" in refusal(settings, short)
