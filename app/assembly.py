@@ -40,7 +40,7 @@ from app.settings import LOOPBACK_HOSTS, Settings
 log = logging.getLogger("adiabat")
 
 
-def _make_folder(data_dir: Path) -> None:
+def make_folder(data_dir: Path) -> None:
     """Raises `BadInput` where nothing can be kept there."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def _make_folder(data_dir: Path) -> None:
 def assemble(settings: Settings, stack: ExitStack) -> Parts:
     """Open everything and take up the generation the service had. Raises `AdiabatError` with what to mend."""
     vocabulary = Vocabulary(settings.openai_vocabulary) if settings.openai_vocabulary else None
-    _make_folder(settings.data_dir)
+    make_folder(settings.data_dir)
     stack.enter_context(data_dir_lock(settings.data_dir, shared=settings.qdrant_url is not None))
     registry = Registry(settings.registry_at)
     stack.callback(registry.close)
@@ -84,17 +84,11 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
             "%s was on disk without a row in the registry: a crash left it, or the registry is another one", key
         )
 
-    rules = AdmissionRules(
-        min_cosine=settings.probe_min_cosine,
-        min_overlap=settings.probe_min_overlap,
-        engine=settings.engine,
-        threads=settings.threads,
-        limits=Limits(memory_bytes=settings.examine_bytes, timeout_s=settings.examine_timeout_s),
-    )
+    rules = admission_rules(settings)
     base_record = ensure_base(settings, artifacts, registry, Registrar(artifacts, registry, rules, None))
     base = pool.get(base_record)
 
-    store = open_store(settings, _index_space(artifacts, normalized=base.spec.normalize))
+    store = open_store(settings, index_space(artifacts, normalized=base.spec.normalize))
     stack.callback(store.close)
     lanes = _passage_lanes(artifacts, base, settings)
     stack.callback(lanes.close)
@@ -130,6 +124,16 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         events=EventStreams(registry.events.after),
         metrics=metrics,
         vocabulary=vocabulary,
+    )
+
+
+def admission_rules(settings: Settings) -> AdmissionRules:
+    return AdmissionRules(
+        min_cosine=settings.probe_min_cosine,
+        min_overlap=settings.probe_min_overlap,
+        engine=settings.engine,
+        threads=settings.threads,
+        limits=Limits(memory_bytes=settings.examine_bytes, timeout_s=settings.examine_timeout_s),
     )
 
 
@@ -171,7 +175,8 @@ def _passage_lanes(artifacts: ArtifactStore, base: LoadedEncoder, settings: Sett
     return PassageLanes(load, spec.passage_prompt, cores if onnx else 1)
 
 
-def _index_space(artifacts: ArtifactStore, *, normalized: bool) -> IndexSpace:
+def index_space(artifacts: ArtifactStore, *, normalized: bool) -> IndexSpace:
+    """Of what the base in `artifacts` embeds; `normalized`: whether it gives vectors of length 1."""
     base = artifacts.manifest(BASE_KEY)
     return IndexSpace(
         passage_encoder_digest=base.digest,

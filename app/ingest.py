@@ -11,7 +11,7 @@ import orjson
 
 from app.encoders.lanes import PassageLanes
 from app.errors import InvalidField
-from app.passages import Passage, PassageStore, Point
+from app.passages import IndexSpace, Passage, PassageStore, Point
 from app.passages.payload import payload_hash
 from app.settings import Settings
 
@@ -48,18 +48,7 @@ class Ingest:
 
     def check(self, passage: Passage, at: str = "") -> None:
         """Raises `InvalidField` naming the field, after `at`."""
-        if not passage.text.strip():
-            raise InvalidField(f"{at}text", "is empty; a passage needs text to be found by.")
-        for name, text in (("text", passage.text), ("title", passage.title)):
-            if len(text) > self._settings.max_text_chars:
-                raise InvalidField(
-                    f"{at}{name}",
-                    f"has {len(text)} characters, the limit is {self._settings.max_text_chars} "
-                    "(ADIABAT_MAX_TEXT_CHARS); cut it into several passages.",
-                )
-            check_unicode(f"{at}{name}", text)
-        check_unicode(f"{at}id", passage.id)
-        check_metadata(f"{at}metadata", passage.metadata, self._settings)
+        check_passage(passage, self._settings, at)
 
     def flush(self) -> None:
         """Returns when power loss can undo nothing that was written before."""
@@ -68,7 +57,7 @@ class Ingest:
     def write(self, passages: Sequence[Passage]) -> Ingested:
         """Passages that `check` let through, each id once."""
         stored = self._store.content_hashes([passage.id for passage in passages])
-        hashes = {passage.id: self._content_hash(passage) for passage in passages}
+        hashes = {passage.id: content_hash(passage, self._store.index_space) for passage in passages}
         changed, moved = [], []
         for passage in passages:
             before = stored.get(passage.id)
@@ -105,16 +94,27 @@ class Ingest:
             for passage, vector in zip(passages, vectors, strict=True)
         ]
 
-    def _content_hash(self, passage: Passage) -> str:
-        space = self._store.index_space
-        parts = [
-            passage.title,
-            passage.text,
-            space.text_template,
-            space.passage_prompt,
-            space.passage_encoder_digest,
-        ]
-        return hashlib.sha256(orjson.dumps(parts)).hexdigest()
+
+def check_passage(passage: Passage, settings: Settings, at: str = "") -> None:
+    """Raise `InvalidField` naming the field, after `at`, unless the passage is one that the service takes."""
+    if not passage.text.strip():
+        raise InvalidField(f"{at}text", "is empty; a passage needs text to be found by.")
+    for name, text in (("text", passage.text), ("title", passage.title)):
+        if len(text) > settings.max_text_chars:
+            raise InvalidField(
+                f"{at}{name}",
+                f"has {len(text)} characters, the limit is {settings.max_text_chars} "
+                "(ADIABAT_MAX_TEXT_CHARS); cut it into several passages.",
+            )
+        check_unicode(f"{at}{name}", text)
+    check_unicode(f"{at}id", passage.id)
+    check_metadata(f"{at}metadata", passage.metadata, settings)
+
+
+def content_hash(passage: Passage, space: IndexSpace) -> str:
+    """Changes with all that went into the passage's vector; 64 hexadecimal digits."""
+    parts = [passage.title, passage.text, space.text_template, space.passage_prompt, space.passage_encoder_digest]
+    return hashlib.sha256(orjson.dumps(parts)).hexdigest()
 
 
 def check_unicode(where: str, text: str) -> None:

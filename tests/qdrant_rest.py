@@ -42,6 +42,11 @@ def listed(records: Any) -> list[Any]:
 DONE = {"operation_id": 0, "status": "completed"}
 
 
+@app.get("/collections")
+def every() -> Response:
+    return answered(client.get_collections)
+
+
 @app.get("/collections/{name}/exists")
 def exists(name: str) -> Response:
     return answered(lambda: {"exists": client.collection_exists(name)})

@@ -13,12 +13,13 @@ from app.api.limits import NDJSON, content_type, is_ndjson
 from app.api.queries import filter_parameter
 from app.api.scopes import Scoped
 from app.errors import InvalidField, PassageNotFound
-from app.passages import Passage, has_condition, parse_filter
+from app.passages import Passage, StoredPassage, has_condition, parse_filter
 from app.registry import Action
 from app.wire.passages import (
     NDJSON_EXAMPLE,
     Count,
     Deleted,
+    PassageListed,
     PassagePage,
     PassagePublic,
     PassagesDelete,
@@ -81,19 +82,20 @@ def upsert_passages(body: PassagesUpsert, parts: PartsDep) -> PassagesUpserted:
     return PassagesUpserted(embedded=done.embedded, metadata_updated=done.metadata_updated, unchanged=done.unchanged)
 
 
-@router.get("", response_model=PassagePage)
+@router.get("", response_model=PassagePage, response_model_exclude_unset=True)
 def list_passages(
     parts: PartsDep,
     cursor: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     filter: Filter = None,
+    with_vectors: bool = False,
 ) -> PassagePage:
     """All passages, or those that the filter lets through, a page at a time in an order that does not change.
 
     `next_cursor` leads to the next page and is null on the last.
     """
-    found, next_cursor = parts.store.page(cursor, limit, parse_filter(filter_parameter(filter)))
-    return PassagePage(passages=[_public(item.passage) for item in found], next_cursor=next_cursor)
+    found, next_cursor = parts.store.page(cursor, limit, parse_filter(filter_parameter(filter)), with_vectors)
+    return PassagePage(passages=[_listed(item) for item in found], next_cursor=next_cursor)
 
 
 @router.get("/count", response_model=Count)
@@ -141,6 +143,11 @@ def _briefly(filter: dict[str, Any] | None) -> dict[str, Any] | str:
     """For the audit log, where a filter of any length has no place."""
     written = orjson.dumps(filter)
     return filter or {} if len(written) <= MAX_AUDITED_BYTES else written[:MAX_AUDITED_BYTES].decode(errors="ignore")
+
+
+def _listed(item: StoredPassage) -> PassageListed:
+    told = asdict(item.passage)
+    return PassageListed(**told) if item.vector is None else PassageListed(**told, vector=item.vector.tolist())
 
 
 def _public(passage: Passage) -> PassagePublic:

@@ -14,10 +14,13 @@ from app.cli import (
     doctor,
     encoders,
     evaluating,
+    exporting,
+    importing,
     ingesting,
     jobs,
     judging,
     keys,
+    mcp,
     passages,
     registry,
     searching,
@@ -68,11 +71,14 @@ judging.install(cli)
 demo.install(cli)
 doctor.install(cli)
 auditing.install(cli)
+mcp.install(cli)
 cli.add_typer(encoders.cli, name="encoders")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(artifacts.cli, name="artifacts")
+cli.add_typer(exporting.cli, name="export")
+cli.add_typer(importing.cli, name="import")
 cli.add_typer(registry.cli, name="registry")
 cli.add_typer(store.cli, name="store")
 

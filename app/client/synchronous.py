@@ -153,9 +153,12 @@ class AdiabatClient:
         """One passage as it is stored; `passage-not-found` where there is none."""
         return self._call(PassagePublic, "GET", f"/passages/{quoted(passage_id)}")
 
-    def passages(self, cursor: str | None = None, limit: int = 100, filter: Json | None = None) -> PassagePage:
+    def passages(
+        self, cursor: str | None = None, limit: int = 100, filter: Json | None = None, *, with_vectors: bool = False
+    ) -> PassagePage:
         """A page of all passages, or of those that `filter` lets through; its `next_cursor` is None on the last."""
         params = without_none(limit=limit, cursor=cursor, filter=as_parameter(filter))
+        params |= {"with_vectors": True} if with_vectors else {}
         return self._call(PassagePage, "GET", "/passages", params=params)
 
     def count_passages(self, filter: Json | None = None) -> int:

@@ -68,6 +68,10 @@ class PassageLanes:
             self.embedded += len(texts)
         return vectors
 
+    def lengths(self, texts: list[str]) -> list[int]:
+        """Tokens of the passage prompt + each text, special ones included, after cutting to the maximum length."""
+        return self._loaded().lengths([self._prompt + text for text in texts])
+
     def close(self) -> None:
         """Waits for the runs that have begun; what waits is dropped."""
         self._closing = True

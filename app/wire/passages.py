@@ -113,8 +113,14 @@ class Deleted(PublicModel):
     deleted: int
 
 
+class PassageListed(PassagePublic):
+    vector: Annotated[
+        list[float] | None, Field(description="What it was embedded to, where `with_vectors` asks for it.")
+    ] = None
+
+
 class PassagePage(PublicModel):
-    passages: list[PassagePublic]
+    passages: list[PassageListed]
     next_cursor: str | None = None
 
 

@@ -33,6 +33,16 @@ def test_pages_and_counts_obey_a_filter(http: httpx.Client) -> None:
     assert http.get("/passages/count").json() == {"count": 12}
 
 
+def test_pages_have_the_stored_vectors_where_they_are_asked_for(service: Service, http: httpx.Client) -> None:
+    [first] = service.client.passages(limit=1, with_vectors=True).passages
+    [stored] = service.parts.store.fetch([first.id], with_vectors=True)
+    assert first.vector == stored.vector.tolist()
+    assert (first.text, first.metadata) == (stored.passage.text, stored.passage.metadata)
+    answer = http.get("/passages", params={"limit": 100}).json()
+    assert set(answer["passages"][0]) == {"id", "text", "title", "metadata"}
+    assert answer["next_cursor"] is None
+
+
 @pytest.mark.parametrize(
     ("path", "params", "word"),
     [
