@@ -7,14 +7,17 @@ from fastapi import APIRouter, Query, Response
 
 from app import retrieval
 from app.api.cursor import Page, page_of, to_cursor
-from app.api.deps import PartsDep
+from app.api.deps import Parts, PartsDep
 from app.api.queries import check_query, filter_parameter
 from app.api.scopes import Scoped
 from app.errors import InvalidField
-from app.observe.logs import note
+from app.observe.logs import note, noted
 from app.passages import Hit
+from app.query_log import new_search_id
+from app.registry import NewSearch
 from app.retrieval import Answer
 from app.wire.common import EncoderKey
+from app.wire.judgments import Lang
 from app.wire.search import (
     MAX_BATCH_HITS,
     MAX_LIMIT,
@@ -38,7 +41,8 @@ async def search(body: SearchRequest, parts: PartsDep) -> Response:
         return await _compare(body, body.compare_to, parts)
     page = page_of(body)
     answer = await parts.retrieval.search(_query(body, page))
-    return _json(_answer(answer, body) | _next(answer, body, page))
+    search_id = _log(answer, body, page.offset, parts)
+    return _json(_answer(answer, body, search_id) | _next(answer, body, page))
 
 
 @router.get("/search", response_model=SearchResponse, response_model_exclude_none=True)
@@ -54,6 +58,7 @@ async def search_by_address(
     compare_to: EncoderKey | None = None,
     exact: bool = False,
     with_query_vector: bool = False,
+    lang: Lang | None = None,
 ) -> Response:
     """The same for a browser and curl."""
     body = SearchRequest(
@@ -67,6 +72,7 @@ async def search_by_address(
         compare_to=compare_to,
         exact=exact,
         with_query_vector=with_query_vector,
+        lang=lang,
     )
     return await search(body, parts)
 
@@ -118,7 +124,7 @@ async def _compare(body: SearchRequest, other: str, parts: PartsDep) -> Response
         raise InvalidField("compare_to", "ranks the first page; leave out offset and cursor, and raise limit instead.")
     ours, theirs = await parts.retrieval.compare(_query(body, page_of(body)), other)
     ranks = {hit.id: rank for rank, hit in enumerate(theirs.hits[0], 1)}
-    answer = _answer(ours, body)
+    answer = _answer(ours, body, _log(ours, body, 0, parts))
     for hit in answer["hits"]:
         rank = ranks.get(hit["id"])
         hit |= {"new": rank is None or rank > body.limit} | ({} if rank is None else {"compared_rank": rank})
@@ -136,9 +142,28 @@ def _next(answer: Answer, body: SearchRequest, page: Page) -> Json:
     return {"next_cursor": to_cursor(body, answer.encoder.record.key, answer.generation, end)}
 
 
-def _answer(answer: Answer, body: SearchRequest) -> Json:
+def _log(answer: Answer, body: SearchRequest, offset: int, parts: Parts) -> str:
+    """The id of this search, kept with what is shown if it is one of those that the query log keeps."""
+    search_id = new_search_id()
+    if parts.query_log.keeps(search_id):
+        search = NewSearch(
+            search_id=search_id,
+            key=noted("key"),
+            query=body.query,
+            lang=body.lang,
+            filter=body.filter,
+            encoder=answer.encoder.record.key,
+            generation=answer.generation,
+            offset=offset,
+            shown=[hit.id for hit in answer.hits[0]],
+        )
+        parts.query_log.offer(search)
+    return search_id
+
+
+def _answer(answer: Answer, body: SearchRequest, search_id: str) -> Json:
     vector = {"query_vector": answer.query_vectors[0]} if body.with_query_vector else {}
-    return {"hits": [_hit(hit) for hit in answer.hits[0]]} | _made_by(answer) | vector
+    return {"search_id": search_id, "hits": [_hit(hit) for hit in answer.hits[0]]} | _made_by(answer) | vector
 
 
 def _made_by(answer: Answer) -> Json:

@@ -18,6 +18,7 @@ from app.cli import (
     judging,
     keys,
     passages,
+    queries,
     registry,
     searching,
     serving,
@@ -70,6 +71,7 @@ auditing.install(cli)
 cli.add_typer(encoders.cli, name="encoders")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")
+cli.add_typer(queries.cli, name="queries")
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(registry.cli, name="registry")
 cli.add_typer(store.cli, name="store")

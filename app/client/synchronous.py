@@ -61,6 +61,7 @@ from app.wire.health import Ready, Version
 from app.wire.judgments import JudgmentPage, JudgmentPublic
 from app.wire.keys import KeyList, KeyMade, KeyPublic, Scope
 from app.wire.passages import Count, Deleted, PassagePage, PassagePublic, PassagesStreamed, PassagesUpserted
+from app.wire.queries import FeedbackPublic, SearchLogPage
 from app.wire.search import SearchBatchResponse, SearchResponse
 from app.wire.tuning_jobs import JobEventPublic, TuningJobList, TuningJobPublic
 
@@ -100,16 +101,17 @@ class AdiabatClient:
         compare_to: str | None = None,
         exact: bool = False,
         with_query_vector: bool = False,
+        lang: str | None = None,
     ) -> SearchResponse:
         """The passages nearest to `query`, with the active encoder or `encoder` (`name` or `name@version`).
 
         `filter` is Qdrant's filter JSON over the passages' metadata. `cursor`, the last answer's `next_cursor`, goes
         on with the encoder that the first page had. `compare_to` also ranks with that encoder: `compared_rank` and
-        `new` per hit, `compared_to.lost`.
+        `new` per hit, `compared_to.lost`. `lang` is the query's language, for the service's query log.
         """
         body = {"query": query, "limit": limit, "exact": exact, "with_query_vector": with_query_vector}
         body |= without_none(offset=offset, cursor=cursor, filter=filter, score_threshold=score_threshold)
-        body |= without_none(encoder=encoder, compare_to=compare_to)
+        body |= without_none(encoder=encoder, compare_to=compare_to, lang=lang)
         return self._call(SearchResponse, "POST", "/search", json=body)
 
     def search_batch(
@@ -418,6 +420,26 @@ class AdiabatClient:
     def delete_judgment(self, judgment_id: str) -> None:
         """Take it back; `judgment-not-found` where there is none."""
         self._send("DELETE", f"/judgments/{quoted(judgment_id)}")
+
+    def feedback(self, search_id: str, clicks: Iterable[tuple[str, int]]) -> FeedbackPublic:
+        """What of a search's answer was clicked: (passage id, position from 1, counted over pages).
+
+        `search-not-logged` where the service does not keep that search: there is nothing to do then.
+        """
+        said = [{"passage_id": passage_id, "position": position} for passage_id, position in clicks]
+        return self._call(FeedbackPublic, "POST", "/feedback", json={"search_id": search_id, "clicks": said})
+
+    def queries(
+        self, cursor: str | None = None, limit: int = 100, *, since: float | None = None, key: str | None = None
+    ) -> SearchLogPage:
+        """A page of the query log, newest first, from the time `since` on, of one key or all; its `next_cursor` is None
+        on the last."""
+        params = without_none(limit=limit, cursor=cursor, since=since, key=key)
+        return self._call(SearchLogPage, "GET", "/queries", params=params)
+
+    def delete_query(self, search_id: str) -> None:
+        """Forget a search and its clicks; `search-not-found` where there is none."""
+        self._send("DELETE", f"/queries/{quoted(search_id)}")
 
     def create_key(
         self,

@@ -116,6 +116,39 @@ judgments = Table(
     sqlite_autoincrement=True,
 )
 
+# What was asked and shown: opt-in, a sample, bounded in rows and age. `offset` hits came before the first of `shown`.
+query_log = Table(
+    "query_log",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("search_id", String(32), nullable=False),
+    Column("at", Float, nullable=False, index=True),
+    Column("key", String(64), nullable=True),
+    Column("query_id", String(32), nullable=False, index=True),
+    Column("query", String, nullable=False),
+    Column("lang", String(64), nullable=True),
+    Column("filter", JSON(none_as_null=True), nullable=True),
+    Column("encoder", String(140), nullable=False),
+    Column("generation", Integer, nullable=True),
+    Column("offset", Integer, nullable=False),
+    Column("shown", JSON, nullable=False),
+    UniqueConstraint("search_id"),
+    sqlite_autoincrement=True,
+)
+
+# Which of the shown passages were clicked; a click goes with its search.
+clicks = Table(
+    "clicks",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("search_id", String(32), ForeignKey("query_log.search_id", ondelete="CASCADE"), nullable=False),
+    Column("passage_id", String(512), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    UniqueConstraint("search_id", "passage_id"),
+    sqlite_autoincrement=True,
+)
+
 workers = Table(
     "workers",
     metadata,

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from app.wire.common import EncoderKey, EncoderUsed, Metadata, PublicModel, RequestModel
+from app.wire.judgments import Lang
 
 MAX_LIMIT = 1000
 MAX_OFFSET = 100_000
@@ -41,6 +42,9 @@ class SearchRequest(RequestModel):
     ] = None
     exact: Exact = False
     with_query_vector: bool = False
+    lang: Annotated[
+        Lang | None, Field(description="The query's language, for the query log; it changes nothing in the answer.")
+    ] = None
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -91,6 +95,7 @@ class Comparison(PublicModel):
 
 
 class SearchResponse(PublicModel):
+    search_id: Annotated[str, Field(description="By it `POST /feedback` says what of this answer was clicked.")]
     hits: list[RankedHit]
     encoder: EncoderUsed
     took_ms: Took
