@@ -14,9 +14,10 @@ from contextlib import suppress
 from app.encoders.switching import Switcher
 from app.errors import AdiabatError, JobNotFound, Overloaded, Unavailable
 from app.passages import PassageStore
-from app.registry import AnyJob, JobRecord, JobStatus, Registry
+from app.registry import AnyJob, EvaluationRecord, JobRecord, JobStatus, Registry
 from app.registry.job_records import keeps_files
 from app.registry.silence import Silence
+from app.replaying import write_replay
 from app.settings import Settings
 
 log = logging.getLogger("adiabat.jobs")
@@ -93,6 +94,9 @@ class JobKeeper:
             folder.parent.mkdir(parents=True, exist_ok=True)
             if job.reads_store:
                 self._store.export(folder)
+            if isinstance(job, EvaluationRecord) and job.replay is not None:
+                since, limit = job.replay["since"], job.replay["limit"]
+                write_replay(self._settings.replay_file(job.id), self._registry, self._store, since=since, limit=limit)
         except Exception as error:  # whatever it was, the jobs behind this one must come to their turn
             if self._stop.is_set() or not self._leads():
                 return  # prepared anew at the next start, or by the service that leads now

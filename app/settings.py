@@ -156,6 +156,10 @@ class Settings(BaseSettings):
         """Where the service leaves a job's training set for the trainer."""
         return self.jobs_dir / job_id / "training-set"
 
+    def replay_file(self, job_id: str) -> Path:
+        """Where the service leaves the logged queries that an evaluation asks again."""
+        return self.jobs_dir / job_id / "replay.json"
+
     def checkpoints_dir(self, job_id: str) -> Path:
         """Where the trainer keeps what a resumed job goes on from."""
         return self.jobs_dir / job_id / "checkpoints"

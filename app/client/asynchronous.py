@@ -328,12 +328,15 @@ class AsyncAdiabatClient:
                     return job
                 await async_sleep(poll_s)
 
-    async def create_evaluation(self, datasets: list[str], encoders: list[str] | None = None) -> EvaluationPublic:
+    async def create_evaluation(
+        self, datasets: list[str] | None = None, encoders: list[str] | None = None, *, replay: Json | None = None
+    ) -> EvaluationPublic:
         """Measure `encoders` (`name@version`, `name` or `active`; without: base and active) on `datasets`.
 
-        A dataset is `name`, meaning its split `test`, or `name:split`. The base is measured always.
+        A dataset is `name`, meaning its split `test`, or `name:split`. The base is measured always. `replay`, as
+        `{"since": …, "limit": 1000, "sample": 20}`, asks searches of the query log again.
         """
-        body = {"datasets": datasets} | without_none(encoders=encoders)
+        body = without_none(datasets=datasets, encoders=encoders, replay=replay)
         return await self._call(EvaluationPublic, "POST", "/evaluations", json=body, headers=_once())
 
     async def evaluations(self) -> list[EvaluationPublic]:

@@ -324,12 +324,15 @@ class AdiabatClient:
                     return job
                 sync_sleep(poll_s)
 
-    def create_evaluation(self, datasets: list[str], encoders: list[str] | None = None) -> EvaluationPublic:
+    def create_evaluation(
+        self, datasets: list[str] | None = None, encoders: list[str] | None = None, *, replay: Json | None = None
+    ) -> EvaluationPublic:
         """Measure `encoders` (`name@version`, `name` or `active`; without: base and active) on `datasets`.
 
-        A dataset is `name`, meaning its split `test`, or `name:split`. The base is measured always.
+        A dataset is `name`, meaning its split `test`, or `name:split`. The base is measured always. `replay`, as
+        `{"since": …, "limit": 1000, "sample": 20}`, asks searches of the query log again.
         """
-        body = {"datasets": datasets} | without_none(encoders=encoders)
+        body = without_none(datasets=datasets, encoders=encoders, replay=replay)
         return self._call(EvaluationPublic, "POST", "/evaluations", json=body, headers=_once())
 
     def evaluations(self) -> list[EvaluationPublic]:

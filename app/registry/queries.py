@@ -67,12 +67,22 @@ class QueryRecords:
         return found[0]
 
     def page(
-        self, limit: int, *, before: int | None = None, since: float | None = None, key: str | None = None
+        self,
+        limit: int,
+        *,
+        before: int | None = None,
+        since: float | None = None,
+        key: str | None = None,
+        first_pages: bool = False,
     ) -> list[LoggedSearch]:
-        """Newest first, those older than the sequence `before`, from the time `since` on, of one key or of all."""
+        """Newest first, those older than the sequence `before`, from the time `since` on, of one key or of all.
+
+        `first_pages`: but for those that went on with an answer.
+        """
         wanted = [query_log.c.sequence < before] if before is not None else []
         wanted += [query_log.c.at >= since] if since is not None else []
         wanted += [query_log.c.key == key] if key is not None else []
+        wanted += [query_log.c.offset == 0] if first_pages else []
         return self._read(select(query_log).where(*wanted).order_by(query_log.c.sequence.desc()).limit(limit))
 
     def count(self) -> int:

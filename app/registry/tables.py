@@ -70,7 +70,7 @@ tuning_jobs = Table(
     Column("gate", JSON, nullable=False),
     Column("activate", String(16), nullable=False),
     Column("activation", String, nullable=True),
-    # {"encoder_ids", "datasets", "reads_store"}
+    # {"encoder_ids", "datasets", "reads_store", "replay"}
     Column("evaluation", JSON(none_as_null=True), nullable=True),
     Column("status", String(16), nullable=False, index=True),
     Column("progress", JSON, nullable=False),
