@@ -13,6 +13,7 @@ from app.api.scopes import Scoped
 from app.encoders.replicas import Alone
 from app.errors import SearchNotFound
 from app.query_log import WRITE_S
+from app.registry import LoggedSearch
 from app.wire.queries import FeedbackCreate, FeedbackPublic, SearchId, SearchLogged, SearchLogPage
 
 router = APIRouter(tags=["feedback"], route_class=Scoped)
@@ -49,7 +50,7 @@ def list_queries(
     found = parts.registry.queries.page(limit + 1, before=sequence_cursor(cursor), since=since, key=key)
     page = found[:limit]
     return SearchLogPage(
-        searches=[SearchLogged.model_validate(asdict(each)) for each in page],
+        searches=[_public(each) for each in page],
         count=parts.registry.queries.count(),
         share=parts.query_log.share,
         next_cursor=str(page[-1].sequence) if len(found) > limit else None,
@@ -63,6 +64,12 @@ def delete_query(search_id: SearchId, parts: PartsDep) -> Response:
     parts.registry.queries.delete(search_id)
     parts.datasets.forget_judgments()
     return Response(status_code=204)
+
+
+def _public(search: LoggedSearch) -> SearchLogged:
+    said = asdict(search)
+    del said["sequence"], said["query_id"]  # the registry's own
+    return SearchLogged.model_validate(said)
 
 
 def _store(body: FeedbackCreate, parts: Parts) -> FeedbackPublic:
