@@ -8,7 +8,7 @@ to `train`. What was judged explicitly counts before what clicks say (`app.click
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,11 @@ class JudgedNow:
     def _found(self) -> list[Judgment]:
         """What came between the look at the revision and this is in it: the next look makes it anew."""
         searches = self._registry.queries.searches_for_what_was_clicked()
-        clicked = to_judgments(searches, eta=self._eta, per_key=self._per_key)
-        return list({each.id: each for each in (*clicked, *self._registry.judgments.all())}.values())
+        found = {each.id: each for each in to_judgments(searches, eta=self._eta, per_key=self._per_key)}
+        for each in self._registry.judgments.all():
+            first = min(each.first_judged_at, found.get(each.id, each).first_judged_at)
+            found[each.id] = replace(each, first_judged_at=first)
+        return list(found.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
