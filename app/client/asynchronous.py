@@ -250,6 +250,22 @@ class AsyncAdiabatClient:
         body = split_key(key) | {"force": force, "timeout_s": timeout_s}
         return await self._call(SwitchedPublic, "PUT", "/active-encoder", json=body, headers=if_match(if_generation))
 
+    async def start_canary(
+        self,
+        key: str,
+        percent: float,
+        *,
+        sticky_by: str = "key",
+        force: bool = False,
+        if_generation: int | None = None,
+        timeout_s: float = 30,
+    ) -> SwitchedPublic:
+        """Let `name` or `name@version` answer `percent` of the searches beside the active encoder, the same ones by
+        their key or by the header `sticky_by`. `activate` and `rollback` end it."""
+        canary = split_key(key) | {"percent": percent, "sticky_by": sticky_by}
+        body = {"canary": canary, "force": force, "timeout_s": timeout_s}
+        return await self._call(SwitchedPublic, "PUT", "/active-encoder", json=body, headers=if_match(if_generation))
+
     async def rollback(self, *, if_generation: int | None = None) -> SwitchedPublic:
         """Activate the encoder before this one, as a new generation."""
         return await self._call(

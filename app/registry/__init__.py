@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.registry.activations import Activation, Activations
+from app.registry.activations import Activation, Activations, Canary, NewCanary
 from app.registry.audit import Action, Actor, Audit, Entry, acting
 from app.registry.database import Database
 from app.registry.datasets import DatasetRecord, Datasets
@@ -26,6 +26,7 @@ __all__ = [
     "Answer",
     "AnyJob",
     "Audit",
+    "Canary",
     "Click",
     "DatasetRecord",
     "Datasets",
@@ -49,6 +50,7 @@ __all__ = [
     "KeyRecord",
     "Keys",
     "LoggedSearch",
+    "NewCanary",
     "NewEncoder",
     "NewEvaluation",
     "NewJob",

@@ -42,6 +42,10 @@ activations = Table(
     Column("reason", String(16), nullable=False),
     Column("forced", Integer, nullable=False),
     Column("at", Float, nullable=False),
+    # A second encoder that a part of the requests gets from this generation on.
+    Column("canary_id", Integer, nullable=True),
+    Column("canary_percent", Float, nullable=True),
+    Column("canary_sticky_by", String(64), nullable=True),
 )
 
 datasets = Table(

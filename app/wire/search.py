@@ -18,6 +18,9 @@ Threshold = Annotated[float | None, Field(allow_inf_nan=False, description="Leav
 Named = Annotated[
     EncoderKey | None, Field(description="`name` or `name@version` to embed with, instead of the active encoder.")
 ]
+Rule = Annotated[
+    str, Field(description="What chose the encoder: `active`, `canary` (it answers a part of the requests) or `named`.")
+]
 Exact = Annotated[bool, Field(description="Compare with every passage instead of asking the index.")]
 
 
@@ -98,6 +101,7 @@ class SearchResponse(PublicModel):
     search_id: Annotated[str, Field(description="By it `POST /feedback` says what of this answer was clicked.")]
     hits: list[RankedHit]
     encoder: EncoderUsed
+    rule: Rule
     took_ms: Took
     next_cursor: Annotated[
         str | None, Field(description="Leads to the next page; absent on the last and past offset 100,000.")
@@ -130,4 +134,5 @@ class SearchResult(PublicModel):
 class SearchBatchResponse(PublicModel):
     results: Annotated[list[SearchResult], Field(description="One per query, in their order.")]
     encoder: EncoderUsed
+    rule: Rule
     took_ms: Took

@@ -24,7 +24,7 @@ ROWS = [
     "INSERT INTO encoders VALUES (1, 'base', 1, 'd', NULL, NULL, 'verified', 'ready', 1, '', '{}', '{}', '[]', 0)",
     "INSERT INTO tuning_jobs (id, name, parent_id, dataset, guards, dataset_digests, recipe, gate, activate, status,"
     " progress, created_at) VALUES ('a', 'bees', 1, 'd', '[]', '{}', '{}', '{}', 'never', 'succeeded', '{}', 0)",
-    "INSERT INTO activations VALUES (1, 1, 'start', 0, 0)",
+    "INSERT INTO activations (generation, encoder_id, reason, forced, at) VALUES (1, 1, 'start', 0, 0)",
 ]
 EVENT = "INSERT INTO job_events VALUES ('a', 1, 0, 'end', '{}')"
 
