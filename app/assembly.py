@@ -26,6 +26,7 @@ from app.encoders.switching import Switcher
 from app.errors import BadInput
 from app.ingest import Ingest
 from app.intake import Intake
+from app.judgments import JudgedNow
 from app.keys import KeyRing, session_secret
 from app.lock import data_dir_lock
 from app.observe.metrics import Metrics
@@ -33,6 +34,7 @@ from app.observe.state import State
 from app.openai_tokens import Vocabulary
 from app.passages import IndexSpace, described, open_store
 from app.preparing import JobKeeper
+from app.query_log import QueryLog
 from app.registry import Registry
 from app.retrieval import Retrieval, probe_overlap
 from app.settings import LOOPBACK_HOSTS, Settings
@@ -96,7 +98,18 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     replicas.start()
     stack.callback(replicas.stop)
     threading.Thread(target=switcher.load_previous, name="load-previous", daemon=True).start()
-    datasets = DatasetStore(artifacts, registry, store, settings.max_archive_bytes)
+    judged = JudgedNow(registry, eta=settings.click_eta, per_key=settings.clicks_per_key)
+    datasets = DatasetStore(artifacts, registry, store, judged, settings.max_archive_bytes)
+    query_log = QueryLog(
+        registry.queries,
+        metrics,
+        datasets.forget_judgments,
+        share=settings.query_log,
+        days=settings.query_log_days,
+        rows=settings.query_log_rows,
+    )
+    query_log.start()
+    stack.callback(query_log.stop)
     jobs = JobKeeper(registry, artifacts, store, switcher, settings, datasets.release, replicas.leads)
     jobs.start()
     stack.callback(jobs.stop)
@@ -120,6 +133,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         ingest=ingest,
         intake=Intake(ingest, settings.max_body_bytes),
         datasets=datasets,
+        query_log=query_log,
         jobs=jobs,
         events=EventStreams(registry.events.after),
         metrics=metrics,

@@ -39,12 +39,14 @@ class Unknown:
 
 
 class DatasetStore:
-    def __init__(self, artifacts: ArtifactStore, registry: Registry, store: PassageStore, max_bytes: int) -> None:
+    def __init__(
+        self, artifacts: ArtifactStore, registry: Registry, store: PassageStore, judged: JudgedNow, max_bytes: int
+    ) -> None:
         self._artifacts = artifacts
         self._registry = registry
         self._store = store
         self._max_bytes = max_bytes
-        self._judged_now = JudgedNow(registry.judgments)
+        self._judged_now = judged
         # Nothing is removed between a content's arrival and its record, by another service either.
         lock = FileLock(artifacts.root / ".datasets-lock")
         self._changing = Turn(registry.database, lock) if artifacts.shared else lock
@@ -161,7 +163,7 @@ class DatasetStore:
 
     def _judged(self, record: DatasetRecord) -> Iterator[str]:
         if record.name == JUDGMENTS:
-            yield from self._registry.judgments.passage_ids()
+            yield from self.judged().passage_ids
             return
         for path in splits(self._artifacts.dataset(record.digest)):
             for _, _, passage_id, _ in read_qrels(path):

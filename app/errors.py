@@ -9,7 +9,7 @@
     │   └── SourceRefused        a path, hub name or archive that may not be read
     ├── NotFound
     │   ├── EncoderNotFound, PassageNotFound, JobNotFound, DatasetNotFound, EvaluationNotFound,
-    │   └── JudgmentNotFound, KeyNotFound
+    │   └── JudgmentNotFound, KeyNotFound, SearchNotFound
     ├── Conflict                 the request and the state of things disagree
     │   ├── EncoderRefused       admission says no
     │   ├── EncoderBroken        an artifact that cannot be loaded or verified
@@ -20,6 +20,7 @@
     │   ├── JobNotResumable      resume of a job that was not interrupted
     │   ├── DatasetInUse         deletion of what an unfinished job reads
     │   ├── DatasetBuiltIn       a dataset that the service itself keeps
+    │   ├── SearchNotLogged      feedback for a search that was never meant to be kept
     │   ├── KeyExists            a key of that name
     │   ├── LastAdminKey         without it nobody could make keys any more
     │   └── IdempotencyKeyInUse  the first request with the key is still running
@@ -142,6 +143,12 @@ class KeyNotFound(NotFound):
     slug = "key-not-found"
 
 
+class SearchNotFound(NotFound):
+    """The query log holds no search with that id."""
+
+    slug = "search-not-found"
+
+
 class Conflict(AdiabatError):
     """The request does not fit the state of things."""
 
@@ -200,6 +207,12 @@ class DatasetBuiltIn(Conflict):
     """The dataset is kept by the service itself."""
 
     slug = "dataset-built-in"
+
+
+class SearchNotLogged(Conflict):
+    """The search is not among those that the query log keeps."""
+
+    slug = "search-not-logged"
 
 
 class KeyExists(Conflict):

@@ -2,20 +2,21 @@
 
 Queries are put in the order of their first judgment. Of those that have a relevant passage the newest fifth is `dev`,
 so that the questions of tomorrow test what was tuned on those of yesterday; as newer ones come, the others move over
-to `train`.
+to `train`. What was judged explicitly counts before what clicks say (`app.clicks`).
 """
 
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from app.beir import QRELS_HEAD, QUERIES, counted, digest_of
+from app.clicks import to_judgments
 from app.errors import BadDataset, DatasetNotFound
 from app.recipe import MIN_PAIRS
-from app.registry import Judgment, Judgments, Revision
+from app.registry import Judgment, Registry, Revision
 
 NAME = "judgments"
 TRAIN, DEV = "train", "dev"
@@ -30,6 +31,7 @@ class Content:
     digest: str
     counts: dict[str, Any]  # as `app.beir.check` counts the files
     pairs: int  # of the split train that say relevant
+    passage_ids: tuple[str, ...]  # each once, in the order in which they were first judged
     newest: float
 
     def write(self, folder: Path) -> None:
@@ -57,23 +59,34 @@ class Content:
 
 
 class JudgedNow:
-    """Makes the content anew only where something was judged or taken back since."""
+    """Makes the content anew only where something was judged, clicked or taken back since."""
 
-    def __init__(self, judgments: Judgments) -> None:
-        self._judgments = judgments
+    def __init__(self, registry: Registry, *, eta: float, per_key: int) -> None:
+        self._registry = registry
+        self._eta = eta
+        self._per_key = per_key
         self._making = threading.Lock()
-        self._made: tuple[Revision, Content] | None = None
+        self._made: tuple[tuple[Revision, Revision], Content] | None = None
 
     def content(self) -> Content:
         """Raises `DatasetNotFound` where nothing is judged."""
         with self._making:
-            revision = self._judgments.revision()
+            revision = self._registry.judgments.revision(), self._registry.queries.clicked_revision()
             if self._made is None or self._made[0] != revision:
-                found = self._judgments.all()
+                found = self._found()
                 if not found:
                     raise DatasetNotFound(f"The built-in dataset '{NAME}' is empty; POST /judgments fills it.")
-                self._made = Revision(sequence=found[-1].sequence, count=len(found)), to_content(found)
+                self._made = revision, to_content(found)
             return self._made[1]
+
+    def _found(self) -> list[Judgment]:
+        """What came between the look at the revision and this is in it: the next look makes it anew."""
+        searches = self._registry.queries.searches_for_what_was_clicked()
+        found = {each.id: each for each in to_judgments(searches, eta=self._eta, per_key=self._per_key)}
+        for each in self._registry.judgments.all():
+            first = min(each.first_judged_at, found.get(each.id, each).first_judged_at)
+            found[each.id] = replace(each, first_judged_at=first)
+        return list(found.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,14 +130,19 @@ def to_content(judgments: Sequence[Judgment]) -> Content:
         digest=digest_of(encoded),
         counts=_counts(split),
         pairs=sum(each.relevance > 0 for query in split[TRAIN] for each in query.said),
+        passage_ids=tuple(dict.fromkeys(each.passage_id for each in _in_order(judgments))),
         newest=max(each.judged_at for each in judgments),
     )
+
+
+def _in_order(judgments: Sequence[Judgment]) -> list[Judgment]:
+    return sorted(judgments, key=lambda each: (each.first_judged_at, each.id))
 
 
 def _queries(judgments: Sequence[Judgment]) -> list[_Query]:
     """By the time of their first judgment."""
     said: dict[str, list[Judgment]] = {}
-    for each in sorted(judgments, key=lambda each: (each.first_judged_at, each.id)):
+    for each in _in_order(judgments):
         said.setdefault(each.query_id, []).append(each)
     return [_Query(said=each) for each in said.values()]
 

@@ -22,6 +22,7 @@ from app.api import (
     openai,
     passages,
     problems,
+    query_log,
     search,
     tuning_jobs,
 )
@@ -81,6 +82,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         evaluations,
         datasets,
         judgments,
+        query_log,
         openai,
         keys,
         audit,

@@ -17,9 +17,10 @@ from app.encoders.shared_artifacts import SharedArtifacts
 from app.encoders.switching import Switcher
 from app.errors import AdiabatError, JobNotFound, Overloaded, Unavailable
 from app.passages import PassageStore
-from app.registry import AnyJob, JobRecord, JobStatus, Registry
+from app.registry import AnyJob, EvaluationRecord, JobRecord, JobStatus, Registry
 from app.registry.job_records import keeps_files
 from app.registry.silence import Silence
+from app.replaying import write_replay
 from app.settings import Settings
 
 log = logging.getLogger("adiabat.jobs")
@@ -104,6 +105,10 @@ class JobKeeper:
                 if not folder.exists():  # of a resumed job it may be there, prepared by another service
                     self._artifacts.obtain(shared, folder)
                 self._store.export(folder)
+                if isinstance(job, EvaluationRecord) and job.replay is not None:
+                    since, limit = job.replay["since"], job.replay["limit"]
+                    file = self._settings.replay_file(job.id)
+                    write_replay(file, self._registry, self._store, since=since, limit=limit)
                 self._artifacts.share(shared, folder)
         except Exception as error:  # whatever it was, the jobs behind this one must come to their turn
             if self._stop.is_set() or not self._leads():

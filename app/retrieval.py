@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,20 @@ LOAD_THREADS = 4
 COMPARE_DEPTH = 100  # how far a comparison looks for a hit in the other encoder's answer
 
 
+Rule = Literal["active", "canary", "named"]
+Sticky = Callable[[str], str | None]
+
+
+def nobody(_sticky_by: str) -> None:
+    """Stays with the active encoder, whatever requests are split by."""
+
+
+class Chosen(NamedTuple):
+    encoder: LoadedEncoder
+    generation: int | None  # None where the request named an encoder that is not active
+    rule: Rule  # what chose it
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
     """Several texts share everything else, and one run of the encoder."""
@@ -38,6 +52,7 @@ class Query:
     encoder: str | None = None  # None: the active one
     generation: int | None = None  # what the answer reports where `encoder` was active when a paging began
     exact: bool = False
+    sticky: Sticky = nobody  # who asks, where a part of the requests gets another encoder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +60,7 @@ class Answer:
     hits: list[list[Hit]]  # one list per text
     encoder: LoadedEncoder
     generation: int | None  # None where the request named its encoder
+    rule: Rule
     query_vectors: NDArray[np.float32]  # (texts, dim)
     encode_ms: float
     search_ms: float
@@ -79,7 +95,7 @@ class Retrieval:
         started = time.perf_counter()
         conditions = parse_filter(query.filter)
         # One reference for the whole request: a switch from here on concerns the next one.
-        encoder, generation = await self.encoder(query.encoder)
+        encoder, generation, rule = await self.encoder(query.encoder, query.sticky)
         vectors = await encoder.embed_queries(list(query.texts))
         encoded = time.perf_counter()
         hits = await asyncio.get_running_loop().run_in_executor(
@@ -91,6 +107,7 @@ class Retrieval:
             hits=hits,
             encoder=encoder,
             generation=generation if query.generation is None else query.generation,
+            rule=rule,
             query_vectors=vectors,
             encode_ms=(encoded - started) * 1000,
             search_ms=(done - encoded) * 1000,
@@ -113,27 +130,31 @@ class Retrieval:
             exact=query.exact,
         )
 
-    async def encoder(self, named: str | None) -> tuple[LoadedEncoder, int | None]:
-        """The encoder of that name, in memory when this returns, and the generation if it is the active one.
+    async def encoder(self, named: str | None, sticky: Sticky = nobody) -> Chosen:
+        """The encoder of that name, or for `sticky`, in memory when this returns.
 
         Raises `EncoderNotFound`, `EncoderBroken`, `EncoderNotResident`.
         """
         active = self._slot.current
-        if named is None or named == active.encoder.record.key:
-            return active.encoder, active.generation
+        if named is None:
+            if active.split is not None and active.split.takes(sticky(active.split.sticky_by)):
+                return Chosen(active.split.encoder, active.generation, "canary")
+            return Chosen(active.encoder, active.generation, "active")
+        if named == active.encoder.record.key:
+            return Chosen(active.encoder, active.generation, "named")
         record = await asyncio.to_thread(self._registry.encoders.find, named)
         if record.state is EncoderState.DELETED:
             raise EncoderNotFound(f"{record.key} was deleted.")
         resident = self._pool.peek(record.id)
         if resident is not None:
-            return resident, None
+            return Chosen(resident, None, "named")
         if not self._load_on_demand:
             raise EncoderNotResident(
                 f"{record.key} is not in memory, and this service loads none for a request (ADIABAT_LOAD_ON_DEMAND=0): "
                 "activate it, or name one that was active lately."
             )
         loading = asyncio.get_running_loop().run_in_executor(self._loaders, self._pool.get, record)
-        return await loading, None
+        return Chosen(await loading, None, "named")
 
 
 def probe_overlap(store: PassageStore) -> Callable[[NDArray[np.float32], NDArray[np.float32]], float | None]:

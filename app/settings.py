@@ -94,6 +94,12 @@ class Settings(BaseSettings):
     load_on_demand: bool = Field(True, description="Whether a request may bring the encoder it names into memory.")
     query_cache_bytes: int = Field(32 * 2**20, ge=0, description="Memory for vectors of repeated queries; 0: none.")
 
+    query_log: float = Field(0, ge=0, le=1, description="Share of the searches that the query log keeps; 0: none.")
+    query_log_days: float = Field(30, gt=0, description="After so many days a search leaves the query log.")
+    query_log_rows: int = Field(100_000, ge=1, description="Searches in the query log; the oldest leave first.")
+    click_eta: float = Field(1, ge=0, le=10, description="People look at a hit at rank k with probability 1/k^eta.")
+    clicks_per_key: int = Field(1_000, ge=1, description="Clicks of one key in one day that count at most.")
+
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="One JSON line a record, or text; auto: text where standard error is a terminal."
     )
@@ -165,6 +171,10 @@ class Settings(BaseSettings):
     def training_set_dir(self, job_id: str) -> Path:
         """Where the service leaves a job's training set for the trainer."""
         return self.jobs_dir / job_id / "training-set"
+
+    def replay_file(self, job_id: str) -> Path:
+        """Where the service leaves the logged queries that an evaluation asks again."""
+        return self.training_set_dir(job_id) / "replay.json"
 
     def checkpoints_dir(self, job_id: str) -> Path:
         """Where the trainer keeps what a resumed job goes on from."""

@@ -105,7 +105,7 @@ def test_counts_and_digest_are_those_of_the_files(tmp_path: Path) -> None:
 
 def test_it_is_made_anew_only_where_something_changed(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "registry.db")
-    now = JudgedNow(registry.judgments)
+    now = JudgedNow(registry, eta=1, per_key=1_000)
     with pytest.raises(DatasetNotFound, match="'judgments' is empty; POST /judgments fills it"):
         now.content()
     new = NewJudgment(query="why", passage_id="p1", relevance=1, lang=None)

@@ -14,12 +14,14 @@ from app.errors import BadDataset
 from app.registry import EvaluationRecord
 from trainer.evaluate import EvaluationSet, Measured, Sets, measure
 from trainer.halves import clusters
-from trainer.metrics import Scores, drift
+from trainer.metrics import Rows, Scores, drift
+from trainer.replay import answers, compare_answers, read_replay
 from trainer.statistics import compare_paired, holm
 from trainer.training_set import Judged, read_judged, read_matrix
 from trainer.workplace import Encoder, Workplace
 
 MAX_LISTED = 100
+JUDGED = "judged"
 ByDataset = dict[str, Any]
 
 
@@ -37,19 +39,65 @@ def run_evaluation(job: EvaluationRecord, place: Workplace) -> dict[str, Any]:
         sets = _sets(job, place, base, own)
         described = {name: _described(each, name in own) for name, each in sets.items()}
         sets = {name: each for name, each in sets.items() if each.queries.texts}
-        if not sets:
+        replay = Replayed(job, place) if job.replay is not None else None
+        if not sets and replay is None:
             raise BadDataset(
                 f"No query of {', '.join(described)} has a relevant passage that is there; judge more of them, or "
                 "ingest what the judgments name."
             )
         before = _measure(base, sets, place, 0, len(records) * len(sets))
         matrix = {records[0].key: _cells(before, sets)}
+        if replay:
+            replay.ask(base)
         for number, record in enumerate(records[1:], start=1):
             with tempfile.TemporaryDirectory(dir=scratch) as folder:
                 encoder = place.load(record, Path(folder) / "encoder")
                 scores = _measure(encoder, sets, place, number * len(sets), len(records) * len(sets))
+                if replay:
+                    replay.ask(encoder)
             matrix[record.key] = _cells(scores, sets, before)
-    return {"datasets": described, "matrix": matrix}
+    return {"datasets": described, "matrix": matrix, "replay": replay.result() if replay else None}
+
+
+class Replayed:
+    """Logged queries asked again with one encoder after the other. Raises `BadDataset` where none is left."""
+
+    def __init__(self, job: EvaluationRecord, place: Workplace) -> None:
+        said = job.replay or {}
+        self._place = place
+        self._sample: int = said["sample"]
+        self._against = place.registry.encoders.by_id(said["against_id"]).key
+        self._replay = read_replay(place.replay, read_matrix(place.training_set))
+        if not self._replay.texts:
+            raise BadDataset("No logged search is left whose filter can be served; replay others, or later.")
+        judged = self._replay.judged()
+        self._sets: Sets = {JUDGED: EvaluationSet(matrix=self._replay.matrix, queries=judged)} if judged.texts else {}
+        self._answers: dict[str, list[Rows]] = {}
+        self._measured: dict[str, dict[str, Measured]] = {}
+
+    def ask(self, encoder: Encoder) -> None:
+        self._place.heartbeat.say(phase=f"{encoder.record.key} on logged queries")
+        key, should_stop = encoder.record.key, self._place.heartbeat.should_stop
+        self._answers[key] = answers(encoder, self._replay, should_stop)
+        self._measured[key] = measure(
+            encoder.model, self._sets, query_prompt=encoder.query_prompt, should_stop=should_stop
+        )
+
+    def result(self) -> dict[str, Any]:
+        """As `app.wire.evaluations.ReplayResult` has it."""
+        before = self._measured[self._against]
+        told = {
+            key: compare_answers(self._replay, self._answers[self._against], found, sample=self._sample)
+            | self._judged(self._measured[key], before)
+            for key, found in self._answers.items()
+            if key != self._against
+        }
+        counts = {"searches": self._replay.searches, "left_out": self._replay.left_out}
+        counts |= {"queries": len(set(self._replay.texts))}
+        return {"against": self._against, "encoders": told} | counts | self._judged(before, None)
+
+    def _judged(self, measured: dict[str, Measured], before: dict[str, Measured] | None) -> dict[str, Any]:
+        return {"judged": _cells(measured, self._sets, before)[JUDGED]} if self._sets else {}
 
 
 def _sets(job: EvaluationRecord, place: Workplace, base: Encoder, own: set[str]) -> Sets:

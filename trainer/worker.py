@@ -110,6 +110,7 @@ class Worker:
             registrar=self._registrar,
             heartbeat=heartbeat,
             training_set=self._settings.training_set_dir(job.id),
+            replay=self._settings.replay_file(job.id),
             checkpoints=self._settings.checkpoints_dir(job.id),
             ranks=self._ranks,
         )
@@ -160,7 +161,8 @@ class Worker:
 def _what(job: AnyJob) -> str:
     if isinstance(job, JobRecord):
         return f"tuning {job.name} on {job.dataset}"
-    return f"evaluating {len(job.encoder_ids)} encoders on {', '.join(job.datasets)}"
+    on = [*job.datasets, *(["logged queries"] if job.replay else [])]
+    return f"evaluating {len(job.encoder_ids)} encoders on {', '.join(on)}"
 
 
 def _ending(error: Exception, job: AnyJob, *, cancelled: bool) -> tuple[JobStatus, str]:

@@ -35,13 +35,14 @@ class Encoder:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workplace:
-    """`training_set` and `checkpoints` are this job's own folders."""
+    """`training_set`, `replay` and `checkpoints` are this job's own."""
 
     registry: Registry
     artifacts: ArtifactStore
     registrar: Registrar
     heartbeat: Heartbeat
     training_set: Path
+    replay: Path
     checkpoints: Path
     ranks: Ranks = ALONE
 

@@ -9,13 +9,17 @@ from app.api.deps import ExpectedGeneration, Parts, PartsDep, no_body
 from app.api.description import STALE
 from app.api.scopes import Scoped
 from app.encoders.replicas import Behind, Standing
+from app.encoders.slot import Active
 from app.encoders.switching import Switched
-from app.errors import Unavailable
+from app.errors import InvalidField, Unavailable
 from app.registry import EncoderRecord
 from app.wire.active_encoder import (
+    STICKY_KEY,
     Activate,
     ActivationPublic,
     ActiveEncoder,
+    CanaryCreate,
+    CanaryPublic,
     EncoderNamed,
     History,
     ReplicaBehind,
@@ -43,6 +47,7 @@ def read_active_encoder(parts: PartsDep, response: Response) -> ActiveEncoder:
     return ActiveEncoder(
         encoder=_used(active.encoder.record, active.generation),
         previous=_named(active.previous),
+        canary=_split(active),
         fallback_reason=parts.switcher.fallback_reason,
         replicas=_standing(parts),
     )
@@ -55,17 +60,25 @@ def activate_encoder(
     """Load, verify and warm the encoder, then swap. Any failure leaves the old one active.
 
     200 when all live replicas have it, 202 where some have not after `timeout_s` or cannot: `replicas` names them.
+
+    With `canary`, the encoder that is active stays so, and the other one answers `percent` of the searches that name
+    none, as a generation of its own: `rule` in an answer says which chose. Who asks is told apart by their key
+    or by a header, always with the same result; a greater percentage of the same encoder keeps whoever it had.
+    Activating an encoder, the same one too, or a rollback ends it.
     """
     until = time.monotonic() + body.timeout_s
+    if body.canary is not None:
+        return _public(_start_split(body, body.canary, parts, expected), parts, response, until)
     switched = parts.switcher.activate(
-        body.name, body.version, force=body.force, expected=expected, timeout_s=body.timeout_s
+        body.name or "", body.version, force=body.force, expected=expected, timeout_s=body.timeout_s
     )
     return _public(switched, parts, response, until)
 
 
 @router.post("/rollback", response_model=SwitchedPublic, responses=STALE | NOT_ALL, dependencies=[Depends(no_body)])
 def roll_back(parts: PartsDep, expected: ExpectedGeneration, response: Response) -> SwitchedPublic:
-    """Activate the encoder before this one, as a new generation. A second rollback comes back."""
+    """Activate the encoder before this one, as a new generation; where there is a canary, only end it. A second
+    rollback comes back."""
     until = time.monotonic() + ROLLBACK_S
     return _public(parts.switcher.rollback(expected=expected), parts, response, until)
 
@@ -82,9 +95,29 @@ def read_history(parts: PartsDep, limit: Annotated[int, Query(ge=1, le=1000)] = 
                 reason=item.reason,
                 forced=item.forced,
                 at=item.at,
+                canary=item.canary
+                and CanaryPublic(
+                    encoder=item.canary.encoder, percent=item.canary.percent, sticky_by=item.canary.sticky_by
+                ),
             )
             for item in parts.registry.activations.newest(limit)
         ]
+    )
+
+
+def _start_split(body: Activate, canary: CanaryCreate, parts: Parts, expected: int | None) -> Switched:
+    if canary.sticky_by == STICKY_KEY and not parts.ring.locked:
+        raise InvalidField(
+            "canary.sticky_by", "'key' tells nobody apart where the service asks for no key; name a header of yours."
+        )
+    return parts.switcher.split(
+        canary.name,
+        canary.version,
+        percent=canary.percent,
+        sticky_by=canary.sticky_by,
+        force=body.force,
+        expected=expected,
+        timeout_s=body.timeout_s,
     )
 
 
@@ -97,6 +130,7 @@ def _public(switched: Switched, parts: Parts, response: Response, until: float) 
     return SwitchedPublic(
         encoder=_used(active.encoder.record, active.generation),
         previous=_named(active.previous),
+        canary=_split(active),
         swap=Swap(load_ms=switched.load_ms, warmup_ms=switched.warmup_ms, switch_us=switched.switch_us),
         replicas=_replicas(standing),
     )
@@ -125,6 +159,13 @@ def _replicas(standing: Standing) -> Replicas:
 
 def _used(record: EncoderRecord, generation: int) -> EncoderUsed:
     return EncoderUsed(name=record.name, version=record.version, digest=record.digest, generation=generation)
+
+
+def _split(active: Active) -> CanaryPublic | None:
+    split = active.split
+    if split is None:
+        return None
+    return CanaryPublic(encoder=split.encoder.record.key, percent=split.percent, sticky_by=split.sticky_by)
 
 
 def _named(record: EncoderRecord | None) -> EncoderNamed | None:

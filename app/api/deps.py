@@ -24,6 +24,7 @@ from app.observe.metrics import Metrics
 from app.openai_tokens import Vocabulary
 from app.passages import PassageStore
 from app.preparing import JobKeeper
+from app.query_log import QueryLog
 from app.registry import Registry
 from app.retrieval import Retrieval
 from app.settings import Settings
@@ -50,6 +51,7 @@ class Parts:
     ingest: Ingest
     intake: Intake
     datasets: DatasetStore
+    query_log: QueryLog
     jobs: JobKeeper
     events: EventStreams
     metrics: Metrics

@@ -104,7 +104,7 @@ def download_encoder(key: str, parts: PartsDep) -> StreamingResponse:
 
 @router.delete("/{key}", status_code=204)
 def delete_encoder(key: str, parts: PartsDep) -> Response:
-    """Delete `name@version`. Refused while it is active, previous, the base, or in use by a job."""
+    """Delete `name@version`. Refused while it is active, canary, previous, the base, or in use by a job."""
     if parse_key(key)[1] is None:
         raise InvalidField("key", f"{key!r} names no version; DELETE /encoders/{key}@1 deletes one.")
     record = parts.registry.encoders.find(key)
@@ -119,8 +119,7 @@ def delete_encoder(key: str, parts: PartsDep) -> Response:
 
 
 def _check_unused(record: EncoderRecord, parts: Parts) -> None:
-    newest = parts.registry.activations.newest(2)
-    roles = {activation.encoder_id: role for activation, role in zip(newest[::-1], _roles(len(newest)), strict=True)}
+    roles = parts.registry.activations.roles()
     if record.key == BASE_KEY:
         raise EncoderInUse(f"{record.key} is the base of the collection and is never deleted.")
     if record.id in roles:
@@ -132,10 +131,6 @@ def _check_unused(record: EncoderRecord, parts: Parts) -> None:
             else "measured by the evaluation"
         )
         raise EncoderInUse(f"{record.key} is {use} {jobs[0].id}; cancel it first.")
-
-
-def _roles(count: int) -> list[str]:
-    return ["previous", "active"][-count:] if count else []
 
 
 def _register(

@@ -2,17 +2,18 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from app.api.deps import Parts, PartsDep
 from app.api.idempotency import IdempotencyKey, once
 from app.api.listing import Limit, Offset
-from app.api.scopes import Scoped
+from app.api.scopes import SCOPES, Scoped, holder_of
 from app.encoders.artifacts import BASE_KEY
 from app.errors import Conflict
 from app.registry import Answer, EncoderRecord, EncoderState, EvaluationRecord, Keep, NewEvaluation
-from app.wire.evaluations import EvaluationCreate, EvaluationList, EvaluationPublic
+from app.wire.evaluations import EvaluationCreate, EvaluationList, EvaluationPublic, ReplayCreate
 
 ACTIVE = "active"
 SPLIT = "test"
@@ -27,6 +28,9 @@ async def create_evaluation(body: EvaluationCreate, parts: PartsDep, key: Idempo
 
     A dataset without a corpus is searched among the stored passages as they are when the evaluation is prepared, one
     with a corpus on its own. Judgments whose passage is gone are listed and count as no misses.
+
+    With `replay`, searches of the query log are asked again, with their filters: how much each encoder's answers differ
+    from those of the active one, by language too, and on the queries that were judged explicitly, which are better.
     """
     return await once(parts, "POST /evaluations", key, body.model_dump_json().encode(), partial(_create, body, parts))
 
@@ -39,9 +43,14 @@ def list_evaluations(parts: PartsDep, limit: Limit = None, offset: Offset = 0) -
 
 
 @router.get("/{evaluation_id}", response_model=EvaluationPublic, response_model_exclude_none=True)
-def read_evaluation(evaluation_id: str, parts: PartsDep) -> EvaluationPublic:
+def read_evaluation(evaluation_id: str, parts: PartsDep, request: Request) -> EvaluationPublic:
     """How it stands; once it has succeeded, the matrix."""
-    return _public(parts.registry.jobs.evaluation(evaluation_id), parts)
+    found = _public(parts.registry.jobs.evaluation(evaluation_id), parts)
+    holder = holder_of(request.scope)
+    if found.result and found.result.replay and not (holder and holder.scope.covers(SCOPES["GET /queries"])):
+        for each in found.result.replay.encoders.values():
+            each.changes = None
+    return found
 
 
 @router.post(
@@ -69,19 +78,35 @@ def resume_evaluation(evaluation_id: str, parts: PartsDep) -> EvaluationPublic:
 
 def _create(body: EvaluationCreate, parts: Parts, keep: Keep) -> Answer:
     wanted = {(name, split or SPLIT): None for name, _, split in (each.partition(":") for each in body.datasets)}
+    named, replay = body.encoders, None
+    if body.replay is not None:
+        named = [*named, ACTIVE]
+        replay = _replay(body.replay, parts)
     with parts.datasets.held():
         records = parts.datasets.fixed(list(wanted), HINT)
         evaluation = parts.registry.jobs.add_evaluation(
             NewEvaluation(
-                encoder_ids=[record.id for record in _encoders(body.encoders, parts)],
+                encoder_ids=[record.id for record in _encoders(named, parts)],
                 datasets=[f"{name}:{split}" for name, split in wanted],
                 dataset_digests={record.name: record.digest for record in records},
-                reads_store=any(record.counts["passages"] is None for record in records),
+                reads_store=replay is not None or any(record.counts["passages"] is None for record in records),
+                replay=replay,
             ),
             lambda connection, queued: keep(connection, _answer(queued, parts)),
         )
     parts.jobs.wake()
     return _answer(evaluation, parts)
+
+
+def _replay(wanted: ReplayCreate, parts: Parts) -> dict[str, Any]:
+    """What it compares with is fixed here, and so kept. Raises `Conflict` where there is nothing to ask again."""
+    parts.query_log.flush()
+    if not parts.registry.queries.page(1, since=wanted.since, first_pages=True):
+        raise Conflict(
+            "The query log holds no search to ask again, or none since then: ADIABAT_QUERY_LOG says which share of the "
+            f"searches is kept, and here it is {parts.query_log.share:g}."
+        )
+    return wanted.model_dump() | {"against_id": parts.slot.current.encoder.record.id}
 
 
 def _answer(evaluation: EvaluationRecord, parts: Parts) -> Answer:
@@ -109,6 +134,10 @@ def _public(evaluation: EvaluationRecord, parts: Parts) -> EvaluationPublic:
         id=evaluation.id,
         encoders=[parts.registry.encoders.by_id(encoder_id).key for encoder_id in evaluation.encoder_ids],
         datasets=evaluation.datasets,
+        replay=evaluation.replay
+        and ReplayCreate.model_validate(
+            {name: value for name, value in evaluation.replay.items() if name != "against_id"}
+        ),
         status=evaluation.status.shown,
         progress=evaluation.progress,
         result=evaluation.result,

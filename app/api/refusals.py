@@ -18,7 +18,8 @@ log = logging.getLogger("adiabat.audit")
 
 AT_ONCE, PER_S = 50, 1 / 60  # 1,440 a day for each of the two, some 300 KB, whatever comes
 STATUSES = frozenset({401, 403, 409, 412})
-READING = frozenset({"/search", "/search/batch", "/v1/embeddings"})  # methods that write, and write nothing
+# Methods that write, and change nothing that anybody answers for.
+READING = frozenset({"/search", "/search/batch", "/v1/embeddings", "/feedback"})
 
 
 class _Allowance:

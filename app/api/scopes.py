@@ -14,8 +14,8 @@ from app.registry.keys import Scope as KeyScope
 
 SEARCH, WRITE, ADMIN = KeyScope.SEARCH, KeyScope.WRITE, KeyScope.ADMIN
 
-# What only reads asks for `search`, but for what users have asked (judgments) and for whole encoders: a program that
-# searches needs neither.
+# What only reads asks for `search`, but for what users have asked (judgments, the query log) and for whole encoders: a
+# program that searches needs neither.
 SCOPES: dict[str, KeyScope] = {
     "GET /search": SEARCH,
     "POST /search": SEARCH,
@@ -56,6 +56,9 @@ SCOPES: dict[str, KeyScope] = {
     "GET /judgments": WRITE,
     "POST /judgments": WRITE,
     "DELETE /judgments/{judgment_id}": WRITE,
+    "POST /feedback": SEARCH,  # of whoever asked: it can say no more than which of its own hits were clicked
+    "GET /queries": WRITE,
+    "DELETE /queries/{search_id}": WRITE,
     "GET /keys": ADMIN,
     "POST /keys": ADMIN,
     "DELETE /keys/{name}": ADMIN,

@@ -3,18 +3,22 @@
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app import retrieval
 from app.api.cursor import Page, page_of, to_cursor
-from app.api.deps import PartsDep
+from app.api.deps import Parts, PartsDep
 from app.api.queries import check_query, filter_parameter
 from app.api.scopes import Scoped
 from app.errors import InvalidField
-from app.observe.logs import note
+from app.observe.logs import note, noted
 from app.passages import Hit
+from app.query_log import new_search_id
+from app.registry import NewSearch
 from app.retrieval import Answer
+from app.wire.active_encoder import STICKY_KEY
 from app.wire.common import EncoderKey
+from app.wire.judgments import Lang
 from app.wire.search import (
     MAX_BATCH_HITS,
     MAX_LIMIT,
@@ -31,19 +35,21 @@ Json = dict[str, Any]
 
 
 @router.post("/search", response_model=SearchResponse, response_model_exclude_none=True)
-async def search(body: SearchRequest, parts: PartsDep) -> Response:
+async def search(body: SearchRequest, parts: PartsDep, request: Request) -> Response:
     """The passages nearest to the query, embedded by the active encoder or the one named."""
     check_query("query", body.query, parts.settings)
     if body.compare_to is not None:
-        return await _compare(body, body.compare_to, parts)
+        return await _compare(body, body.compare_to, parts, request)
     page = page_of(body)
-    answer = await parts.retrieval.search(_query(body, page))
-    return _json(_answer(answer, body) | _next(answer, body, page))
+    answer = await parts.retrieval.search(_query(body, page, request))
+    search_id = _log(answer, body, page.offset, parts)
+    return _json(_answer(answer, body, search_id) | _next(answer, body, page))
 
 
 @router.get("/search", response_model=SearchResponse, response_model_exclude_none=True)
 async def search_by_address(
     parts: PartsDep,
+    request: Request,
     q: Annotated[str, Query(min_length=1)],
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 10,
     offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
@@ -54,6 +60,7 @@ async def search_by_address(
     compare_to: EncoderKey | None = None,
     exact: bool = False,
     with_query_vector: bool = False,
+    lang: Lang | None = None,
 ) -> Response:
     """The same for a browser and curl."""
     body = SearchRequest(
@@ -67,12 +74,13 @@ async def search_by_address(
         compare_to=compare_to,
         exact=exact,
         with_query_vector=with_query_vector,
+        lang=lang,
     )
-    return await search(body, parts)
+    return await search(body, parts, request)
 
 
 @router.post("/search/batch", response_model=SearchBatchResponse, response_model_exclude_none=True)
-async def search_batch(body: SearchBatchRequest, parts: PartsDep) -> Response:
+async def search_batch(body: SearchBatchRequest, parts: PartsDep, request: Request) -> Response:
     """Several queries at once, with one encoder and one set of options: one run of the encoder for all."""
     for number, text in enumerate(body.queries):
         check_query(f"queries[{number}]", text, parts.settings)
@@ -90,6 +98,7 @@ async def search_batch(body: SearchBatchRequest, parts: PartsDep) -> Response:
             score_threshold=body.score_threshold,
             encoder=body.encoder,
             exact=body.exact,
+            sticky=_sticky(request),
         )
     )
     results = [
@@ -99,7 +108,12 @@ async def search_batch(body: SearchBatchRequest, parts: PartsDep) -> Response:
     return _json({"results": results} | _made_by(answer))
 
 
-def _query(body: SearchRequest, page: Page) -> retrieval.Query:
+def _sticky(request: Request) -> retrieval.Sticky:
+    """By what a split tells requests apart: the key, or a header."""
+    return lambda by: noted("key") if by == STICKY_KEY else request.headers.get(by)
+
+
+def _query(body: SearchRequest, page: Page, request: Request) -> retrieval.Query:
     return retrieval.Query(
         texts=(body.query,),
         limit=body.limit,
@@ -109,16 +123,17 @@ def _query(body: SearchRequest, page: Page) -> retrieval.Query:
         encoder=page.encoder,
         generation=page.generation,
         exact=body.exact,
+        sticky=_sticky(request),
     )
 
 
-async def _compare(body: SearchRequest, other: str, parts: PartsDep) -> Response:
+async def _compare(body: SearchRequest, other: str, parts: Parts, request: Request) -> Response:
     """Ranks count from the first hit, so a comparison has no pages."""
     if body.offset or body.cursor:
         raise InvalidField("compare_to", "ranks the first page; leave out offset and cursor, and raise limit instead.")
-    ours, theirs = await parts.retrieval.compare(_query(body, page_of(body)), other)
+    ours, theirs = await parts.retrieval.compare(_query(body, page_of(body), request), other)
     ranks = {hit.id: rank for rank, hit in enumerate(theirs.hits[0], 1)}
-    answer = _answer(ours, body)
+    answer = _answer(ours, body, _log(ours, body, 0, parts))
     for hit in answer["hits"]:
         rank = ranks.get(hit["id"])
         hit |= {"new": rank is None or rank > body.limit} | ({} if rank is None else {"compared_rank": rank})
@@ -136,16 +151,39 @@ def _next(answer: Answer, body: SearchRequest, page: Page) -> Json:
     return {"next_cursor": to_cursor(body, answer.encoder.record.key, answer.generation, end)}
 
 
-def _answer(answer: Answer, body: SearchRequest) -> Json:
+def _log(answer: Answer, body: SearchRequest, offset: int, parts: Parts) -> str:
+    """The id of this search, kept with what is shown if it is one of those that the query log keeps."""
+    search_id = new_search_id()
+    if parts.query_log.keeps(search_id):
+        search = NewSearch(
+            search_id=search_id,
+            key=noted("key"),
+            query=body.query,
+            lang=body.lang,
+            filter=body.filter,
+            encoder=answer.encoder.record.key,
+            generation=answer.generation,
+            offset=offset,
+            shown=[hit.id for hit in answer.hits[0]],
+        )
+        parts.query_log.offer(search)
+    return search_id
+
+
+def _answer(answer: Answer, body: SearchRequest, search_id: str) -> Json:
     vector = {"query_vector": answer.query_vectors[0]} if body.with_query_vector else {}
-    return {"hits": [_hit(hit) for hit in answer.hits[0]]} | _made_by(answer) | vector
+    return {"search_id": search_id, "hits": [_hit(hit) for hit in answer.hits[0]]} | _made_by(answer) | vector
 
 
 def _made_by(answer: Answer) -> Json:
     """Who made the answer; the request's line in the log says it too."""
-    note(encoder=answer.encoder.record.key, generation=answer.generation)
+    note(encoder=answer.encoder.record.key, generation=answer.generation, rule=answer.rule)
     took = {"encode": answer.encode_ms, "search": answer.search_ms, "total": answer.total_ms}
-    return {"encoder": _encoder(answer), "took_ms": {name: round(ms, 3) for name, ms in took.items()}}
+    return {
+        "encoder": _encoder(answer),
+        "rule": answer.rule,
+        "took_ms": {name: round(ms, 3) for name, ms in took.items()},
+    }
 
 
 def _encoder(answer: Answer) -> Json:

@@ -22,6 +22,7 @@ from app.cli import (
     keys,
     mcp,
     passages,
+    queries,
     registry,
     searching,
     serving,
@@ -75,6 +76,7 @@ mcp.install(cli)
 cli.add_typer(encoders.cli, name="encoders")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")
+cli.add_typer(queries.cli, name="queries")
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(artifacts.cli, name="artifacts")
 cli.add_typer(exporting.cli, name="export")

@@ -11,7 +11,7 @@ from app.cli.common import ApiKey, AsJson, Url, connect, console, print_json, pr
 from app.cli.jobs import find
 from app.cli.packing import Watched, pack_folder, unpack_into
 from app.client import DEFAULT_URL, AdiabatClient
-from app.wire.active_encoder import SwitchedPublic
+from app.wire.active_encoder import STICKY_KEY, SwitchedPublic
 from app.wire.encoders import EncoderPublic
 
 cli = typer.Typer(help="Query encoders: list, register, switch, go back.", no_args_is_help=True)
@@ -146,6 +146,12 @@ def activate(
     key: Key,
     force: Annotated[bool, typer.Option("--force", help="Also one that its gate rejected.")] = False,
     if_generation: Annotated[int | None, typer.Option(help="Only if this generation is still active.")] = None,
+    canary: Annotated[
+        float | None, typer.Option(help="Only for so many percent of the searches, beside the active one.")
+    ] = None,
+    sticky_by: Annotated[
+        str, typer.Option(help="With --canary: 'key', or the header that tells who asks, such as X-User-Id.")
+    ] = STICKY_KEY,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -153,8 +159,14 @@ def activate(
     """Switch the service to this encoder. Searches never stop.
 
     Example: adiabat encoders activate bees
+
+    Example: adiabat encoders activate bees --canary 10 --sticky-by X-User-Id
     """
     with connect(url, api_key) as client:
+        if canary is not None:
+            started = client.start_canary(key, canary, sticky_by=sticky_by, force=force, if_generation=if_generation)
+            _print_switch(started, as_json)
+            return
         _print_switch(client.activate(key, force=force, if_generation=if_generation), as_json)
 
 
@@ -185,7 +197,8 @@ def history(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = Fa
         print_json(found)
         return
     for item in found:
-        say(f"{item.generation:>5}  {item.encoder:<32} {item.reason}{' (forced)' if item.forced else ''}")
+        beside = f" ({item.canary.percent:g}% {item.canary.encoder})" if item.canary else ""
+        say(f"{item.generation:>5}  {item.encoder:<32} {item.reason}{' (forced)' if item.forced else ''}{beside}")
 
 
 @cli.command()
@@ -216,5 +229,7 @@ def _print_switch(switched: SwitchedPublic, as_json: bool) -> None:
         f"{now.name}@{now.version} is active, generation {now.generation} "
         f"(load {swap.load_ms:.0f} ms, warm-up {swap.warmup_ms:.0f} ms, switch {swap.switch_us:.1f} µs)"
     )
+    if beside := switched.canary:
+        say(f"{beside.encoder} answers {beside.percent:g}% of the searches, by {beside.sticky_by}")
     for each in switched.replicas.behind:
         say(f"not yet: {each.name} is at generation {each.generation}" + (f", {each.reason}" if each.reason else ""))

@@ -8,12 +8,22 @@ import typer
 from rich.table import Table
 
 from app.cli.common import ApiKey, AsJson, Url, connect, console, fail, print_json, progress_bar, say
+from app.cli.searching import snippet
 from app.client import DEFAULT_URL, AdiabatClient
 from app.errors import BadInput
 from app.pictures import Shade, check_kind, heat_map
-from app.wire.evaluations import Cell, Difference, EvaluationPublic, EvaluationResult, Figures
+from app.wire.evaluations import (
+    Cell,
+    Difference,
+    EvaluationPublic,
+    EvaluationResult,
+    Figures,
+    Moved,
+    ReplayResult,
+)
 
 ALPHA = 0.05
+MAX_CHANGES = 5
 MARK = "*"
 GAP_CHARS = 2
 CELL_CHARS = 17 + GAP_CHARS  # an interval is the widest line of a cell
@@ -36,6 +46,12 @@ def evaluate(
             help="NAME[@VERSION] or 'active' (repeatable; the base is always measured).", show_default="active"
         ),
     ] = None,
+    replay: Annotated[
+        int | None, typer.Option(min=1, help="Ask so many of the newest logged searches again, to see what changes.")
+    ] = None,
+    since: Annotated[
+        float | None, typer.Option(help="With --replay: from this time on, in seconds since 1970.")
+    ] = None,
     evaluation_id: Annotated[
         str | None, typer.Option("--id", help="Show this earlier evaluation; an interrupted one is taken up again.")
     ] = None,
@@ -49,11 +65,15 @@ def evaluate(
     """Measure encoders on datasets, each against the base: MRR@10, its difference and 95% interval.
 
     Example: adiabat evaluate --encoder bees --dataset beekeeping:test --dataset beekeeping:de --picture bees.png
+
+    Example: adiabat evaluate --encoder bees --replay 1000
     """
-    if bool(dataset) == bool(evaluation_id):
-        raise BadInput("Name what to measure on with --dataset, or an earlier evaluation with --id.")
+    if bool(dataset or replay) == bool(evaluation_id):
+        raise BadInput("Name what to measure on with --dataset or --replay, or an earlier evaluation with --id.")
     if evaluation_id and encoder:
         raise BadInput("--encoder goes with --dataset: an earlier evaluation keeps the encoders it was made with.")
+    if since is not None and not replay:
+        raise BadInput("--since goes with --replay: from when on logged searches are asked again.")
     if picture is not None:
         check_kind(picture)
     with connect(url, api_key) as client:
@@ -62,7 +82,8 @@ def evaluate(
             if evaluation.status == "interrupted":
                 evaluation = client.resume_evaluation(evaluation_id)
         else:
-            evaluation = client.create_evaluation(dataset or [], encoder)
+            asked = {"limit": replay} | ({} if since is None else {"since": since})
+            evaluation = client.create_evaluation(dataset or [], encoder, replay=asked if replay else None)
         evaluation = _wait(client, evaluation)
     if picture is not None and evaluation.result:
         draw(evaluation.result, picture)
@@ -94,6 +115,10 @@ def _print(evaluation: EvaluationPublic) -> None:
         say(f"  {evaluation.reason}")
     if not (result := evaluation.result):
         return
+    if result.replay:
+        _print_replay(result.replay)
+    if not result.datasets:
+        return
     for columns in beside_each_other(_columns(result), console.width - max(map(len, result.matrix))):
         console.print(_table(result, columns))
     say(f"MRR@10, change and its 95% interval. {KEY}; --json has nDCG@10, recall, triplets and drift too")
@@ -102,6 +127,36 @@ def _print(evaluation: EvaluationPublic) -> None:
             some = ", ".join(found.missing.ids[:5])
             left = f"; {found.missing.queries} queries had no other and are left out" if found.missing.queries else ""
             say(f"{name}: {found.missing.judgments} judgments name passages that are not there ({some} …){left}")
+
+
+def _print_replay(replay: ReplayResult) -> None:
+    say(f"{replay.searches} logged searches asked again, against {replay.against}")
+    if replay.left_out:
+        say(f"{replay.left_out} more were left out: their filters cannot be served")
+    table = Table(box=None, pad_edge=False, padding=(0, GAP_CHARS, 0, 0))
+    for heading in ("encoder", "language"):
+        table.add_column(heading)
+    for heading in ("searches", "overlap@10", "RBO", "first changed", "churn", "MRR@10"):
+        table.add_column(heading, justify="right")
+    for key, found in replay.encoders.items():
+        table.add_row(key, "", *_moved(found), " ".join(_lines(found.judged)) if found.judged else "")
+        for language, moved in found.languages.items():
+            table.add_row("", language, *_moved(moved), "")
+    console.print(table)
+    for key, found in replay.encoders.items():
+        for change in (found.changes or [])[:MAX_CHANGES]:
+            first = f"{change.before[:1]} became {change.after[:1]}"
+            say(f"{key}: RBO {change.rbo:.2f} for {snippet(change.query)}: {first}")
+
+
+def _moved(moved: Moved) -> list[str]:
+    return [
+        str(moved.searches),
+        f"{moved.overlap:.3f}",
+        f"{moved.rbo:.3f}",
+        f"{moved.first_changed:.1%}",
+        f"{moved.churn:.2f}",
+    ]
 
 
 def _columns(result: EvaluationResult) -> list[Column]:

@@ -61,6 +61,7 @@ from app.wire.health import Ready, Version
 from app.wire.judgments import JudgmentPage, JudgmentPublic
 from app.wire.keys import KeyList, KeyMade, KeyPublic, Scope
 from app.wire.passages import Count, Deleted, PassagePage, PassagePublic, PassagesStreamed, PassagesUpserted
+from app.wire.queries import FeedbackPublic, SearchLogPage
 from app.wire.search import SearchBatchResponse, SearchResponse
 from app.wire.tuning_jobs import JobEventPublic, TuningJobList, TuningJobPublic
 
@@ -102,16 +103,17 @@ class AsyncAdiabatClient:
         compare_to: str | None = None,
         exact: bool = False,
         with_query_vector: bool = False,
+        lang: str | None = None,
     ) -> SearchResponse:
         """The passages nearest to `query`, with the active encoder or `encoder` (`name` or `name@version`).
 
         `filter` is Qdrant's filter JSON over the passages' metadata. `cursor`, the last answer's `next_cursor`, goes
         on with the encoder that the first page had. `compare_to` also ranks with that encoder: `compared_rank` and
-        `new` per hit, `compared_to.lost`.
+        `new` per hit, `compared_to.lost`. `lang` is the query's language, for the service's query log.
         """
         body = {"query": query, "limit": limit, "exact": exact, "with_query_vector": with_query_vector}
         body |= without_none(offset=offset, cursor=cursor, filter=filter, score_threshold=score_threshold)
-        body |= without_none(encoder=encoder, compare_to=compare_to)
+        body |= without_none(encoder=encoder, compare_to=compare_to, lang=lang)
         return await self._call(SearchResponse, "POST", "/search", json=body)
 
     async def search_batch(
@@ -251,6 +253,22 @@ class AsyncAdiabatClient:
         body = split_key(key) | {"force": force, "timeout_s": timeout_s}
         return await self._call(SwitchedPublic, "PUT", "/active-encoder", json=body, headers=if_match(if_generation))
 
+    async def start_canary(
+        self,
+        key: str,
+        percent: float,
+        *,
+        sticky_by: str = "key",
+        force: bool = False,
+        if_generation: int | None = None,
+        timeout_s: float = 30,
+    ) -> SwitchedPublic:
+        """Let `name` or `name@version` answer `percent` of the searches beside the active encoder, the same ones by
+        their key or by the header `sticky_by`. `activate` and `rollback` end it."""
+        canary = split_key(key) | {"percent": percent, "sticky_by": sticky_by}
+        body = {"canary": canary, "force": force, "timeout_s": timeout_s}
+        return await self._call(SwitchedPublic, "PUT", "/active-encoder", json=body, headers=if_match(if_generation))
+
     async def rollback(self, *, if_generation: int | None = None) -> SwitchedPublic:
         """Activate the encoder before this one, as a new generation."""
         return await self._call(
@@ -329,12 +347,15 @@ class AsyncAdiabatClient:
                     return job
                 await async_sleep(poll_s)
 
-    async def create_evaluation(self, datasets: list[str], encoders: list[str] | None = None) -> EvaluationPublic:
+    async def create_evaluation(
+        self, datasets: list[str] | None = None, encoders: list[str] | None = None, *, replay: Json | None = None
+    ) -> EvaluationPublic:
         """Measure `encoders` (`name@version`, `name` or `active`; without: base and active) on `datasets`.
 
-        A dataset is `name`, meaning its split `test`, or `name:split`. The base is measured always.
+        A dataset is `name`, meaning its split `test`, or `name:split`. The base is measured always. `replay`, as
+        `{"since": …, "limit": 1000, "sample": 20}`, asks searches of the query log again.
         """
-        body = {"datasets": datasets} | without_none(encoders=encoders)
+        body = without_none(datasets=datasets, encoders=encoders, replay=replay)
         return await self._call(EvaluationPublic, "POST", "/evaluations", json=body, headers=_once())
 
     async def evaluations(self) -> list[EvaluationPublic]:
@@ -425,6 +446,26 @@ class AsyncAdiabatClient:
     async def delete_judgment(self, judgment_id: str) -> None:
         """Take it back; `judgment-not-found` where there is none."""
         await self._send("DELETE", f"/judgments/{quoted(judgment_id)}")
+
+    async def feedback(self, search_id: str, clicks: Iterable[tuple[str, int]]) -> FeedbackPublic:
+        """What of a search's answer was clicked: (passage id, position from 1, counted over pages).
+
+        `search-not-logged` where the service does not keep that search: there is nothing to do then.
+        """
+        said = [{"passage_id": passage_id, "position": position} for passage_id, position in clicks]
+        return await self._call(FeedbackPublic, "POST", "/feedback", json={"search_id": search_id, "clicks": said})
+
+    async def queries(
+        self, cursor: str | None = None, limit: int = 100, *, since: float | None = None, key: str | None = None
+    ) -> SearchLogPage:
+        """A page of the query log, newest first, from the time `since` on, of one key or all; its `next_cursor` is None
+        on the last."""
+        params = without_none(limit=limit, cursor=cursor, since=since, key=key)
+        return await self._call(SearchLogPage, "GET", "/queries", params=params)
+
+    async def delete_query(self, search_id: str) -> None:
+        """Forget a search and its clicks; `search-not-found` where there is none."""
+        await self._send("DELETE", f"/queries/{quoted(search_id)}")
 
     async def create_key(
         self,

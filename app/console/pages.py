@@ -56,6 +56,11 @@ def judgments_page(request: Request, parts: PartsDep) -> Response:
     return _page(request, parts, "judgments.html")
 
 
+@router.get("/console/queries")
+def queries_page(request: Request, parts: PartsDep) -> Response:
+    return _page(request, parts, "queries.html")
+
+
 @router.get("/console/data")
 def data_page(request: Request, parts: PartsDep) -> Response:
     return _page(request, parts, "data.html", samples=at_hand() is not None)

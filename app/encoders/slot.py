@@ -4,6 +4,7 @@ Readers take `slot.current` once and keep what they got. A swap replaces that on
 waits for it, fails by it or sees two encoders.
 """
 
+import hashlib
 import time
 from dataclasses import dataclass
 
@@ -13,10 +14,30 @@ from app.registry import EncoderRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """A second encoder for `percent` of the requests: the same ones again and again, by what `sticky_by` names."""
+
+    encoder: LoadedEncoder
+    percent: float
+    sticky_by: str  # "key", or a header
+
+    def takes(self, value: str | None) -> bool:
+        """A request that says nothing stays with the active encoder.
+
+        Of the same encoder a greater share takes all that a smaller one took, so nobody is sent to and fro.
+        """
+        if value is None:
+            return False
+        drawn = hashlib.blake2b(f"{self.encoder.record.digest} {value}".encode(), digest_size=8).digest()
+        return int.from_bytes(drawn) < self.percent / 100 * 2**64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Active:
     encoder: LoadedEncoder
     generation: int
-    previous: EncoderRecord | None  # what a rollback would activate
+    previous: EncoderRecord | None  # what was active before: there a rollback goes, or only ends the split
+    split: Split | None = None
 
 
 class Slot:
@@ -31,11 +52,12 @@ class Slot:
         return current
 
     def pinned_ids(self) -> set[int]:
-        """Ids of the active encoder and of the one that a rollback would activate."""
+        """Ids of the active encoder, of the one beside it and of the one before it."""
         current = self._current
         if current is None:
             return set()
-        return {current.encoder.record.id} | ({current.previous.id} if current.previous else set())
+        beside = {current.split.encoder.record.id} if current.split else set()
+        return {current.encoder.record.id} | beside | ({current.previous.id} if current.previous else set())
 
     def swap(self, active: Active) -> float:
         """Replace the reference; microseconds it took."""

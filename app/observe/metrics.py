@@ -84,6 +84,16 @@ class Metrics:
         )
         for grade in range(MAX_RELEVANCE + 1):
             self._judgments.labels(str(grade))
+        self._logged = Counter(
+            "adiabat_logged_searches",
+            "Searches for the query log: stored, or dropped since too many waited or it could not be written.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        for outcome in ("stored", "dropped"):
+            self._logged.labels(outcome)
+        clicks = Counter("adiabat_clicks", "Clicks that were stored.", registry=self.registry)
+        self.clicked = clicks.inc
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         key = (method, route, status)
@@ -114,6 +124,9 @@ class Metrics:
 
     def judged(self, relevance: int) -> None:
         self._judgments.labels(str(relevance)).inc()
+
+    def logged(self, outcome: str, count: int) -> None:
+        self._logged.labels(outcome).inc(count)
 
     def _histogram(self, name: str, help: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
         return Histogram(name, help, labels, buckets=buckets, registry=self.registry)

@@ -1,8 +1,8 @@
-"""The registry database: encoders, activations, datasets, judgments, jobs. Knows no torch, no store, no web."""
+"""The registry database: encoders, activations, datasets, judgments, queries, jobs. Knows no torch, store or web."""
 
 from pathlib import Path
 
-from app.registry.activations import Activation, Activations
+from app.registry.activations import Activation, Activations, Canary, NewCanary
 from app.registry.audit import Action, Actor, Audit, Entry, acting
 from app.registry.database import Database
 from app.registry.datasets import DatasetRecord, Datasets
@@ -14,6 +14,7 @@ from app.registry.job_records import AnyJob, EvaluationRecord, JobRecord, JobSta
 from app.registry.jobs import Jobs
 from app.registry.judgments import Judgment, Judgments, NewJudgment, Revision
 from app.registry.keys import KeyRecord, Keys, NewKey, Scope
+from app.registry.queries import Click, LoggedSearch, NewSearch, QueryRecords
 from app.registry.workers import Workers
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "Answer",
     "AnyJob",
     "Audit",
+    "Canary",
+    "Click",
     "DatasetRecord",
     "Datasets",
     "EncoderRecord",
@@ -46,11 +49,15 @@ __all__ = [
     "Keep",
     "KeyRecord",
     "Keys",
+    "LoggedSearch",
+    "NewCanary",
     "NewEncoder",
     "NewEvaluation",
     "NewJob",
     "NewJudgment",
     "NewKey",
+    "NewSearch",
+    "QueryRecords",
     "Registry",
     "Revision",
     "Scope",
@@ -68,6 +75,7 @@ class Registry:
         self.activations = Activations(self.database)
         self.datasets = Datasets(self.database)
         self.judgments = Judgments(self.database)
+        self.queries = QueryRecords(self.database)
         self.jobs = Jobs(self.database)
         self.events = JobEvents(self.database)
         self.instances = Instances(self.database)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, insert, select
 
 from app.errors import Conflict, StaleGeneration
 from app.registry.audit import Action, record
@@ -12,7 +12,21 @@ from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.tables import activations, encoders
 
-Reason = Literal["start", "activate", "rollback", "job", "fallback"]
+Reason = Literal["start", "activate", "rollback", "job", "fallback", "canary"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewCanary:
+    """A second encoder for `percent` of the requests, chosen by their key or by the header `sticky_by`."""
+
+    encoder_id: int
+    percent: float
+    sticky_by: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Canary(NewCanary):
+    encoder: str  # name@version
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,11 +38,12 @@ class Activation:
     reason: str
     forced: bool
     at: float
+    canary: Canary | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Advanced:
-    newest: list[Activation]  # what is active now and what was before it
+    standing: list[Activation]  # what is active now, and the newest one of another encoder
     changed: bool  # False: it was active already
 
 
@@ -43,7 +58,7 @@ class Activations:
 
         Raises `StaleGeneration` when it is not, `Conflict` when the encoder was deleted meanwhile.
         """
-        return self.advance(encoder_id, reason=reason, forced=forced, expected=expected, again=True).newest[0]
+        return self.advance(encoder_id, reason=reason, forced=forced, expected=expected, again=True).standing[0]
 
     def advance(
         self,
@@ -53,10 +68,11 @@ class Activations:
         forced: bool = False,
         expected: int | None = None,
         again: bool = False,
+        canary: NewCanary | None = None,
     ) -> "Advanced":
-        """As `append`, but an encoder that is active already makes no generation unless `again`."""
+        """As `append`, with a `canary` or without; what is so already makes no generation unless `again`."""
         with self._database.write() as connection:
-            newest = _newest(connection, 2)
+            newest = _standing(connection)
             generation = newest[0].generation if newest else 0
             if expected is not None and expected != generation:
                 raise StaleGeneration(
@@ -64,10 +80,11 @@ class Activations:
                     "read GET /active-encoder again and repeat with its ETag.",
                     generation=generation,
                 )
-            if newest and newest[0].encoder_id == encoder_id and not again:
-                return Advanced(newest=newest, changed=False)
-            state = connection.scalar(select(encoders.c.state).where(encoders.c.id == encoder_id))
-            if state == "deleted":
+            if newest and not again and (newest[0].encoder_id, _told(newest[0].canary)) == (encoder_id, _told(canary)):
+                return Advanced(standing=newest, changed=False)
+            wanted = [encoder_id, *([canary.encoder_id] if canary else [])]
+            states = connection.scalars(select(encoders.c.state).where(encoders.c.id.in_(wanted)))
+            if "deleted" in states.all():
                 raise Conflict("The encoder was deleted while it was being activated.")
             connection.execute(
                 insert(activations).values(
@@ -76,9 +93,14 @@ class Activations:
                     reason=reason,
                     forced=int(forced),
                     at=now(),
+                    canary_id=canary and canary.encoder_id,
+                    canary_percent=canary and canary.percent,
+                    canary_sticky_by=canary and canary.sticky_by,
                 )
             )
-            newest = _newest(connection, 2)
+            newest = _standing(connection)
+            split = newest[0].canary
+            detail = {"canary": split.encoder, "percent": split.percent} if split else {}
             record(
                 connection,
                 Action.ROLLED_BACK if reason == "rollback" else Action.SWITCHED,
@@ -86,9 +108,20 @@ class Activations:
                 outcome="forced" if forced else "done",
                 generation=newest[0].generation,
                 reason=reason,
+                **detail,
             )
             ring(connection)
-            return Advanced(newest=newest, changed=True)
+            return Advanced(standing=newest, changed=True)
+
+    def standing(self) -> list[Activation]:
+        """What is active, and the newest activation of another encoder, if there is one: the way back."""
+        with self._database.read() as connection:
+            return _standing(connection)
+
+    def roles(self) -> dict[int, str]:
+        """By encoder id: what the service needs it for now."""
+        with self._database.read() as connection:
+            return roles(connection)
 
     def newest(self, count: int = 2) -> list[Activation]:
         """The active one first, then the one before it, ..."""
@@ -96,10 +129,32 @@ class Activations:
             return _newest(connection, count)
 
 
-def _newest(connection: Connection, count: int) -> list[Activation]:
+def roles(connection: Connection) -> dict[int, str]:
+    """By encoder id: "active", "canary" or "previous"."""
+    newest = _standing(connection)
+    found = {each.encoder_id: role for each, role in zip(newest, ("active", "previous"), strict=False)}
+    if newest and newest[0].canary:
+        found[newest[0].canary.encoder_id] = "canary"
+    return found
+
+
+def _standing(connection: Connection) -> list[Activation]:
+    newest = _newest(connection, 1)
+    return newest + (_newest(connection, 1, activations.c.encoder_id != newest[0].encoder_id) if newest else [])
+
+
+def _told(canary: NewCanary | None) -> tuple[int, float, str] | None:
+    return None if canary is None else (canary.encoder_id, canary.percent, canary.sticky_by)
+
+
+def _newest(connection: Connection, count: int, *conditions: ColumnElement[bool]) -> list[Activation]:
+    second = encoders.alias()
+    named = second.c.name.label("canary_name"), second.c.version.label("canary_version")
     query = (
-        select(activations, encoders.c.name, encoders.c.version, encoders.c.digest)
+        select(activations, encoders.c.name, encoders.c.version, encoders.c.digest, *named)
         .join(encoders, encoders.c.id == activations.c.encoder_id)
+        .outerjoin(second, second.c.id == activations.c.canary_id)
+        .where(*conditions)
         .order_by(activations.c.generation.desc())
         .limit(count)
     )
@@ -115,4 +170,16 @@ def _activation(row: Row[Any]) -> Activation:
         reason=row.reason,
         forced=bool(row.forced),
         at=row.at,
+        canary=_canary(row),
+    )
+
+
+def _canary(row: Row[Any]) -> Canary | None:
+    if row.canary_id is None:
+        return None
+    return Canary(
+        encoder_id=row.canary_id,
+        percent=row.canary_percent,
+        sticky_by=row.canary_sticky_by,
+        encoder=f"{row.canary_name}@{row.canary_version}",
     )

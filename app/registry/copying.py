@@ -7,7 +7,18 @@ from sqlalchemy import Connection, RowMapping, Table, func, insert, select, text
 
 from app.errors import Conflict
 from app.registry.database import Database
-from app.registry.tables import api_keys, audit, encoders, idempotency_keys, instances, judgments, metadata, workers
+from app.registry.tables import (
+    api_keys,
+    audit,
+    clicks,
+    encoders,
+    idempotency_keys,
+    instances,
+    judgments,
+    metadata,
+    query_log,
+    workers,
+)
 
 AT_ONCE = 500
 OF_THE_MOMENT = frozenset({workers, instances, idempotency_keys})  # who is alive, and which calls are going on
@@ -15,6 +26,8 @@ OF_THE_MOMENT = frozenset({workers, instances, idempotency_keys})  # who is aliv
 COUNTED = (
     encoders.c.id,
     judgments.c.sequence,
+    query_log.c.sequence,
+    clicks.c.sequence,
     api_keys.c.sequence,
     audit.c.sequence,
 )

@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, String, cast, func, insert, select, update
 
 from app.errors import EncoderInUse, EncoderNotFound
+from app.registry.activations import roles
 from app.registry.audit import Action
 from app.registry.audit import record as audited
 from app.registry.clock import now
 from app.registry.database import Database
-from app.registry.tables import activations, encoders
+from app.registry.tables import encoders
 
 
 class Admission(StrEnum):
@@ -152,10 +153,9 @@ class Encoders:
             _set_state(connection, encoder_id, state)
 
     def delete(self, encoder_id: int) -> None:
-        """Raises `EncoderInUse` where it is active, or was so before: another service may have switched just now."""
-        newest = select(activations.c.encoder_id).order_by(activations.c.generation.desc()).limit(2)
+        """Raises `EncoderInUse` where it is active, canary or previous: another service may have switched just now."""
         with self._database.write() as connection:
-            if encoder_id in connection.scalars(newest).all():
+            if encoder_id in roles(connection):
                 raise EncoderInUse("The encoder was activated while it was being deleted; activate another first.")
             _set_state(connection, encoder_id, EncoderState.DELETED)
 

@@ -96,7 +96,8 @@ class EvaluationRecord(_Job):
 
     encoder_ids: list[int]  # the base first
     datasets: list[str]  # "dataset:split"
-    reads_store: bool  # whether one of the datasets is searched among the stored passages
+    reads_store: bool  # whether something is searched among the stored passages
+    replay: dict[str, Any] | None = None  # {"since", "limit", "sample", "against_id"}: logged queries asked again
     how_to_resume: ClassVar[str] = (
         "resume it ('adiabat evaluate --id', POST …/resume) and it is measured from the start"
     )
@@ -123,3 +124,4 @@ class NewEvaluation:
     datasets: list[str]
     dataset_digests: dict[str, str]
     reads_store: bool
+    replay: dict[str, Any] | None = None

@@ -63,6 +63,7 @@ class Jobs:
     ) -> EvaluationRecord:
         """As `add`; none of its encoders may have gone."""
         said = {"encoder_ids": new.encoder_ids, "datasets": new.datasets, "reads_store": new.reads_store}
+        said |= {"replay": new.replay}
         values = NO_TUNING | {"kind": JobKind.EVALUATION, "parent_id": new.encoder_ids[0], "evaluation": said}
         values |= {"dataset_digests": new.dataset_digests}
         return self._add(values, new.encoder_ids, _evaluation, also)

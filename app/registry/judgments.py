@@ -30,12 +30,12 @@ class NewJudgment:
 
     @property
     def query_id(self) -> str:
-        return _id(self.query)
+        return id_of(self.query)
 
     @property
     def id(self) -> str:
         """Of the pair, whatever is said of it."""
-        return _id(self.query, self.passage_id)
+        return id_of(self.query, self.passage_id)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,13 +103,6 @@ class Judgments:
         with self._database.read() as connection:
             return [_record(row) for row in connection.execute(select(judgments).order_by(judgments.c.sequence))]
 
-    def passage_ids(self) -> list[str]:
-        """Each once, in the order in which they were first judged."""
-        first = func.min(judgments.c.first_judged_at)
-        named = select(judgments.c.passage_id).group_by(judgments.c.passage_id).order_by(first, judgments.c.passage_id)
-        with self._database.read() as connection:
-            return list(connection.scalars(named))
-
     def revision(self) -> Revision:
         with self._database.read() as connection:
             newest, count = connection.execute(select(func.max(judgments.c.sequence), func.count())).one()
@@ -117,10 +110,10 @@ class Judgments:
 
 
 def _of(query: str | None) -> list[Any]:
-    return [] if query is None else [judgments.c.query_id == _id(query)]
+    return [] if query is None else [judgments.c.query_id == id_of(query)]
 
 
-def _id(*parts: str) -> str:
+def id_of(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

@@ -42,6 +42,10 @@ activations = Table(
     Column("reason", String(16), nullable=False),
     Column("forced", Integer, nullable=False),
     Column("at", Float, nullable=False),
+    # A second encoder that a part of the requests gets from this generation on.
+    Column("canary_id", Integer, nullable=True),
+    Column("canary_percent", Float, nullable=True),
+    Column("canary_sticky_by", String(64), nullable=True),
 )
 
 datasets = Table(
@@ -70,7 +74,7 @@ tuning_jobs = Table(
     Column("gate", JSON, nullable=False),
     Column("activate", String(16), nullable=False),
     Column("activation", String, nullable=True),
-    # {"encoder_ids", "datasets", "reads_store"}
+    # {"encoder_ids", "datasets", "reads_store", "replay"}
     Column("evaluation", JSON(none_as_null=True), nullable=True),
     Column("status", String(16), nullable=False, index=True),
     Column("progress", JSON, nullable=False),
@@ -113,6 +117,39 @@ judgments = Table(
     Column("first_judged_at", Float, nullable=False),
     Column("judged_at", Float, nullable=False),
     UniqueConstraint("id"),
+    sqlite_autoincrement=True,
+)
+
+# What was asked and shown: opt-in, a sample, bounded in rows and age. `offset` hits came before the first of `shown`.
+query_log = Table(
+    "query_log",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("search_id", String(32), nullable=False),
+    Column("at", Float, nullable=False, index=True),
+    Column("key", String(64), nullable=True),
+    Column("query_id", String(32), nullable=False, index=True),
+    Column("query", String, nullable=False),
+    Column("lang", String(64), nullable=True),
+    Column("filter", JSON(none_as_null=True), nullable=True),
+    Column("encoder", String(140), nullable=False),
+    Column("generation", Integer, nullable=True),
+    Column("offset", Integer, nullable=False),
+    Column("shown", JSON, nullable=False),
+    UniqueConstraint("search_id"),
+    sqlite_autoincrement=True,
+)
+
+# Which of the shown passages were clicked; a click goes with its search.
+clicks = Table(
+    "clicks",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("search_id", String(32), ForeignKey("query_log.search_id", ondelete="CASCADE"), nullable=False),
+    Column("passage_id", String(512), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    UniqueConstraint("search_id", "passage_id"),
     sqlite_autoincrement=True,
 )
 

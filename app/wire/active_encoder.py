@@ -1,19 +1,55 @@
 """What `/active-encoder` takes and answers."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
+from app.plainly import plainly
 from app.wire.common import EncoderUsed, Name, PublicModel, RequestModel
+
+STICKY_KEY = "key"
+
+Version = Annotated[int, Field(ge=1, le=10**9)]
+
+
+class CanaryCreate(RequestModel):
+    """Another encoder for a part of the requests that name none: for the same ones again and again."""
+
+    name: Name
+    version: Version | None = None
+    percent: Annotated[float, Field(gt=0, lt=100)]
+    sticky_by: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$"),
+        plainly("must be 'key' or the name of a header, such as 'X-User-Id'"),
+        Field(description="What tells requests apart: `key`, or a header's name. One without stays on the active."),
+    ] = STICKY_KEY
 
 
 class Activate(RequestModel):
-    name: Name
-    version: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    """The encoder that is to be active, or a canary beside the one that is; whatever comes next ends the canary."""
+
+    name: Name | None = None
+    version: Version | None = None
+    canary: CanaryCreate | None = None
     force: bool = False
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 30
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "base", "version": 1}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "base", "version": 1}]},
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.name is None) == (self.canary is None) or (self.canary and self.version):
+            raise ValueError("name the encoder to switch to, or a canary beside the active one: one of them")
+        return self
+
+
+class CanaryPublic(PublicModel):
+    encoder: Annotated[str, Field(description="name@version")]
+    percent: float
+    sticky_by: str
 
 
 class EncoderNamed(PublicModel):
@@ -45,6 +81,7 @@ class Replicas(PublicModel):
 class ActiveEncoder(PublicModel):
     encoder: EncoderUsed
     previous: EncoderNamed | None = None
+    canary: CanaryPublic | None = None
     fallback_reason: str | None = None
     replicas: Replicas | None = None  # None while the registry does not answer
 
@@ -52,6 +89,7 @@ class ActiveEncoder(PublicModel):
 class SwitchedPublic(PublicModel):
     encoder: EncoderUsed
     previous: EncoderNamed | None = None
+    canary: CanaryPublic | None = None
     swap: Swap
     replicas: Replicas
 
@@ -63,6 +101,7 @@ class ActivationPublic(PublicModel):
     reason: str
     forced: bool
     at: float
+    canary: CanaryPublic | None = None
 
 
 class History(PublicModel):

@@ -1,13 +1,27 @@
 """What `/evaluations` takes and answers."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from app.wire.common import DatasetSplit, EncoderKey, PublicModel, RequestModel
 
 MAX_ENCODERS = 16
 MAX_DATASETS = 64
+MAX_REPLAYED = 10_000
+
+
+class ReplayCreate(RequestModel):
+    """Searches of the query log, asked again: the newest ones, first pages alone."""
+
+    since: Annotated[
+        float | None, Field(allow_inf_nan=False, description="From this time on, in seconds since 1970.")
+    ] = None
+    limit: Annotated[int, Field(ge=1, le=MAX_REPLAYED, description="How many searches at most.")] = 1_000
+    sample: Annotated[
+        int,
+        Field(ge=0, le=100, description="How many of the largest changes are told, with the words that were asked."),
+    ] = 20
 
 
 class EvaluationCreate(RequestModel):
@@ -16,6 +30,7 @@ class EvaluationCreate(RequestModel):
             "examples": [
                 {"encoders": ["base", "active"], "datasets": ["beekeeping:test", "beekeeping:de"]},
                 {"datasets": ["beekeeping"]},
+                {"encoders": ["base"], "replay": {"limit": 500}},
             ]
         }
     )
@@ -25,9 +40,18 @@ class EvaluationCreate(RequestModel):
         description="'name@version', 'name' (the newest ready one) or 'active'. The base is measured always: "
         "the others are compared with it.",
     )
-    datasets: Annotated[list[DatasetSplit], Field(min_length=1, max_length=MAX_DATASETS)] = Field(
-        description="'dataset' or 'dataset:split'; the split is 'test' if not named."
+    datasets: Annotated[list[DatasetSplit], Field(max_length=MAX_DATASETS)] = Field(
+        default=[], description="'dataset' or 'dataset:split'; the split is 'test' if not named."
     )
+    replay: ReplayCreate | None = Field(
+        None, description="Ask logged queries again; what changes is told against the active encoder."
+    )
+
+    @model_validator(mode="after")
+    def _says_on_what(self) -> Self:
+        if not self.datasets and self.replay is None:
+            raise ValueError("datasets: name one at least to measure on, or a replay of logged queries")
+        return self
 
 
 class Difference(PublicModel):
@@ -84,15 +108,57 @@ class MeasuredDataset(PublicModel):
     missing: MissingPassages
 
 
+class Moved(PublicModel):
+    """Means over searches: what another encoder would have answered, against the active one."""
+
+    searches: int
+    overlap: Annotated[float, Field(description="Share of the first ten that both answer.")]
+    rbo: Annotated[float, Field(description="Rank-biased overlap, persistence 0.9, over the first hundred; 1: same.")]
+    first_changed: Annotated[float, Field(description="Share of the searches with another first hit.")]
+    churn: Annotated[float, Field(description="By how many ranks the first ten moved, on the average.")]
+
+
+class Change(PublicModel):
+    query: str
+    lang: str
+    times: Annotated[int, Field(description="How often it was asked among the searches that were asked again.")]
+    overlap: float
+    rbo: float
+    before: Annotated[list[str], Field(description="The active encoder's first ten.")]
+    after: list[str]
+
+
+class Replayed(Moved):
+    languages: Annotated[dict[str, Moved], Field(description="Of the searches that named a language.")]
+    changes: Annotated[
+        list[Change] | None,
+        Field(description="The largest ones by rbo; absent for a key without the scope `write`: they tell queries."),
+    ] = None
+    judged: Annotated[
+        Cell | None, Field(description="On the queries that were judged explicitly; the difference is to the active.")
+    ] = None
+
+
+class ReplayResult(PublicModel):
+    against: Annotated[str, Field(description="What was active when it was asked for.")]
+    searches: int
+    queries: Annotated[int, Field(description="Different ones.")]
+    left_out: Annotated[int, Field(description="Searches whose filter cannot be served any more, or is one too many.")]
+    judged: Annotated[Cell | None, Field(description="The active encoder on what was judged explicitly.")] = None
+    encoders: dict[str, Replayed]
+
+
 class EvaluationResult(PublicModel):
     datasets: dict[str, MeasuredDataset]
     matrix: Annotated[dict[str, dict[str, Cell]], Field(description="By encoder, the base first, and dataset.")]
+    replay: ReplayResult | None = None
 
 
 class EvaluationPublic(PublicModel):
     id: str
     encoders: list[str]
     datasets: list[str]
+    replay: ReplayCreate | None = None
     status: Annotated[
         str, Field(description="queued, preparing, running, succeeded, failed, cancelling, cancelled or interrupted")
     ]

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from app.wire.common import EncoderKey, EncoderUsed, Metadata, PublicModel, RequestModel
+from app.wire.judgments import Lang
 
 MAX_LIMIT = 1000
 MAX_OFFSET = 100_000
@@ -16,6 +17,9 @@ Filter = Annotated[dict[str, Any] | None, Field(description="Qdrant's filter JSO
 Threshold = Annotated[float | None, Field(allow_inf_nan=False, description="Leave out hits that score less.")]
 Named = Annotated[
     EncoderKey | None, Field(description="`name` or `name@version` to embed with, instead of the active encoder.")
+]
+Rule = Annotated[
+    str, Field(description="What chose the encoder: `active`, `canary` (it answers a part of the requests) or `named`.")
 ]
 Exact = Annotated[bool, Field(description="Compare with every passage instead of asking the index.")]
 
@@ -41,6 +45,9 @@ class SearchRequest(RequestModel):
     ] = None
     exact: Exact = False
     with_query_vector: bool = False
+    lang: Annotated[
+        Lang | None, Field(description="The query's language, for the query log; it changes nothing in the answer.")
+    ] = None
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -91,8 +98,10 @@ class Comparison(PublicModel):
 
 
 class SearchResponse(PublicModel):
+    search_id: Annotated[str, Field(description="By it `POST /feedback` says what of this answer was clicked.")]
     hits: list[RankedHit]
     encoder: EncoderUsed
+    rule: Rule
     took_ms: Took
     next_cursor: Annotated[
         str | None, Field(description="Leads to the next page; absent on the last and past offset 100,000.")
@@ -125,4 +134,5 @@ class SearchResult(PublicModel):
 class SearchBatchResponse(PublicModel):
     results: Annotated[list[SearchResult], Field(description="One per query, in their order.")]
     encoder: EncoderUsed
+    rule: Rule
     took_ms: Took

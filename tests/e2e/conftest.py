@@ -95,6 +95,7 @@ def _settings(seeded: Path, tiny: Path, folder: Path) -> Settings:
         trainer=False,
         source_dirs=(folder / "sources",),
         threads=1,
+        query_log=1,
     )
 
 

@@ -32,8 +32,12 @@ def places(stocked: Service) -> list[Place]:
     job = client.create_tuning_job("tuned", "pumps", guards=guards, recipe=stock.RECIPE, gate=stock.OPEN_GATE)
     evaluation = client.create_evaluation(["pumps", "pumps:de"], ["near", "spare"])
     client.judge(stock.QUERY, "p0", 1, lang="en")
+    answer = client.search(stock.QUERY, lang="en")
+    client.feedback(answer.search_id, [(answer.hits[0].id, 1)])
+    replay = client.create_evaluation(encoders=["near"], replay={"limit": 50})
     assert client.wait_for_job(job.id).status == "succeeded"
-    assert client.wait_for_evaluation(evaluation.id).status == "succeeded"
+    for each in (evaluation, replay):
+        assert client.wait_for_evaluation(each.id).status == "succeeded"
     return [
         Place(name="search", path=f"/?q={stock.QUERY}", shows=".hit"),
         Place(name="compare", path=f"/?q={stock.QUERY}&encoder=near%401&compare=base%401", shows=".moves path"),
@@ -44,6 +48,8 @@ def places(stocked: Service) -> list[Place]:
         Place(name="job", path=f"/console/tuning/{job.id}", shows=".whisker"),
         Place(name="evaluations", path="/console/evaluations", shows="td a"),
         Place(name="evaluation", path=f"/console/evaluations/{evaluation.id}", shows=".cell b"),
+        Place(name="replay", path=f"/console/evaluations/{replay.id}", shows="td a"),
+        Place(name="queries", path="/console/queries", shows="td a"),
         Place(name="judgments", path="/console/judgments", shows="td a"),
         Place(name="data", path="/console/data", shows="#languages .bar"),
         Place(name="operations", path="/console/operations", shows="dl.facts dd"),

@@ -16,6 +16,7 @@ from app.settings import Settings
 from tests.postgres import Server
 from tests.registry.conftest import registry_of
 from tests.registry.jobs import add, prepared_job
+from tests.registry.test_queries import searched
 
 REVISIONS = [script.revision for script in ScriptDirectory.from_config(migration_config()).walk_revisions()][::-1]
 
@@ -23,7 +24,7 @@ ROWS = [
     "INSERT INTO encoders VALUES (1, 'base', 1, 'd', NULL, NULL, 'verified', 'ready', 1, '', '{}', '{}', '[]', 0)",
     "INSERT INTO tuning_jobs (id, name, parent_id, dataset, guards, dataset_digests, recipe, gate, activate, status,"
     " progress, created_at) VALUES ('a', 'bees', 1, 'd', '[]', '{}', '{}', '{}', 'never', 'succeeded', '{}', 0)",
-    "INSERT INTO activations VALUES (1, 1, 'start', 0, 0)",
+    "INSERT INTO activations (generation, encoder_id, reason, forced, at) VALUES (1, 1, 'start', 0, 0)",
 ]
 EVENT = "INSERT INTO job_events VALUES ('a', 1, 0, 'end', '{}')"
 
@@ -38,6 +39,8 @@ def test_a_registry_of_any_earlier_release_is_taken_up_with_all_it_holds(
     assert [each.encoder for each in registry.activations.newest(9)] == ["base@1"]
     assert len(registry.events.after("a", 0, 9)) == (revision >= "0002")
     registry.judgments.put(NewJudgment(query="q", passage_id="p", relevance=1, lang=None))
+    registry.queries.add([(searched("a" * 32), 0.0)])
+    assert registry.queries.click("a" * 32, [("p1", 1)]) == 1
     registry.close()
 
 

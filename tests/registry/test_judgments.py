@@ -73,12 +73,6 @@ def test_a_revision_is_never_that_of_other_judgments(registry: Registry) -> None
     assert len(set(seen)) == len(seen)
 
 
-def test_passages_are_named_once_in_the_order_in_which_they_were_judged(registry: Registry) -> None:
-    for query, passage_id in (("a", "p9"), ("a", "p1"), ("b", "p9"), ("b", "p0")):
-        put(registry, query, passage_id)
-    assert registry.judgments.passage_ids() == ["p9", "p1", "p0"]
-
-
 def test_two_who_judge_the_same_pair_at_once_leave_one_judgment(registry: Registry) -> None:
     made: list[bool] = []
     start = threading.Barrier(8)

@@ -204,3 +204,52 @@ def test_an_evaluation_whose_trainer_is_killed_is_resumed_and_tells_what_an_unbr
 
 def ended(client: AdiabatClient, evaluation: EvaluationPublic) -> EvaluationPublic:
     return client.wait_for_evaluation(evaluation.id)
+
+
+@pytest.mark.parametrize("settings", [{"query_log": 1.0}], indirect=True)
+def test_logged_queries_are_asked_again_with_another_encoder_as_the_service_would_answer_them(stocked: Service) -> None:
+    client = stocked.client
+    filter = {"must": [{"has_id": [f"p{n}" for n in range(0, 30, 2)]}]}
+    for n in range(12):
+        client.search(questions()[n]["query"], lang="de" if n % 3 else "en", filter=filter if n % 2 else None)
+    client.search(questions()[0]["query"], lang="en")  # once more: it counts twice
+    client.search(questions()[20]["query"], offset=5)  # a second page is no search of its own
+    third = client.search(questions()[4]["query"], encoder="near", exact=True)
+    client.delete_query(third.search_id)
+    client.judge(questions()[4]["query"], third.hits[2].id, 3)
+    client.judge(questions()[5]["query"], "p5", 0)
+    with working(stocked.settings):
+        evaluation = client.create_evaluation(encoders=["near"], replay={"limit": 100})
+        done = client.wait_for_evaluation(evaluation.id)
+    assert done.result is not None, done.reason
+    found = done.result.replay
+    assert found is not None
+    assert (found.against, found.searches, found.queries, found.left_out) == ("base@1", 13, 12, 0)
+    assert (done.result.matrix, list(found.encoders)) == ({"base@1": {}, "near@1": {}}, ["near@1"])
+
+    expected = []
+    for n in (*range(12), 0):
+        base, near = (
+            [
+                hit.id
+                for hit in client.search(
+                    questions()[n]["query"], filter=filter if n % 2 else None, encoder=encoder, exact=True, limit=100
+                ).hits
+            ]
+            for encoder in ("base", "near")
+        )
+        expected.append((len(set(base[:10]) & set(near[:10])) / 10, base[0] != near[0], base[:10], near[:10]))
+    near = found.encoders["near@1"]
+    assert near.overlap == pytest.approx(sum(each[0] for each in expected) / 13)
+    assert near.first_changed == pytest.approx(sum(each[1] for each in expected) / 13)
+    assert {lang: each.searches for lang, each in near.languages.items()} == {"de": 8, "en": 5}
+    assert near.changes
+    assert [each.rbo for each in near.changes] == sorted(each.rbo for each in near.changes)
+    for change in near.changes:
+        assert (change.before, change.after) in [(each[2], each[3]) for each in expected]
+    assert near.judged is not None
+    assert found.judged is not None
+    assert (near.judged.queries, found.judged.queries) == (1, 1)
+    assert near.judged.mrr == pytest.approx(1 / 3)
+    assert near.judged.difference is not None
+    assert near.judged.difference.change == pytest.approx(near.judged.mrr - found.judged.mrr)

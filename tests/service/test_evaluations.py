@@ -6,10 +6,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.client import ApiError
+from app.client import AdiabatClient, ApiError
 from app.registry import EncoderState, JobStatus, Registry
 from tests.conftest import Service, wait_until
+from tests.registry.test_queries import searched
 from tests.service.evaluations import put, questions, stock
+from tests.service.keys import SERVICE_KEY
 
 
 @pytest.fixture
@@ -61,6 +63,9 @@ def test_bodies_that_say_nothing_or_too_much_are_refused(stocked: Service) -> No
         {"datasets": ["pumps:test:dev"]},
         {"datasets": ["pumps"] * 65},
         {"datasets": ["pumps"], "encoders": ["base"] * 17},
+        {"replay": {"limit": 0}},
+        {"replay": {"limit": 10_001}},
+        {"replay": {"until": 0}},
     ):
         answer = httpx.post(f"{stocked.url}/evaluations", json=body, trust_env=False)
         assert (answer.status_code, answer.json()["type"]) == (422, "urn:adiabat:problem:invalid-field"), body
@@ -149,3 +154,45 @@ def test_the_store_is_written_out_only_for_datasets_that_are_searched_in_it(
     assert settings.training_set_dir(alone.id).parent.is_dir()  # by which what it read is let go at its end
     client.cancel_evaluation(alone.id)
     wait_until(lambda: not settings.training_set_dir(alone.id).parent.exists())
+
+
+def test_a_replay_of_an_empty_log_is_refused_and_one_of_a_kept_search_keeps_what_it_compares_with(
+    stocked: Service, registry: Registry
+) -> None:
+    client = stocked.client
+    status, slug, said = refused(lambda: client.create_evaluation(replay={}))
+    assert (status, slug) == (409, "conflict")
+    assert said.endswith("ADIABAT_QUERY_LOG says which share of the searches is kept, and here it is 0.")
+    registry.queries.add([(searched("a" * 32), 0.0)])
+    client.activate("near")
+    told = client.create_evaluation(encoders=["base"], replay={"limit": 5})
+    assert (told.encoders, told.datasets) == (["base@1", "near@1"], [])
+    assert told.replay is not None
+    assert (told.replay.limit, told.replay.since, told.replay.sample) == (5, None, 20)
+    assert "no search" in refused(lambda: client.create_evaluation(replay={"since": 9e9}))[2]
+    wait_until(lambda: registry.jobs.evaluation(told.id).status is JobStatus.PREPARED)
+    assert stocked.settings.replay_file(told.id).is_file()
+    client.cancel_evaluation(told.id)
+    wait_until(lambda: not stocked.settings.replay_file(told.id).exists())
+
+
+@pytest.mark.parametrize("settings", [{"api_key": SERVICE_KEY}], indirect=True)
+def test_what_was_asked_is_told_only_to_those_who_may_read_the_query_log(stocked: Service, registry: Registry) -> None:
+    client = stocked.client
+    registry.queries.add([(searched("a" * 32), 0.0)])
+    evaluation = client.create_evaluation(encoders=["near"], replay={})
+    claimed(registry, evaluation.id)
+    moved = {"searches": 1, "overlap": 0.5, "rbo": 0.5, "first_changed": 1.0, "churn": 2.0}
+    change = {"query": "why", "lang": "", "times": 1, "overlap": 0.5, "rbo": 0.5, "before": ["p1"], "after": ["p2"]}
+    replayed = {"near@1": moved | {"languages": {}, "changes": [change]}}
+    counts = {"against": "base@1", "searches": 1, "queries": 1, "left_out": 0}
+    result = {"datasets": {}, "matrix": {}, "replay": counts | {"encoders": replayed}}
+    registry.jobs.move(evaluation.id, JobStatus.SUCCEEDED, only_from=(JobStatus.RUNNING,), result=result)
+    for scope, sees in (("search", None), ("write", ["why"])):
+        with AdiabatClient(stocked.url, client.create_key(scope, scope=scope).key) as holder:  # type: ignore[arg-type]
+            found = holder.evaluation(evaluation.id).result
+        assert found is not None
+        assert found.replay is not None
+        told = found.replay.encoders["near@1"]
+        assert told.overlap == 0.5
+        assert (told.changes and [each.query for each in told.changes]) == sees

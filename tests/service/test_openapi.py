@@ -10,10 +10,14 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ConfigDict
 
 from app.cli.datasets import zip_folder
+from app.registry import NewSearch
 from app.settings import Settings
+from app.wire.queries import FeedbackCreate
 from tests.conftest import Service, running
+from tests.registry.test_queries import searched
 from tests.service import encoders
 from tests.service.archives import packed
 from tests.service.hub import repository, running_hub
@@ -42,6 +46,7 @@ def served(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -
         source_dirs=(models,),
         threads=1,
         hub=True,
+        query_log=1,
         api_key=SERVICE_KEY,  # one of the examples makes a key, from which on all need one
     )
     repositories = {
@@ -59,7 +64,17 @@ def served(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -
             {"id": row["_id"], "text": row["text"], "title": row["title"], "metadata": row["metadata"]} for row in rows
         )
         service.client.put_dataset("beekeeping", zip_folder(SAMPLES, folder / "bees.zip", corpus=False))
+        service.parts.registry.queries.add([(asked(FeedbackCreate.model_config), 0.0)])
         yield service
+
+
+def asked(config: ConfigDict) -> NewSearch:
+    """The search that the example of feedback speaks of."""
+    extra: Any = config["json_schema_extra"]
+    (example,) = extra["examples"]
+    clicked = {click["position"]: click["passage_id"] for click in example["clicks"]}
+    shown = [clicked.get(position, f"en-{position:03}") for position in range(1, 11)]
+    return searched(example["search_id"], shown=shown)
 
 
 @pytest.fixture(scope="module")

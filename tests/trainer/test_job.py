@@ -63,6 +63,7 @@ class Trainer:
             registrar=self.registrar,
             heartbeat=Heartbeat(self.registry, "test", "test", threading.Event()),
             training_set=self.training_set,
+            replay=self.folder / "replay.json",
             checkpoints=self.folder / job.id,
         )
         outcome = run_job(job, place)

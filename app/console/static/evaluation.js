@@ -1,7 +1,7 @@
 // One evaluation: encoders against datasets, or languages, as a heat map; the figures below it sort.
 
 import { get, post } from "./api.js";
-import { $, h, put } from "./dom.js";
+import { $, h, put, table } from "./dom.js";
 import { language, moment, number, signed, tiny } from "./format.js";
 import { csv, download, heat, picture } from "./heat.js";
 import { coloured } from "./figures.js";
@@ -20,9 +20,9 @@ async function load() {
   put($("actions"),
     !ENDED.has(found.status) && h("button", { type: "button", needs: "write", onclick: cancel }, "Cancel"),
     found.status === "interrupted" && h("button.primary", { type: "button", needs: "write", onclick: () => post(`${path}/resume`).then(run, (error) => toast(error.message, "bad")) }, "Resume"),
-    found.result && [h("button", { type: "button", onclick: saveCsv }, "CSV"), h("button", { type: "button", onclick: savePicture }, "PNG")]);
+    found.result && Object.keys(found.result.datasets).length > 0 && [h("button", { type: "button", onclick: saveCsv }, "CSV"), h("button", { type: "button", onclick: savePicture }, "PNG")]);
   if (!found.result) {
-    put(place, h("section.panel", h("h2", found.encoders.join(", ")), h("p.quiet", found.datasets.join(", ")), ENDED.has(found.status) ? [h("p", chip(found.status)), found.reason && h("p.problem", found.reason)] : progress(found)));
+    put(place, h("section.panel", h("h2", found.encoders.join(", ")), h("p.quiet", [...found.datasets, ...(found.replay ? ["logged queries, asked again"] : [])].join(", ")), ENDED.has(found.status) ? [h("p", chip(found.status)), found.reason && h("p.problem", found.reason)] : progress(found)));
     if (!ENDED.has(found.status)) setTimeout(run, 1000);
     return;
   }
@@ -54,11 +54,23 @@ function map() {
   };
 }
 
+function replayed({ against, searches, queries, left_out, encoders }) {
+  const rows = Object.entries(encoders).flatMap(([encoder, whole]) => [{ encoder, lang: "", ...whole }, ...Object.entries(whole.languages).map(([lang, part]) => ({ encoder, lang, ...part }))]);
+  const cells = (row) => [row.lang ? "" : h("a", { href: `/console/encoders/${encodeURIComponent(row.encoder)}` }, row.encoder), row.lang ? language(row.lang) : "all", number(row.searches), number(row.overlap, 3), number(row.rbo, 3), `${number(100 * row.first_changed, 1)}%`, number(row.churn, 2), row.judged ? [number(row.judged.mrr, 3), " ", coloured(row.judged.difference.change)] : "–"];
+  const heads = ["searches", "overlap@10", "rank-biased overlap", "first hit changed", "ranks moved", "MRR@10, judged"].map((text) => ({ text, figures: true }));
+  const changes = Object.entries(encoders).flatMap(([encoder, each]) => (each.changes ?? []).map((change) => [h("a", { href: `/?${new URLSearchParams({ q: change.query, encoder, compare: against })}`, dir: "auto", title: "Compare the answers" }, change.query), encoder, change.lang ? language(change.lang) : "–", number(change.times), number(change.overlap, 1), number(change.rbo, 3)]));
+  return h("section.panel", h("h2", "Logged queries, asked again"),
+    h("p.about", `${number(searches)} searches, ${number(queries)} different, against ${against}. ${left_out ? `${number(left_out)} were left out: their filters cannot be served. ` : ""}What differs need not be worse; only judged queries say which is better.`),
+    table(["encoder", "language", ...heads], rows.map(cells), { caption: "What would change" }),
+    changes.length ? [h("h3", "What changes most"), table(["question", "encoder", "language", ...["asked", "overlap@10", "rank-biased overlap"].map((text) => ({ text, figures: true }))], changes, { caption: "The largest changes" })] : null);
+}
+
 function draw() {
+  if (!Object.keys(found.result.datasets).length) { put(place, replayed(found.result.replay)); return; }
   const pick = (label, values, chosen, act) => h("label", { style: { display: "inline-flex", gap: ".4rem", "align-items": "center" } }, label, h("select", { onchange: (event) => act(event.target.value) }, Object.entries(values).map(([value, text]) => h("option", { value, selected: value === chosen }, text))));
   const told = map();
   const rows = told.rows.flatMap((encoder) => told.columns.map((column) => ({ encoder, column, ...cellOf(encoder, column) }))).filter((row) => row.queries);
-  const table = sortable([
+  const all = sortable([
     { text: "encoder", value: (row) => row.encoder, cell: (row) => h("a", { href: `/console/encoders/${encodeURIComponent(row.encoder)}` }, row.encoder) },
     { text: "on", value: (row) => row.column, cell: (row) => row.column },
     { text: "questions", figures: true, value: (row) => row.queries, cell: (row) => number(row.queries) },
@@ -68,14 +80,15 @@ function draw() {
     { text: "p", figures: true, title: "After Holm, where it is of a whole dataset", value: (row) => row.difference?.p_holm ?? row.difference?.p, cell: (row) => row.difference && tiny(row.difference.p_holm ?? row.difference.p) },
     { text: "drift", figures: true, value: (row) => row.drift, cell: (row) => (row.drift === undefined ? "" : tiny(row.drift)) },
   ], { caption: "All figures", by: 1 });
-  table.rows(rows);
+  all.rows(rows);
   const missing = Object.entries(found.result.datasets).filter(([, each]) => each.missing.judgments);
   put(place,
     h("section.panel", h("div.picks", pick("Measure", MEASURES, measure, (value) => { measure = value; draw(); }), pick("By", { dataset: "dataset", language: "language" }, by, (value) => { by = value; draw(); })),
       told.columns.length ? heat(told) : h("p.quiet", "The questions name no languages."),
       h("p.about", { style: { "margin-top": ".5rem" } }, "Below each figure its difference to the base: blue is better, orange is worse. ", measure === "mrr" ? "* p < 0.05, ** p < 0.01, after Holm over the datasets of an encoder." : "", ` Measured ${moment(found.finished_at)}.`)),
     missing.length ? h("p.problem", `Judgments that name a passage which is not there were left out: ${missing.map(([name, each]) => `${number(each.missing.judgments)} in ${name}`).join(", ")}.`) : null,
-    h("section.panel", h("h2", "All figures"), table.element));
+    h("section.panel", h("h2", "All figures"), all.element),
+    found.result.replay ? replayed(found.result.replay) : null);
 }
 
 function saveCsv() {

@@ -18,7 +18,7 @@ let timer = 0;
 
 const table = sortable([
   { text: "measured", value: (row) => row.encoders.join(), cell: (row) => h("a", { href: `/console/evaluations/${row.id}` }, row.encoders.join(", ")) },
-  { text: "on", value: (row) => row.datasets.join(), cell: (row) => h("span", row.datasets.slice(0, 4).join(", "), row.datasets.length > 4 && ` and ${row.datasets.length - 4} more`) },
+  { text: "on", value: (row) => row.datasets.join(), cell: (row) => h("span", [...row.datasets.slice(0, 4), ...(row.replay ? ["logged queries"] : [])].join(", "), row.datasets.length > 4 && ` and ${row.datasets.length - 4} more`) },
   { text: "status", value: (row) => row.status, cell: (row) => (ENDED.has(row.status) ? chip(row.status) : progress(row)) },
   { text: "took", figures: true, value: (row) => (row.finished_at ?? 0) - (row.started_at ?? 0), cell: (row) => (row.finished_at && row.started_at ? seconds(row.finished_at - row.started_at) : "–") },
   { text: "started", figures: true, value: (row) => row.created_at, cell: (row) => ago(row.created_at) },

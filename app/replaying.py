@@ -1,0 +1,84 @@
+"""What the replay of logged queries asks: written down for the trainer when its evaluation is prepared.
+
+    {"searches", "left_out", "queries": [{"query", "lang", "filter", "times", "relevant"}], "filters": [[id, …], …]}
+
+A query's `filter` is a place in `filters`, which holds the ids that the store lets through; `relevant` is what was
+judged explicitly. Clicks are left out: they can only be on what the encoder of then showed, and would speak for it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from app.errors import InvalidField, UnsupportedFilter
+from app.passages import PassageStore, parse_filter
+from app.registry import LoggedSearch, Registry
+from app.registry.judgments import id_of
+
+MAX_FILTERS = 50  # the most frequent ones; queries with others are left out
+PAGE = 1_000
+
+Asked = tuple[str, str, str]  # query, language, filter as JSON
+
+
+def write_replay(file: Path, registry: Registry, store: PassageStore, *, since: float | None, limit: int) -> None:
+    """The newest `limit` searches of the log, first pages alone, from `since` on."""
+    searches = registry.queries.page(limit, since=since, first_pages=True)
+    times = Counter(_asked(each) for each in searches)
+    filters = _filters(times, store)
+    relevant = _relevant(registry)
+    served = {asked: count for asked, count in times.items() if not asked[2] or asked[2] in filters}
+    queries = [
+        {
+            "query": query,
+            "lang": lang,
+            "filter": list(filters).index(filter) if filter else None,
+            "times": count,
+            "relevant": relevant.get(id_of(query), []),
+        }
+        for (query, lang, filter), count in served.items()
+    ]
+    kept = sum(served.values())
+    said = {"searches": kept, "left_out": len(searches) - kept, "queries": queries, "filters": list(filters.values())}
+    file.write_bytes(orjson.dumps(said))
+
+
+def _asked(search: LoggedSearch) -> Asked:
+    filter = json.dumps(search.filter, sort_keys=True) if search.filter else ""
+    return search.query, search.lang or "", filter
+
+
+def _filters(times: Counter[Asked], store: PassageStore) -> dict[str, list[str]]:
+    """The ids behind each filter, of those that can still be served."""
+    used: Counter[str] = Counter()
+    for (_, _, filter), count in times.items():
+        if filter:
+            used[filter] += count
+    found = {}
+    for filter, _ in used.most_common(MAX_FILTERS):
+        try:
+            found[filter] = list(_ids(store, json.loads(filter)))
+        except (InvalidField, UnsupportedFilter):
+            continue
+    return found
+
+
+def _ids(store: PassageStore, filter: dict[str, Any]) -> Iterable[str]:
+    conditions, cursor = parse_filter(filter), None
+    while True:
+        page, cursor = store.page(cursor, PAGE, conditions)
+        yield from (each.passage.id for each in page)
+        if cursor is None:
+            return
+
+
+def _relevant(registry: Registry) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for each in registry.judgments.all():
+        if each.relevance:
+            found.setdefault(each.query_id, []).append(each.passage_id)
+    return found
