@@ -1,4 +1,5 @@
-"""The command line `adiabat`. Every command but `serve`, `demo`, `registry` and `store` speaks to a running service."""
+"""The command line `adiabat`. Every command speaks to a running service, but `serve`, `demo`, `restore`, `verify`,
+`registry` and `store`."""
 
 import sys
 from typing import Annotated
@@ -8,6 +9,7 @@ import typer
 from app import __version__
 from app.cli import (
     auditing,
+    backing_up,
     datasets,
     demo,
     doctor,
@@ -67,6 +69,7 @@ judging.install(cli)
 demo.install(cli)
 doctor.install(cli)
 auditing.install(cli)
+backing_up.install(cli)
 cli.add_typer(encoders.cli, name="encoders")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")
