@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo check format test nightly quick bench hostile clean
+.PHONY: help install serve demo check format test nightly quick bench hostile audit sbom clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -57,10 +57,19 @@ quick: $(STAMP) ## The tests that take seconds
 bench: $(STAMP) ## Measurements with their peers; DATA=folder of BEIR sets adds those on real data
 	$(BIN)/python bench/engine.py
 	$(BIN)/python bench/store.py
+	$(BIN)/python bench/soak.py --minutes 2
 	$(if $(DATA),$(BIN)/python bench/road.py --data $(DATA))
 
 hostile: $(STAMP) ## Damaged encoders by the hundred thousand; URL=a running service: its whole API for an hour
 	$(if $(URL),PYTHONPATH=. $(BIN)/schemathesis --config-file bench/schemathesis.toml run $(URL)/openapi.json --max-time 3600 $(if $(ADIABAT_API_KEY),-H "Authorization: Bearer $(ADIABAT_API_KEY)"),$(BIN)/python bench/fuzz.py)
+
+audit: $(STAMP) ## Ask the public advisories for known vulnerabilities of the pinned dependencies; needs a way out
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[audit]'
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
+sbom: $(STAMP) ## Write sbom.cdx.json: what is installed to serve and tune, with licences
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[audit]'
+	$(BIN)/python tools/sbom.py sbom.cdx.json
 
 clean: ## Remove the virtual environment, caches and the demo's data
 	rm -rf .venv demo-data .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

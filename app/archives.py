@@ -15,7 +15,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -28,7 +28,8 @@ MAX_ENTRIES = 1_000
 MAX_NAME_CHARS = 512
 MAX_PART_BYTES = 255  # what a file system takes
 MAX_DEPTH = 8
-MAX_HEADER_BYTES = 8 * 2**20  # of all members of a tar together
+MAX_HEADER_BYTES = 8 * 2**20  # of all members of a tar together, or where more may come:
+HEADER_BYTES = 2**10  # of each
 CHUNK = 2**20
 # Names of devices where Windows is; an encoder goes from machine to machine.
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
@@ -59,6 +60,26 @@ class Entry:
     open: Callable[[], IO[bytes]]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    max_bytes: int
+    max_entries: int
+
+    @property
+    def header_bytes(self) -> int:
+        return max(MAX_HEADER_BYTES, self.max_entries * HEADER_BYTES)
+
+    def check(self, count: int, total: int, packed: int) -> None:
+        """Raises `TooLarge` for so many entries, or for so many bytes in an archive of `packed`."""
+        if count > self.max_entries:
+            raise TooLarge(f"The archive has over {self.max_entries} entries; pack only the files that are needed.")
+        if total > self.max_bytes or total > MAX_RATIO * packed:
+            raise TooLarge(
+                f"The archive unpacks to {total} bytes or more from {packed}; the limit is {self.max_bytes} bytes "
+                f"(ADIABAT_MAX_ARCHIVE_BYTES) and {MAX_RATIO} times its packed size."
+            )
+
+
 def unpack(
     file: BinaryIO,
     folder: Path,
@@ -75,14 +96,32 @@ def unpack(
     Raises `refused` for an archive that is damaged or unsafe, `TooLarge` for one over the limits; nothing is
     written before all entries were looked at, but what was written when damage shows up is left to the caller.
     """
+    with looked_through(file, max_bytes=max_bytes, refused=refused, hint=hint) as entries:
+        for entry in choose(_without_top(entries)):
+            target = folder / entry.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with entry.open() as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink, CHUNK)
+
+
+@contextmanager
+def looked_through(
+    file: BinaryIO,
+    *,
+    max_bytes: int,
+    max_entries: int = MAX_ENTRIES,
+    refused: type[AdiabatError],
+    hint: str = "",
+) -> Iterator[list[Entry]]:
+    """All entries of the archive in `file` (seekable), none twice, to be read within the block.
+
+    Raises as `unpack` does, for damage that shows up while they are read too.
+    """
+    limits = Limits(max_bytes=max_bytes, max_entries=max_entries)
     with ExitStack() as stack:
         try:
-            entries = _within_limits(_entries(file, stack, refused), _length(file), max_bytes)
-            for entry in choose(_without_top(_distinct(entries, refused))):
-                target = folder / entry.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with entry.open() as source, target.open("wb") as sink:
-                    shutil.copyfileobj(source, sink, CHUNK)
+            entries = _within_limits(_entries(file, stack, refused, limits), _length(file), limits)
+            yield _distinct(entries, refused)
         except (*_BROKEN, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # the disk's: bzip2 tells damage without one
                 raise
@@ -92,20 +131,23 @@ def unpack(
             ) from error
 
 
-def _entries(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError]) -> Iterator[Entry]:
+def _entries(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError], limits: Limits) -> Iterator[Entry]:
     file.seek(0)
     magic = file.read(2)
     file.seek(0)
-    found = _zipped(file, stack, refused) if magic == b"PK" else _tarred(file, stack, refused, magic == b"\x1f\x8b")
+    if magic == b"PK":
+        found = _zipped(file, stack, refused, limits)
+    else:
+        found = _tarred(file, stack, refused, limits, gzipped=magic == b"\x1f\x8b")
     for entry in found:
         path = _plain(entry.name, refused)
         if "__MACOSX" not in path.parts and not path.name.startswith("._") and path.name != ".DS_Store":
             yield replace(entry, name=str(path))
 
 
-def _zipped(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError]) -> Iterator[Entry]:
+def _zipped(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError], limits: Limits) -> Iterator[Entry]:
     # The library reads the whole directory into memory: count its entries first, each begins with these bytes.
-    _check_limits(_count(file, b"PK\x01\x02"), 0, 0, 0)
+    limits.check(_count(file, b"PK\x01\x02"), 0, 0)
     archive = stack.enter_context(zipfile.ZipFile(file))
     for info in archive.infolist():
         kind = (info.external_attr >> 16) & 0o170000
@@ -117,12 +159,14 @@ def _zipped(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError]) -> It
             yield Entry(name=info.filename, size=info.file_size, open=partial(archive.open, info))
 
 
-def _tarred(file: BinaryIO, stack: ExitStack, refused: type[AdiabatError], gzipped: bool) -> Iterator[Entry]:
+def _tarred(
+    file: BinaryIO, stack: ExitStack, refused: type[AdiabatError], limits: Limits, *, gzipped: bool
+) -> Iterator[Entry]:
     source = stack.enter_context(gzip.GzipFile(fileobj=file, mode="rb")) if gzipped else file
-    careful = _Careful(source)
+    careful = _Careful(source, limits.header_bytes)
     archive = stack.enter_context(tarfile.TarFile(fileobj=careful))
     for count, member in enumerate(archive, 1):
-        _check_limits(count, 0, 0, 0)  # folders count too
+        limits.check(count, 0, 0)  # folders count too
         member.pax_headers = {}  # read by now; each holds the global ones again
         if not (member.isreg() or member.isdir()) or member.issparse() or member.size < 0:
             raise refused(f"The archive entry {member.name!r} is no plain file; pack the files themselves.")
@@ -144,9 +188,10 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 class _Careful(io.RawIOBase):
     """What tarfile reads from: neither one header that claims gigabytes nor many large ones are read into memory."""
 
-    def __init__(self, source: BinaryIO | gzip.GzipFile) -> None:
+    def __init__(self, source: BinaryIO | gzip.GzipFile, most: int) -> None:
         self._source = source
-        self.left: int | None = MAX_HEADER_BYTES
+        self._most = most
+        self.left: int | None = most
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= 2 * CHUNK:
@@ -155,7 +200,7 @@ class _Careful(io.RawIOBase):
         if self.left is not None:
             self.left -= len(content)
             if self.left < 0:
-                raise tarfile.ReadError(f"its headers are over {MAX_HEADER_BYTES} bytes together")
+                raise tarfile.ReadError(f"its headers are over {self._most} bytes together")
         return content
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -184,23 +229,13 @@ def _odd(part: str) -> bool:
     return bool(kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}) or part.split(".")[0].strip().casefold() in _DEVICES
 
 
-def _check_limits(count: int, total: int, packed: int, max_bytes: int) -> None:
-    if count > MAX_ENTRIES:
-        raise TooLarge(f"The archive has over {MAX_ENTRIES} entries; pack only the files that are needed.")
-    if total > max_bytes or total > MAX_RATIO * packed:
-        raise TooLarge(
-            f"The archive unpacks to {total} bytes or more from {packed}; the limit is {max_bytes} bytes "
-            f"(ADIABAT_MAX_ARCHIVE_BYTES) and {MAX_RATIO} times its packed size."
-        )
-
-
-def _within_limits(entries: Iterator[Entry], packed: int, max_bytes: int) -> list[Entry]:
+def _within_limits(entries: Iterator[Entry], packed: int, limits: Limits) -> list[Entry]:
     """All of them; stops at the first that is over, before anything behind it is read."""
     found, total = [], 0
     for entry in entries:
         found.append(entry)
         total += entry.size
-        _check_limits(len(found), total, packed, max_bytes)
+        limits.check(len(found), total, packed)
     return found
 
 

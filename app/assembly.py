@@ -8,6 +8,7 @@ from pathlib import Path
 from app.api.deps import Parts
 from app.api.event_stream import EventStreams
 from app.api.refusals import Refusals
+from app.backup.restoring import require_finished
 from app.datasets import DatasetStore
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import BASE_KEY, ArtifactStore
@@ -58,6 +59,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     vocabulary = Vocabulary(settings.openai_vocabulary) if settings.openai_vocabulary else None
     make_folder(settings.data_dir)
     stack.enter_context(data_dir_lock(settings.data_dir, shared=settings.qdrant_url is not None))
+    require_finished(settings.data_dir)
     registry = Registry(settings.registry_at)
     stack.callback(registry.close)
     ring = _key_ring(settings, registry)

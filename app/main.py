@@ -12,6 +12,7 @@ from app import __version__
 from app.api import (
     active_encoder,
     audit,
+    backups,
     datasets,
     encoders,
     evaluations,
@@ -86,6 +87,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         openai,
         keys,
         audit,
+        backups,
     ):
         app.include_router(resource.router, dependencies=[Depends(described), Depends(known_parameters)])
     for page in (pages, login, files, samples, cards):

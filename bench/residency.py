@@ -59,7 +59,7 @@ def main() -> None:
 
 
 @contextmanager
-def service(work: Path, max_resident_bytes: int) -> Iterator[tuple[int, AdiabatClient]]:
+def service(work: Path, max_resident_bytes: int, *, trainer: bool = False) -> Iterator[tuple[int, AdiabatClient]]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     (work / "sources").mkdir(exist_ok=True)
@@ -70,7 +70,7 @@ def service(work: Path, max_resident_bytes: int) -> Iterator[tuple[int, AdiabatC
         "ADIABAT_LOG_LEVEL": "error",
     }
     command = [sys.executable, "-m", "app.cli", "serve", "--data-dir", str(work / "data"), "--port", str(port)]
-    child = subprocess.Popen([*command, "--no-trainer"], env=environment)
+    child = subprocess.Popen([*command, "--trainer" if trainer else "--no-trainer"], env=environment)
     try:
         with AdiabatClient(f"http://127.0.0.1:{port}", retries=0, timeout_s=120) as client:
             wait_ready(child, client)

@@ -32,6 +32,7 @@ TAGS = [
     {"name": "openai", "description": "Query vectors in the shape of OpenAI's API."},
     {"name": "keys", "description": "Who may call: keys with scopes and limits. Each call's scope is told with it."},
     {"name": "audit", "description": "Who changed what, from where, and what came of it."},
+    {"name": "backups", "description": "Everything of one moment in one file, for `adiabat restore`."},
     {"name": "health", "description": "For orchestrators and people: alive, ready, which version. Open without a key."},
     {"name": "operations", "description": "Figures for Prometheus; `ADIABAT_OPEN_METRICS` opens them without a key."},
 ]

@@ -10,12 +10,13 @@ from app.errors import Overloaded
 MAX_UPSERTS = 8
 MAX_ADMISSIONS = 2
 MAX_DOWNLOADS = 2
+MAX_BACKUPS = 1  # each takes the disk space of the store
 
 
 class Permits:
     def __init__(self, count: int, work: str) -> None:
         self._free = threading.Semaphore(count)
-        self._refusal = f"{count} {work} are running, and no more may; try again in a moment."
+        self._refusal = f"As many {work} are running as may, {count}; try again in a moment."
 
     @contextmanager
     def one(self) -> Iterator[None]:
@@ -33,3 +34,4 @@ class AllPermits:
     upserts: Permits = field(default_factory=lambda: Permits(MAX_UPSERTS, "upserts of passages"))
     admissions: Permits = field(default_factory=lambda: Permits(MAX_ADMISSIONS, "registrations of encoders"))
     downloads: Permits = field(default_factory=lambda: Permits(MAX_DOWNLOADS, "downloads of datasets"))
+    backups: Permits = field(default_factory=lambda: Permits(MAX_BACKUPS, "backups"))

@@ -63,6 +63,7 @@ SCOPES: dict[str, KeyScope] = {
     "POST /keys": ADMIN,
     "DELETE /keys/{name}": ADMIN,
     "GET /audit": ADMIN,
+    "POST /backups": ADMIN,
     "GET /metrics": SEARCH,
     "GET /console/cards/{key}": SEARCH,
     "GET /console/cards/{key}/{name:path}": SEARCH,

@@ -9,6 +9,7 @@ from app import __version__
 from app.cli import (
     artifacts,
     auditing,
+    backing_up,
     datasets,
     demo,
     doctor,
@@ -73,6 +74,7 @@ demo.install(cli)
 doctor.install(cli)
 auditing.install(cli)
 mcp.install(cli)
+backing_up.install(cli)
 cli.add_typer(encoders.cli, name="encoders")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")

@@ -35,7 +35,7 @@ def doctor(
     for finding in _findings(data_dir, url, api_key):
         found.append(finding)
         if not as_json:
-            _print(finding)
+            show(finding)
     levels = Counter(finding.level for finding in found)
     if as_json:
         print_json({"findings": found, "failed": levels[Level.FAIL], "warned": levels[Level.WARN]})
@@ -60,7 +60,7 @@ def _findings(data_dir: Path | None, url: str | None, api_key: str | None) -> It
         yield from service(url, api_key)
 
 
-def _print(finding: Finding) -> None:
+def show(finding: Finding) -> None:
     console.print(f"[{COLOURS[finding.level]}]{finding.level:<5}[/]", end="")
     say(f"{finding.check:<9} {finding.said}")
     if finding.mend:

@@ -225,18 +225,7 @@ class AsyncAdiabatClient:
 
         `on_received` sees how many bytes are there and how many there will be.
         """
-        path = f"/encoders/{quoted(key)}/archive"
-        try:
-            async with self._http.stream("GET", path) as response:
-                if not response.is_success:
-                    raise refusal(response.status_code, await response.aread(), response.headers)
-                with target.open("wb") as file:
-                    async for chunk in response.aiter_bytes():
-                        file.write(chunk)
-                        if on_received:
-                            on_received(file.tell(), int(response.headers["Content-Length"]))
-        except httpx.TransportError as broken:
-            raise unreachable(broken, self.url, "GET", path, self._http.timeout.read) from broken
+        await self._download("GET", f"/encoders/{quoted(key)}/archive", target, on_received)
 
     async def delete_encoder(self, key: str) -> None:
         """Delete one `name@version`; `encoder-in-use` while it is active, previous, the base, or a job's parent."""
@@ -500,6 +489,13 @@ class AsyncAdiabatClient:
         params = without_none(limit=limit, cursor=cursor, action=action, key=key)
         return await self._call(AuditPage, "GET", "/audit", params=params)
 
+    async def backup(self, target: Path, on_received: OnBytes | None = None) -> None:
+        """Write everything the service keeps, of one moment, to `target`, for `adiabat restore`.
+
+        The service copies its store before the first byte comes: a large one asks for a large `timeout_s`.
+        """
+        await self._download("POST", "/backups", target, on_received)
+
     async def ready(self) -> Ready:
         """The readiness report; raises `ApiError` with status 503 while the service is not ready."""
         return await self._call(Ready, "GET", "/health/ready", retries=0)
@@ -511,6 +507,19 @@ class AsyncAdiabatClient:
     async def metrics(self) -> str:
         """The service's figures, in the text format of Prometheus."""
         return (await self._send("GET", "/metrics")).decode()
+
+    async def _download(self, method: str, path: str, target: Path, on_received: OnBytes | None) -> None:
+        try:
+            async with self._http.stream(method, path) as response:
+                if not response.is_success:
+                    raise refusal(response.status_code, await response.aread(), response.headers)
+                with target.open("wb") as file:
+                    async for chunk in response.aiter_bytes():
+                        file.write(chunk)
+                        if on_received:
+                            on_received(file.tell(), int(response.headers["Content-Length"]))
+        except httpx.TransportError as broken:
+            raise unreachable(broken, self.url, method, path, self._http.timeout.read) from broken
 
     async def _call(self, model: type[Model], method: str, path: str, **arguments: Any) -> Model:
         return parsed(model, await self._send(method, path, **arguments))

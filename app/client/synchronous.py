@@ -221,18 +221,7 @@ class AdiabatClient:
 
         `on_received` sees how many bytes are there and how many there will be.
         """
-        path = f"/encoders/{quoted(key)}/archive"
-        try:
-            with self._http.stream("GET", path) as response:
-                if not response.is_success:
-                    raise refusal(response.status_code, response.read(), response.headers)
-                with target.open("wb") as file:
-                    for chunk in response.iter_bytes():
-                        file.write(chunk)
-                        if on_received:
-                            on_received(file.tell(), int(response.headers["Content-Length"]))
-        except httpx.TransportError as broken:
-            raise unreachable(broken, self.url, "GET", path, self._http.timeout.read) from broken
+        self._download("GET", f"/encoders/{quoted(key)}/archive", target, on_received)
 
     def delete_encoder(self, key: str) -> None:
         """Delete one `name@version`; `encoder-in-use` while it is active, previous, the base, or a job's parent."""
@@ -496,6 +485,13 @@ class AdiabatClient:
         params = without_none(limit=limit, cursor=cursor, action=action, key=key)
         return self._call(AuditPage, "GET", "/audit", params=params)
 
+    def backup(self, target: Path, on_received: OnBytes | None = None) -> None:
+        """Write everything the service keeps, of one moment, to `target`, for `adiabat restore`.
+
+        The service copies its store before the first byte comes: a large one asks for a large `timeout_s`.
+        """
+        self._download("POST", "/backups", target, on_received)
+
     def ready(self) -> Ready:
         """The readiness report; raises `ApiError` with status 503 while the service is not ready."""
         return self._call(Ready, "GET", "/health/ready", retries=0)
@@ -507,6 +503,19 @@ class AdiabatClient:
     def metrics(self) -> str:
         """The service's figures, in the text format of Prometheus."""
         return (self._send("GET", "/metrics")).decode()
+
+    def _download(self, method: str, path: str, target: Path, on_received: OnBytes | None) -> None:
+        try:
+            with self._http.stream(method, path) as response:
+                if not response.is_success:
+                    raise refusal(response.status_code, response.read(), response.headers)
+                with target.open("wb") as file:
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+                        if on_received:
+                            on_received(file.tell(), int(response.headers["Content-Length"]))
+        except httpx.TransportError as broken:
+            raise unreachable(broken, self.url, method, path, self._http.timeout.read) from broken
 
     def _call(self, model: type[Model], method: str, path: str, **arguments: Any) -> Model:
         return parsed(model, self._send(method, path, **arguments))

@@ -9,20 +9,19 @@ from contextlib import closing
 from pathlib import Path
 
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
 from app.bucket import Bucket
 from app.doctor.finding import Finding, fail, ok, warn
 from app.errors import Unavailable
 from app.lock import LOCK_FILE
-from app.registry.database import migration_config
+from app.registry.database import known_revisions
 from app.registry.engines import engine_at, read_url
+from app.registry.snapshot import open_for_reading
 from app.settings import Settings
 
 LOCKS = Path("/proc/locks")
 MIN_FREE_BYTES = 256 * 2**20
-BUSY_S = 5
 ANY_KEY = "SELECT 1 FROM api_keys LIMIT 1"
 
 
@@ -92,7 +91,7 @@ def registry(settings: Settings) -> Iterator[Finding]:
         return
     restore = f"Stop the service and restore {path} from a backup."
     try:
-        with closing(_open_for_reading(path)) as connection:
+        with closing(open_for_reading(path)) as connection:
             [checked] = connection.execute("PRAGMA quick_check(1)").fetchone()
             [revision] = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except (sqlite3.Error, TypeError) as error:
@@ -124,11 +123,11 @@ def _elsewhere(address: str) -> Iterator[Finding]:
 
 
 def _schema(revision: str) -> Finding:
-    known = ScriptDirectory.from_config(migration_config())
-    head = known.get_current_head()
+    known = known_revisions()
+    head = known[0]
     if revision == head:
         return ok("schema", f"The registry has this release's schema, revision {revision}.")
-    if revision in {script.revision for script in known.walk_revisions()}:
+    if revision in known:
         return warn(
             "schema",
             f"The registry has schema revision {revision}, this release's is {head}.",
@@ -148,7 +147,7 @@ def has_keys(settings: Settings) -> bool:
     if not settings.registry_path.exists():
         return False
     try:
-        with closing(_open_for_reading(settings.registry_path)) as registry:
+        with closing(open_for_reading(settings.registry_path)) as registry:
             return registry.execute(ANY_KEY).fetchone() is not None
     except sqlite3.Error:
         return False  # what is wrong with it is a finding of its own
@@ -163,12 +162,6 @@ def _has_keys_elsewhere(address: str) -> bool:
         return False  # likewise
     finally:
         engine.dispose()
-
-
-def _open_for_reading(path: Path) -> sqlite3.Connection:
-    # Without a log nobody has it open, and a reader that may make files would leave an empty log behind.
-    mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
-    return sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True, timeout=BUSY_S)
 
 
 def _is_locked(path: Path) -> bool:

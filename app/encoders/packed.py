@@ -6,11 +6,9 @@ length is known before the first byte.
 
 import json
 import math
-import tarfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import PurePosixPath
 
 from app.encoders.artifacts import MANIFEST, ArtifactStore, Manifest
 from app.encoders.digest import digest_encoder
@@ -19,23 +17,7 @@ from app.encoders.spec import read_spec
 from app.encoders.tensors import raw_bytes, tensors_header
 from app.errors import EncoderBroken, EncoderNotFound, SourceRefused
 from app.registry import EncoderRecord, EncoderState
-
-CHUNK = 2**20
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
-    name: str
-    size: int
-    chunks: Callable[[], Iterable[bytes]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Packed:
-    """`size` bytes, of which `chunks` makes at most about a MiB at a time."""
-
-    size: int
-    chunks: Iterator[bytes]
+from app.tars import CHUNK, Member, Packed, file_member, packed
 
 
 def pack_registered(artifacts: ArtifactStore, record: EncoderRecord) -> Packed:
@@ -51,18 +33,7 @@ def pack_registered(artifacts: ArtifactStore, record: EncoderRecord) -> Packed:
 def pack(files: EncoderFiles, manifest: Manifest, top: str) -> Packed:
     """The encoder in a folder `top`, with its manifest, so that it keeps its lineage wherever it goes."""
     members = [replace(member, name=f"{top}/{member.name}") for member in _members(files, manifest)]
-    heads = [_head(member, manifest.created_at) for member in members]
-    end = bytes(2 * tarfile.BLOCKSIZE)
-
-    def chunks() -> Iterator[bytes]:
-        for head, member in zip(heads, members, strict=True):
-            yield head
-            yield from member.chunks()
-            yield bytes(-member.size % tarfile.BLOCKSIZE)
-        yield end
-
-    padded = sum(member.size + -member.size % tarfile.BLOCKSIZE for member in members)
-    return Packed(size=sum(map(len, heads)) + padded + len(end), chunks=chunks())
+    return packed(members, manifest.created_at)
 
 
 def _verified(artifacts: ArtifactStore, record: EncoderRecord) -> tuple[EncoderFiles, Manifest]:
@@ -82,7 +53,7 @@ def _verified(artifacts: ArtifactStore, record: EncoderRecord) -> tuple[EncoderF
 def _members(files: EncoderFiles, manifest: Manifest) -> Iterator[Member]:
     """Every file that `write_full` would write, and the manifest."""
     for name, path in sorted((text_files(files) | card_files(files)).items()):
-        yield Member(name=name, size=path.stat().st_size, chunks=partial(_of_file, path))
+        yield file_member(name, path)
     for place, module in enumerate(files.modules):
         if module.kind in ("Transformer", "Dense"):
             scope = "/" if module.kind == "Transformer" else f"{place}_{module.kind}/"
@@ -104,15 +75,3 @@ def _weights(files: EncoderFiles, scope: str, name: str) -> Member:
 
     size = len(header) + sum(4 * math.prod(files.shape(each)) for each in names)
     return Member(name=name, size=size, chunks=chunks)
-
-
-def _of_file(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            yield chunk
-
-
-def _head(member: Member, at: float) -> bytes:
-    said = tarfile.TarInfo(member.name)
-    said.size, said.mtime, said.mode = member.size, int(at), 0o644
-    return said.tobuf(tarfile.PAX_FORMAT)

@@ -5,7 +5,7 @@ slices, indexing and exports run in a child on a copy (`edge_rebuild`, `edge_chi
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ from app.passages.disk import remove_tree, sync_file, sync_tree
 from app.passages.edge_children import Children
 from app.passages.edge_filters import to_edge
 from app.passages.edge_flush import Flusher
-from app.passages.edge_folder import FIRST_SHARD, EdgeFolder
+from app.passages.edge_folder import FIRST_SHARD, EdgeFolder, describe
 from app.passages.edge_rebuild import Rebuilder
 from app.passages.edge_shard import (
     Handle,
@@ -243,6 +243,16 @@ class EdgeStore:
             finally:
                 remove_tree(build)
 
+    def snapshot(self, folder: Path, at_this_point: Callable[[], None]) -> None:
+        folder.mkdir()
+
+        def note() -> int:
+            at_this_point()
+            return self._folder.writes.value
+
+        writes = self._slot.copy(folder / FIRST_SHARD, track=False, note=note)
+        describe(folder, self._space, FIRST_SHARD, writes)
+
     def interrupt(self) -> None:
         # The children first: the rebuilder may be waiting for one.
         self._children.close()
@@ -310,9 +320,11 @@ class EdgeStore:
         with self._slot.reading() as live:
             sync_log(live.folder)
             if live.unflushed > LOG_LIMIT:
-                live.unflushed = 0
                 sync_tree(live.folder)  # without the GIL, so that little is left for Edge to write
-                live.shard.flush()
+                # Edge's flush cuts its log: a copy under way might have the segments of before and the log of after.
+                with self._slot.writing():
+                    live.unflushed = 0
+                    live.shard.flush()
 
     def _retrieve(self, ids: Sequence[str], with_payload: Any, with_vectors: bool) -> Iterator[Any]:
         wanted = [point_id(id) for id in dict.fromkeys(ids)]

@@ -24,6 +24,7 @@ from app.passages.index_space import IndexSpace
 
 FIRST_SHARD = "shard-000001"
 FORMAT = 1
+COUNT = "<q"  # how WRITES is written
 
 
 class EdgeFolder:
@@ -49,8 +50,7 @@ class EdgeFolder:
         return IndexSpace.from_dict(record["index_space"]), self.root / record["shard"]
 
     def write_current(self, index_space: IndexSpace, shard: Path) -> None:
-        record = {"format": FORMAT, "shard": shard.name, "index_space": index_space.to_dict()}
-        write_whole(self.root / "CURRENT", orjson.dumps(record, option=orjson.OPT_INDENT_2))
+        _write_current(self.root, index_space, shard.name)
 
     def next_shard(self, current: Path) -> Path:
         return self.root / f"shard-{int(current.name.removeprefix('shard-')) + 1:06d}"
@@ -66,6 +66,17 @@ class EdgeFolder:
     def close(self) -> None:
         self.writes.close()
         os.close(self._lock)
+
+
+def describe(root: Path, index_space: IndexSpace, shard: str, writes: int) -> None:
+    """Make `root`, which holds a copy of a shard, a folder to open."""
+    _write_current(root, index_space, shard)
+    write_whole(root / "WRITES", struct.pack(COUNT, writes))
+
+
+def _write_current(root: Path, index_space: IndexSpace, shard: str) -> None:
+    record = {"format": FORMAT, "shard": shard, "index_space": index_space.to_dict()}
+    write_whole(root / "CURRENT", orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 
 def recorded_index_space(root: Path) -> IndexSpace | None:
@@ -85,11 +96,11 @@ class WriteCounter:
 
     @property
     def value(self) -> int:
-        return int(struct.unpack("<q", self._map[:])[0])
+        return int(struct.unpack(COUNT, self._map[:])[0])
 
     def add(self) -> None:
         with self._lock:
-            self._map[:] = struct.pack("<q", self.value + 1)
+            self._map[:] = struct.pack(COUNT, self.value + 1)
 
     def sync(self) -> None:
         self._map.flush()

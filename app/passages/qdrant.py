@@ -16,7 +16,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 from qdrant_client.local.qdrant_local import QdrantLocal
 
-from app.errors import InvalidField, Unavailable
+from app.errors import Conflict, InvalidField, Unavailable
 from app.passages import payload
 from app.passages.export import is_complete, write_export
 from app.passages.index_space import IndexSpace
@@ -212,6 +212,13 @@ class QdrantStore:
         """Reads the live collection: one written meanwhile may be in or not; `writes` is older."""
         if not is_complete(folder):
             write_export(folder, self._pages(), self._space, self._writes)
+
+    def snapshot(self, folder: Path, at_this_point: Callable[[], None]) -> None:  # noqa: ARG002 - the port's
+        raise Conflict(
+            f"The passages are in the collection {self._collection!r} on a Qdrant server, and a backup holds a data "
+            "folder alone: take a snapshot of that collection there (POST /collections/NAME/snapshots) while nothing "
+            "is written; docs/operations.md has the whole."
+        )
 
     def interrupt(self) -> None:
         self._closed = True

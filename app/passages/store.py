@@ -4,7 +4,7 @@ Adapters: `edge.EdgeStore` (Qdrant Edge in this process) and `qdrant.QdrantStore
 method is synchronous and may be called from any thread; asynchronous callers run them in threads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -150,6 +150,13 @@ class PassageStore(Protocol):
 
     def export(self, folder: Path) -> None:
         """Writes all vectors, ids and groups to `folder` (see `export.py`); a complete one is kept."""
+
+    def snapshot(self, folder: Path, at_this_point: Callable[[], None]) -> None:
+        """Writes to `folder`, which must not exist, what a store opened there goes on with.
+
+        No write is between what is copied and the moment of `at_this_point`; searches go on. Raises Conflict where
+        the store is not this process's own.
+        """
 
     def interrupt(self) -> None:
         """Ends background work for good: an export under way raises Unavailable. To be followed by `close`."""

@@ -36,6 +36,7 @@ class Action(StrEnum):
     EVALUATION_CANCELLED = "evaluation-cancelled"
     KEY_MADE = "key-made"
     KEY_REVOKED = "key-revoked"
+    BACKED_UP = "backed-up"  # whoever has the file has all that is in it
     REFUSED = "refused"  # an attempt to change something
 
 

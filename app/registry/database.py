@@ -88,15 +88,15 @@ class Database:
 
     def _migrate(self) -> None:
         config = migration_config()
-        known = ScriptDirectory.from_config(config)
+        known = known_revisions()
         with self.read() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
-        if found is not None and found not in {script.revision for script in known.walk_revisions()}:
+        if found is not None and found not in known:
             raise Conflict(
                 f"The registry at {self.name} has schema revision {found}, this release knows up to "
-                f"{known.get_current_head()}: start the newer release that wrote it."
+                f"{known[0]}: start the newer release that wrote it."
             )
-        if found == known.get_current_head():
+        if found == known[0]:
             return
         # Other processes open the same database: whoever comes first migrates, the others wait and find it done.
         with self.write() as connection:
@@ -108,6 +108,11 @@ def migration_config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     return config
+
+
+def known_revisions() -> list[str]:
+    """Of the schema, the newest first."""
+    return [script.revision for script in ScriptDirectory.from_config(migration_config()).walk_revisions()]
 
 
 @contextmanager

@@ -334,3 +334,38 @@ def test_pace_grows_and_shrinks_by_at_most_two() -> None:
         pass
     assert slow.size == 32
     assert [len(part) for part in slow.slices(range(70))] == [32, 32, 6]
+
+
+def test_edge_flushes_no_shard_that_is_being_copied(open_edge: OpenEdge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its flush cuts the log: a copy could have the segments of before and the log of after, and lack writes."""
+    monkeypatch.setattr("app.passages.edge.LOG_LIMIT", 10)
+    store = open_edge()
+    store.upsert(points(5))
+    store.flush()
+    with store._slot.writing() as writer:  # as whoever copies does
+        writer.handle.unflushed = 100
+        flushing = threading.Thread(target=store._sync)
+        flushing.start()
+        flushing.join(0.3)
+        assert flushing.is_alive()
+        assert writer.handle.unflushed == 100
+    flushing.join(30)
+    assert writer.handle.unflushed == 0
+
+
+def test_a_snapshot_is_a_store_of_that_moment(tmp_path: Path, open_edge: OpenEdge) -> None:
+    store = open_edge()
+    given = points(500)
+    store.upsert(given)
+    seen: list[int] = []
+    store.snapshot(tmp_path / "copy", lambda: seen.append(store.count()))
+    store.delete(["p1"])
+    copy = EdgeStore(tmp_path / "copy", SPACE)
+    try:
+        assert seen == [copy.count()] == [500]
+        assert copy.info().writes == store.info().writes - 1
+        wanted = [one.passage.id for one in given]
+        for one, stored in zip(given, copy.fetch(wanted, with_vectors=True), strict=True):
+            np.testing.assert_array_equal(one.vector, stored.vector)
+    finally:
+        copy.close()

@@ -1,5 +1,6 @@
 """What ships beside the code: compose files and Kubernetes resources are valid, and say what they must."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -32,7 +33,14 @@ def test_the_compose_file_asks_for_a_key_pins_images_and_runs_nobody_as_root() -
     assert set(compose["services"]) == {"app", "trainer", "qdrant"}
     for service in compose["services"].values():
         assert re.search(r":v?\d+\.\d+\.\d+", service["image"])
-        assert service.get("user") == "10001" or service["image"].endswith("-unprivileged")
+        assert service.get("user") == "10001" or "-unprivileged" in service["image"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["cap_drop"] == ["ALL"]
+    for name in ("app", "trainer"):
+        service = compose["services"][name]
+        assert service["read_only"] is True
+        assert [mount.partition(":")[0] for mount in service["tmpfs"]] == ["/tmp"]
+        assert service["environment"]["HOME"] == "/tmp"  # where libraries keep what they cache
 
 
 def test_at_scale_nothing_is_on_a_disk_that_two_share_and_every_secret_is_asked_for() -> None:
@@ -146,3 +154,31 @@ def test_every_dependency_has_its_line() -> None:
     named = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     missing = [line for line in named if f"`{line.split('>')[0].split('=')[0]}`" not in text]
     assert missing == []
+
+
+def test_images_are_pinned_to_the_digests_that_docker_tells(tmp_path: Path) -> None:
+    """No container engine is here: a program that stands for docker says one and the same digest for all."""
+    for name in ("Dockerfile", "docker-compose.yml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    (tmp_path / "tools").mkdir()
+    tool = tmp_path / "tools" / "pin_images.py"
+    tool.write_text((ROOT / "tools" / "pin_images.py").read_text())
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\n[ "$1 $2 $3" = "buildx imagetools inspect" ] && echo sha256:{"0" * 64}\n')
+    docker.chmod(0o755)
+
+    def run(*options: str) -> "subprocess.CompletedProcess[str]":
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        command = [sys.executable, str(tool), *options]
+        return subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False)
+
+    if run("--check").returncode == 0:
+        docker.write_text(docker.read_text().replace("0" * 64, "1" * 64))  # pinned already: the tag has moved
+    assert run().returncode == 0
+    assert run("--check").returncode == 0
+    compose = YAML(typ="safe").load(tmp_path / "docker-compose.yml")
+    assert re.fullmatch(r"qdrant/qdrant:v[\d.]+-unprivileged@sha256:[01]{64}", compose["services"]["qdrant"]["image"])
+    assert compose["services"]["app"]["image"] == "adiabat:0.1.0"
+    assert re.search(
+        r"^ARG PYTHON=python:[\w.-]+@sha256:[01]{64}$", (tmp_path / "Dockerfile").read_text(), re.MULTILINE
+    )

@@ -62,7 +62,7 @@ class World:
         client = service.client
         client.upsert_passages({"id": f"p{n}", "text": f"water pump {n}"} for n in range(20))
         client.register_encoder("bees", path=str(encoders.near(tiny, folder / "bees")))
-        _write_dataset(folder / "pumps")
+        write_dataset(folder / "pumps")
         client.put_dataset("pumps", zip_folder(folder / "pumps", folder / "pumps.zip"))
         self.job = client.create_tuning_job("tuned", "pumps").id
 
@@ -71,7 +71,7 @@ class World:
         return self.http.post("/encoders", json=body, timeout=60)
 
 
-def _write_dataset(folder: Path) -> None:
+def write_dataset(folder: Path) -> None:
     (folder / "qrels").mkdir(parents=True)
     queries = "".join(json.dumps({"_id": f"q{n}", "text": f"which pump is {n}"}) + "\n" for n in range(4))
     (folder / "queries.jsonl").write_text(queries)
