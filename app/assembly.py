@@ -67,7 +67,12 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     slot = Slot()
     metrics = Metrics()
     cache = QueryCache(settings.query_cache_bytes)
-    engine = EngineSettings(kind=settings.engine, threads=settings.threads, max_waiting=settings.max_waiting)
+    engine = EngineSettings(
+        kind=settings.engine,
+        precision=settings.precision,
+        threads=settings.threads,
+        max_waiting=settings.max_waiting,
+    )
     pool = EncoderPool(
         lambda record: load_encoder(artifacts, record, engine, cache, metrics),
         lambda: switcher.pinned_ids(),
@@ -157,21 +162,24 @@ def _join(settings: Settings, registry: Registry, switcher: Switcher, slot: Slot
 
 def _passage_lanes(artifacts: ArtifactStore, base: LoadedEncoder, settings: Settings) -> PassageLanes:
     """One lane to a core, each of one thread; on torch one lane, since torch sets its threads for the process."""
+    kind = base.dispatcher.engine_name
     cores = settings.threads or whole_cores()
-    onnx = base.dispatcher.engine_name == "onnx"
+    lanes = 1 if kind == "torch" else cores
     spec = base.spec
 
     def load() -> Engine:
         return load_engine(
             artifacts.files(BASE_KEY),
             spec,
-            kind="onnx" if onnx else "torch",
-            threads=1 if onnx else settings.threads,
+            kind=kind,
+            precision=settings.precision,
+            threads=1 if kind == "onnx" else cores,  # of a run; the others count all their threads
+            lanes=lanes,
             graphs_dir=artifacts.graphs,
             weights_dir=artifacts.weights,
         )
 
-    return PassageLanes(load, spec.passage_prompt, cores if onnx else 1)
+    return PassageLanes(load, spec.passage_prompt, lanes)
 
 
 def _index_space(artifacts: ArtifactStore, *, normalized: bool) -> IndexSpace:

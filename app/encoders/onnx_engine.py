@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.encoders.digest import weights_ending
+from app.encoders.engine import OwnCount
 from app.encoders.graph import MAP, GraphMap, write_weights
 from app.encoders.overlay import EncoderFiles
 from app.encoders.packing import BATCH_TOKENS, pack
@@ -48,14 +49,18 @@ class OnnxEngine:
         self.dimension = spec.dimension
         self.weights_bytes = placed.weights_bytes
         self.shared_bytes = {table.key: table.array.nbytes for table in self._tables.values()}
-        self.tokens = 0
+        self._tokens = OwnCount()
+
+    @property
+    def tokens(self) -> int:
+        return self._tokens.value
 
     def embed(self, texts: Sequence[str], prompt: str = "") -> NDArray[np.float32]:
         """Vectors of `prompt` + each text, shape (n, dim). Raises `BadInput` for text that is no Unicode."""
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         encodings = self._tokenizer.split(texts, prompt)
         lengths = [len(encoding) for encoding in encodings]
-        self.tokens += sum(lengths)
+        self._tokens.value += sum(lengths)
         for group in pack(lengths, self._batch_tokens):
             batch = self._tokenizer.pad([encodings[i] for i in group])
             vectors[group] = self._session.run([OUTPUT], batch)[0]

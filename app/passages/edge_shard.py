@@ -17,7 +17,7 @@ import qdrant_edge as edge
 from app.errors import Unavailable
 from app.passages.disk import copy_tree, sync_file
 from app.passages.index_space import IndexSpace
-from app.passages.payload import DENSE, METADATA
+from app.passages.payload import DENSE, EF_CONSTRUCT, METADATA
 
 Item = TypeVar("Item")
 
@@ -49,7 +49,7 @@ def _config(space: IndexSpace) -> "edge.EdgeConfig":
     vectors = edge.EdgeVectorParams(space.dimension, edge.Distance.Dot if dot else edge.Distance.Cosine)
     return edge.EdgeConfig(
         vectors={DENSE: vectors},
-        hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=100, full_scan_threshold=10_000),
+        hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=EF_CONSTRUCT, full_scan_threshold=10_000),
         # 1 KB: whatever is there when a child optimizes gets its graph; `index_after` decides when one does.
         optimizers=edge.EdgeOptimizersConfig(indexing_threshold=1),
     )
