@@ -37,8 +37,6 @@ class OnnxEngine:
         batch_tokens: int = BATCH_TOKENS,
     ) -> None:
         placed = GraphMap.read(graph / MAP)
-        if {place.name for place in placed.placements} != set(files.tensor_names()):
-            raise EncoderBroken("The exported graph was made for an encoder with other parameters.")
         folder = weights_folder(files, placed, weights_dir)
         write_weights(placed, files.tensor, folder)
         tables = {p.name: (files.tensor(p.name), files.tensor_hashes[p.name]) for p in placed.placements if p.table}
@@ -76,5 +74,10 @@ class OnnxEngine:
 
 
 def weights_folder(files: EncoderFiles, graph: GraphMap, weights_dir: Path) -> Path:
-    """Where the runtime's copy of these weights is kept: by content, so that no other encoder's is ever read."""
+    """Where the runtime's copy of these weights is kept: by content, so that no other encoder's is ever read.
+
+    Raises `EncoderBroken` where the graph is of other parameters.
+    """
+    if {place.name for place in graph.placements} != set(files.tensor_names()):
+        raise EncoderBroken("The exported graph was made for an encoder with other parameters.")
     return weights_dir / f"{graph.key[:16]}-{weights_ending(files)}"

@@ -4,6 +4,7 @@ What it buys is bf16, for which processors with AMX have units of their own: 2.5
 is as fast as ONNX Runtime and takes more memory.
 """
 
+import sys
 import threading
 import uuid
 from collections.abc import Sequence
@@ -11,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import openvino
-import openvino.opset13 as opset
 from numpy.typing import NDArray
 
 from app.encoders.cores import whole_cores
@@ -25,6 +24,10 @@ from app.encoders.session import SHARED, SharedTensors, shared_tables
 from app.encoders.spec import EncoderSpec
 from app.encoders.tokenize import QueryTokenizer
 from app.errors import EncoderBroken
+
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # OpenVINO's import reports to Intel through it
+import openvino  # noqa: E402
+import openvino.opset13 as opset  # noqa: E402
 
 MODEL = "openvino.onnx"
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
