@@ -131,7 +131,7 @@ def _load(
         raise
     warm_at = time.perf_counter()
     if settings.precision != "fp32":
-        log.info("%s runs in %s, lowest cosine to fp32 %.6f", record.key, settings.precision, cosine)
+        log.info("%s runs on %s in %s, lowest cosine to fp32 %.6f", record.key, engine.name, settings.precision, cosine)
     dispatcher = Dispatcher(engine, max_waiting=settings.max_waiting, observer=observer)
     loaded = LoadedEncoder(
         record=record,

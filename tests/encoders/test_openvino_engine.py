@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +19,11 @@ from app.encoders.session import SHARED
 from app.encoders.spec import read_spec
 from app.encoders.tensors import write_tensors
 from app.errors import EncoderBroken
+from tests.conftest import has_bf16, openvino_needed
 from tests.encoders.conftest import TEXTS, Caches
 
 if TYPE_CHECKING:
     from app.encoders.openvino_engine import OpenVinoEngine
-
-openvino_needed = pytest.mark.skipif(
-    find_spec("openvino") is None, reason="OpenVINO is not installed (pip install 'adiabat[openvino]')"
-)
 
 
 def open_engine(
@@ -48,11 +44,6 @@ def open_engine(
 
     assert isinstance(loaded, OpenVinoEngine)
     return loaded
-
-
-def has_bf16() -> bool:
-    """What the kernel says, not what the engine asks."""
-    return "avx512_bf16" in Path("/proc/cpuinfo").read_text() or "amx_bf16" in Path("/proc/cpuinfo").read_text()
 
 
 bf16_needed = pytest.mark.skipif(not has_bf16(), reason="this processor has no bf16")
