@@ -59,9 +59,9 @@ class OpenVinoEngine:
         write_weights(placed, files.tensor, folder)
         tables = {p.name: (files.tensor(p.name), files.tensor_hashes[p.name]) for p in placed.placements if p.table}
         self._tables = shared_tables(placed, tables, shared)
-        core = openvino.Core()
-        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if precision == "bf16" and not has_bf16():
             raise EncoderBroken("This processor has no bf16; set ADIABAT_PRECISION=fp32.")
+        core = openvino.Core()
         try:
             model = core.read_model(_with_tables_as_inputs(graph, folder, set(self._tables)))
             for parameter in model.get_parameters():
@@ -118,6 +118,10 @@ class OpenVinoEngine:
             self._request.value = self._compiled.create_infer_request()
         request: openvino.InferRequest = self._request.value
         return request
+
+
+def has_bf16() -> bool:
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _with_tables_as_inputs(graph: Path, folder: Path, tables: set[str]) -> Path:

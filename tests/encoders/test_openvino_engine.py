@@ -18,6 +18,7 @@ from app.encoders.probes import LEAST_COSINE, PROBE_TEXTS, check_recorded, cosin
 from app.encoders.session import SHARED
 from app.encoders.spec import read_spec
 from app.encoders.tensors import write_tensors
+from app.encoders.torch_engine import TorchEngine
 from app.errors import EncoderBroken
 from tests.conftest import has_bf16, openvino_needed
 from tests.encoders.conftest import TEXTS, Caches
@@ -79,12 +80,18 @@ def test_bf16_is_near_fp32_and_is_not_fp32(minilm: EncoderFiles, caches: Caches)
     assert 0.999 <= lowest < 1 - 1e-6
 
 
+def test_torch_in_bf16_is_near_fp32_too(minilm: EncoderFiles, caches: Caches) -> None:
+    engine = TorchEngine(minilm, read_spec(minilm), precision="bf16")
+    expected = caches.engine(minilm).embed(list(PROBE_TEXTS))
+    assert 0.999 <= check_recorded(engine.embed(list(PROBE_TEXTS)), expected, "bf16") < 1 - 1e-6
+
+
 @openvino_needed
 def test_a_processor_without_bf16_is_told(tiny: EncoderFiles, caches: Caches, monkeypatch: pytest.MonkeyPatch) -> None:
-    import openvino
+    from app.encoders import openvino_engine
 
-    if has_bf16():  # where there is none, the real one says so
-        monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
+    if has_bf16():  # where there is none, OpenVINO itself says so
+        monkeypatch.setattr(openvino_engine.openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
     before = len(SHARED)
     with pytest.raises(EncoderBroken, match=r"no bf16; set ADIABAT_PRECISION=fp32"):
         open_engine(tiny, caches, precision="bf16")
