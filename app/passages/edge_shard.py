@@ -28,10 +28,13 @@ def create_shard(path: Path, space: IndexSpace) -> None:
     edge.EdgeShard.create(str(path), _config(space)).close()
 
 
-def load_shard(path: Path) -> "edge.EdgeShard":
-    """Raises Unavailable if Edge cannot read it."""
+def load_shard(path: Path, space: IndexSpace | None = None) -> "edge.EdgeShard":
+    """With its `space` the shard takes today's config, and the next `optimize` makes anew what was made by another.
+
+    Raises Unavailable if Edge cannot read it.
+    """
     try:
-        return edge.EdgeShard.load(str(path))
+        return edge.EdgeShard.load(str(path), None if space is None else _config(space))
     except Exception as error:  # Edge raises nothing more precise
         raise Unavailable(f"The passages in {path} cannot be opened: {error}.") from error
 
