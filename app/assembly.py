@@ -14,10 +14,8 @@ from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import BASE_KEY, ArtifactStore
 from app.encoders.base import ensure_base, require_one_folder
 from app.encoders.child import Limits
-from app.encoders.cores import whole_cores
-from app.encoders.engine import Engine, load_engine
-from app.encoders.lanes import PassageLanes
-from app.encoders.loaded import EngineSettings, LoadedEncoder, load_encoder
+from app.encoders.lanes import passage_lanes
+from app.encoders.loaded import EngineSettings, load_encoder
 from app.encoders.pool import EncoderPool
 from app.encoders.query_cache import QueryCache
 from app.encoders.replicas import Alone, Among, Replica
@@ -71,7 +69,12 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     slot = Slot()
     metrics = Metrics()
     cache = QueryCache(settings.query_cache_bytes)
-    engine = EngineSettings(kind=settings.engine, threads=settings.threads, max_waiting=settings.max_waiting)
+    engine = EngineSettings(
+        kind=settings.engine,
+        precision=settings.precision,
+        threads=settings.threads,
+        max_waiting=settings.max_waiting,
+    )
     pool = EncoderPool(
         lambda record: load_encoder(artifacts, record, engine, cache, metrics),
         lambda: switcher.pinned_ids(),
@@ -94,7 +97,15 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
 
     store = open_store(settings, index_space(artifacts, normalized=base.spec.normalize))
     stack.callback(store.close)
-    lanes = _passage_lanes(artifacts, base, settings)
+    lanes = passage_lanes(
+        artifacts.files(BASE_KEY),
+        base.spec,
+        kind=base.dispatcher.engine_name,
+        precision=settings.precision,
+        threads=settings.threads,
+        graphs_dir=artifacts.graphs,
+        weights_dir=artifacts.weights,
+    )
     stack.callback(lanes.close)
     switcher.start(replicas.others_have)
     replicas.start()
@@ -170,25 +181,6 @@ def _join(settings: Settings, registry: Registry, switcher: Switcher, slot: Slot
     replica.join()
     registry.idempotency.instance = replica.id
     return replica
-
-
-def _passage_lanes(artifacts: ArtifactStore, base: LoadedEncoder, settings: Settings) -> PassageLanes:
-    """One lane to a core, each of one thread; on torch one lane, since torch sets its threads for the process."""
-    cores = settings.threads or whole_cores()
-    onnx = base.dispatcher.engine_name == "onnx"
-    spec = base.spec
-
-    def load() -> Engine:
-        return load_engine(
-            artifacts.files(BASE_KEY),
-            spec,
-            kind="onnx" if onnx else "torch",
-            threads=1 if onnx else settings.threads,
-            graphs_dir=artifacts.graphs,
-            weights_dir=artifacts.weights,
-        )
-
-    return PassageLanes(load, spec.passage_prompt, cores if onnx else 1)
 
 
 def index_space(artifacts: ArtifactStore, *, normalized: bool) -> IndexSpace:

@@ -15,7 +15,7 @@ from types import FrameType
 import uvicorn
 
 from app.assembly import assemble
-from app.encoders.memory import use_one_arena
+from app.encoders.memory import give_back, use_one_arena
 from app.errors import AdiabatError, BadInput, Unavailable
 from app.main import create_app
 from app.observe import logs
@@ -61,6 +61,7 @@ def serve(settings: Settings) -> None:
         # What was imported stays: without this every full collection walks it and stops all threads for 75 ms.
         gc.collect()
         gc.freeze()
+        give_back()
         # The access log is ours (app.api.observed), and so is the form of every record.
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         web = uvicorn.Config(

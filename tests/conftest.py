@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -26,6 +27,16 @@ from tests.s3 import S3Server, s3_server
 from tests.tiny import build_tiny
 
 READY_S = 60
+
+openvino_needed = pytest.mark.skipif(
+    find_spec("openvino") is None, reason="OpenVINO is not installed (pip install 'adiabat[openvino]')"
+)
+
+
+def has_bf16() -> bool:
+    """What the kernel says, not what an engine says."""
+    info = Path("/proc/cpuinfo")
+    return info.exists() and any(flag in info.read_text().split() for flag in ("avx512_bf16", "amx_bf16"))
 
 
 @pytest.fixture(scope="session")

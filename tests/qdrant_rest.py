@@ -26,6 +26,7 @@ from qdrant_client.http.models import (
 app = FastAPI()
 client = QdrantClient(":memory:")
 one_at_a_time = threading.Lock()
+hnsw_configs: dict[str, dict[str, Any]] = {}  # the local mode forgets them
 
 
 def answered(work: Callable[[], Any]) -> Response:
@@ -56,11 +57,14 @@ def exists(name: str) -> Response:
 def read(name: str) -> Response:
     if not client.collection_exists(name):
         return JSONResponse({"status": {"error": f"Collection {name} doesn't exist"}}, 404)
-    return answered(lambda: client.get_collection(name))
+    info = client.get_collection(name)
+    info.config.hnsw_config = info.config.hnsw_config.model_copy(update=hnsw_configs[name])
+    return answered(lambda: info)
 
 
 @app.put("/collections/{name}")
 def create(name: str, body: CreateCollection) -> Response:
+    hnsw_configs[name] = body.hnsw_config.model_dump(exclude_none=True) if body.hnsw_config else {}
     return answered(lambda: client.create_collection(name, vectors_config=body.vectors, metadata=body.metadata))
 
 

@@ -1,5 +1,6 @@
 """A loaded encoder: an immutable version in memory, verified, with its own micro-batching dispatcher."""
 
+import logging
 import threading
 import time
 import weakref
@@ -13,14 +14,16 @@ from numpy.typing import NDArray
 from app.encoders import memory
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.digest import digest_encoder
-from app.encoders.dispatch import Dispatcher, Observer
-from app.encoders.engine import load_engine
+from app.encoders.dispatch import RUNS, Dispatcher, Observer
+from app.encoders.engine import Precision, load_engine
 from app.encoders.overlay import EncoderFiles
 from app.encoders.probes import PROBE_TEXTS, check_recorded
 from app.encoders.query_cache import QueryCache, cache_key
 from app.encoders.spec import EncoderSpec, read_spec
 from app.errors import EncoderBroken, SourceRefused
 from app.registry import EncoderRecord
+
+log = logging.getLogger("adiabat.encoders")
 
 WARM_ROUNDS = 3
 TURN_TEXTS = 32  # one run of the engine, some 50 ms of MiniLM on two cores
@@ -29,6 +32,7 @@ TURN_TEXTS = 32  # one run of the engine, some 50 ms of MiniLM on two cores
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineSettings:
     kind: str
+    precision: Precision
     threads: int
     max_waiting: int
 
@@ -110,6 +114,8 @@ def _load(
         files,
         spec,
         kind=settings.kind,
+        precision=settings.precision,
+        lanes=RUNS,
         threads=settings.threads,
         graphs_dir=artifacts.graphs,
         weights_dir=artifacts.weights,
@@ -118,11 +124,13 @@ def _load(
     try:
         for _ in range(WARM_ROUNDS):
             vectors = engine.embed(list(PROBE_TEXTS), spec.query_prompt)
-            check_recorded(vectors, artifacts.probe_vectors(record.key))
+            cosine = check_recorded(vectors, artifacts.probe_vectors(record.key), settings.precision)
     except BaseException:
         engine.close()
         raise
     warm_at = time.perf_counter()
+    if settings.precision != "fp32":
+        log.info("%s runs on %s in %s, lowest cosine to fp32 %.6f", record.key, engine.name, settings.precision, cosine)
     dispatcher = Dispatcher(engine, max_waiting=settings.max_waiting, observer=observer)
     loaded = LoadedEncoder(
         record=record,

@@ -67,6 +67,7 @@ class EdgeStore:
             self._slot,
             self._folder,
             self._children,
+            index_space,
             index_after,
             publish=lambda shard: self._folder.write_current(index_space, shard),
         )

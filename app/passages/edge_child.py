@@ -25,9 +25,12 @@ PAGE = 1_000
 PR_SET_PDEATHSIG = 1
 
 
-def index(shard_folder: Path) -> dict[str, object]:
-    """Builds the HNSW graphs, drops deleted points, leaves the folder flushed. `changed`: if it did."""
-    shard = load_shard(shard_folder)
+def index(shard_folder: Path, space: IndexSpace) -> dict[str, object]:
+    """Builds the HNSW graphs, all of them where the config has changed since, drops deleted points, flushes the folder.
+
+    `changed`: if it did.
+    """
+    shard = load_shard(shard_folder, space)
     changed = shard.optimize()
     shard.flush()
     shard.close()
@@ -66,17 +69,17 @@ def main() -> None:
     exporting = work.add_parser("export")
     for one in (indexing, exporting):
         one.add_argument("shard", type=Path)
+        one.add_argument("--space", required=True)
     exporting.add_argument("target", type=Path)
-    exporting.add_argument("--space", required=True)
     exporting.add_argument("--writes", type=int, required=True)
     given = parser.parse_args()
 
     os.nice(19)
     die_with_parent(given.parent)
+    space = IndexSpace.from_dict(orjson.loads(given.space))
     if given.work == "index":
-        result = index(given.shard)
+        result = index(given.shard, space)
     else:
-        space = IndexSpace.from_dict(orjson.loads(given.space))
         result = export(given.shard, given.target, space, given.writes)
     sys.stdout.buffer.write(orjson.dumps(result))
 

@@ -6,10 +6,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
+
 from app.passages.disk import remove_tree, sync_tree
 from app.passages.edge_children import Children
 from app.passages.edge_folder import EdgeFolder
 from app.passages.edge_shard import Handle, ShardSlot, load_shard
+from app.passages.index_space import IndexSpace
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +28,12 @@ class Rebuilder:
         slot: ShardSlot,
         folder: EdgeFolder,
         children: Children,
+        space: IndexSpace,
         index_after: int,
         publish: Callable[[Path], None],
     ) -> None:
         self._slot, self._folder, self._children = slot, folder, children
+        self._space = orjson.dumps(space.to_dict()).decode()
         self._index_after = index_after
         self._publish = publish
         self._changed = threading.Condition()
@@ -102,7 +107,7 @@ class Rebuilder:
             with self._children.turn:
                 deleted = self._deleted
                 self._slot.copy(build, track=True)
-                if not self._children.run("index", str(build))["changed"]:
+                if not self._children.run("index", str(build), "--space", self._space)["changed"]:
                     return self._settle()
                 self._take_over(build)
                 with self._changed:

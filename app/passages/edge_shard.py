@@ -17,7 +17,7 @@ import qdrant_edge as edge
 from app.errors import Unavailable
 from app.passages.disk import copy_tree, sync_file
 from app.passages.index_space import IndexSpace
-from app.passages.payload import DENSE, METADATA
+from app.passages.payload import DENSE, EF_CONSTRUCT, METADATA
 
 Item = TypeVar("Item")
 
@@ -28,10 +28,13 @@ def create_shard(path: Path, space: IndexSpace) -> None:
     edge.EdgeShard.create(str(path), _config(space)).close()
 
 
-def load_shard(path: Path) -> "edge.EdgeShard":
-    """Raises Unavailable if Edge cannot read it."""
+def load_shard(path: Path, space: IndexSpace | None = None) -> "edge.EdgeShard":
+    """With its `space` the shard takes today's config, and the next `optimize` makes anew what was made by another.
+
+    Raises Unavailable if Edge cannot read it.
+    """
     try:
-        return edge.EdgeShard.load(str(path))
+        return edge.EdgeShard.load(str(path), None if space is None else _config(space))
     except Exception as error:  # Edge raises nothing more precise
         raise Unavailable(f"The passages in {path} cannot be opened: {error}.") from error
 
@@ -49,7 +52,7 @@ def _config(space: IndexSpace) -> "edge.EdgeConfig":
     vectors = edge.EdgeVectorParams(space.dimension, edge.Distance.Dot if dot else edge.Distance.Cosine)
     return edge.EdgeConfig(
         vectors={DENSE: vectors},
-        hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=100, full_scan_threshold=10_000),
+        hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=EF_CONSTRUCT, full_scan_threshold=10_000),
         # 1 KB: whatever is there when a child optimizes gets its graph; `index_after` decides when one does.
         optimizers=edge.EdgeOptimizersConfig(indexing_threshold=1),
     )

@@ -15,10 +15,11 @@ import orjson
 import pytest
 
 from app.errors import DataDirLocked, Unavailable
-from app.passages import Passage, parse_filter
+from app.passages import Passage, edge_shard, parse_filter
 from app.passages.edge import EdgeStore
 from app.passages.edge_flush import Flusher
-from app.passages.edge_shard import TAIL, Pace
+from app.passages.edge_shard import TAIL, Pace, load_shard
+from app.passages.payload import DENSE, EF_CONSTRUCT
 from tests.passages.conftest import DIM, SPACE, OpenEdge, points, unit_vectors
 from tests.passages.writer import BATCH
 
@@ -146,6 +147,42 @@ def test_the_index_finds_what_exact_search_finds(open_edge: OpenEdge) -> None:
     quick = store.search_batch(queries, limit=10)
     found = [len({a.id for a in x} & {b.id for b in y}) for x, y in zip(exact, quick, strict=True)]
     assert sum(found) / 500 > 0.9
+
+
+def test_an_index_of_an_older_config_stays_until_the_next_rebuild_makes_it_anew_once(
+    open_edge: OpenEdge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_shard, "EF_CONSTRUCT", 100)
+    old = open_edge(index_after=2_000)
+    old.upsert(points(1_500))
+    old.close()
+    monkeypatch.undo()
+    [folder] = (tmp_path / "passages").glob("shard-*")
+    shard = load_shard(folder)
+    assert shard.optimize()
+    shard.close()
+    assert built_with(folder) == {100}
+
+    store = open_edge(index_after=2_000)
+    assert store.wait_indexed(60)
+    assert built_with(folder) == {100}
+    assert store.info().indexed == 1_500
+    store.upsert(points(3_600)[1_500:])
+    assert store.wait_indexed(60)
+    assert store.info().indexed == store.count() == 3_600
+    store.close()
+    [fresh] = (tmp_path / "passages").glob("shard-*")
+    assert built_with(fresh) == {EF_CONSTRUCT}
+    shard = load_shard(fresh, SPACE)
+    assert not shard.optimize()  # there is nothing left to make anew
+    shard.close()
+
+
+def built_with(shard: Path) -> set[int]:
+    """Candidates that were kept while the graphs of that shard were built."""
+    configs = (orjson.loads(path.read_bytes()) for path in shard.glob("segments/*/segment.json"))
+    indexes = (config["config"]["vector_data"][DENSE]["index"] for config in configs)
+    return {index["options"]["ef_construct"] for index in indexes if index["type"] == "hnsw"}
 
 
 def test_a_small_collection_is_not_indexed(open_edge: OpenEdge) -> None:
