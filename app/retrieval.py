@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from app.encoders.loaded import LoadedEncoder
 from app.encoders.pool import EncoderPool
 from app.encoders.slot import Slot
-from app.errors import EncoderNotFound, EncoderNotResident
+from app.errors import EncoderNotFound, EncoderNotResident, Unavailable
 from app.passages import Hit, PassageStore, parse_filter
 from app.registry import EncoderState, Registry
 
@@ -121,7 +121,13 @@ class Retrieval:
         active = self._slot.current
         if named is None or named == active.encoder.record.key:
             return active.encoder, active.generation
-        record = await asyncio.to_thread(self._registry.encoders.find, named)
+        try:
+            record = await asyncio.to_thread(self._registry.encoders.find, named)
+        except Unavailable:  # which version is the newest only the registry knows, but not what this one is
+            known = next((each for each in self._pool.resident() if each.record.key == named), None)
+            if known is None:
+                raise
+            return known, None
         if record.state is EncoderState.DELETED:
             raise EncoderNotFound(f"{record.key} was deleted.")
         resident = self._pool.peek(record.id)
