@@ -14,12 +14,13 @@ import orjson
 import qdrant_edge as edge
 from qdrant_client import models
 
+from app.errors import Unavailable
 from app.passages import edge_booleans, payload
-from app.passages.disk import remove_tree, sync_file, sync_tree
+from app.passages.disk import remove_tree, require_space, sync_file, sync_tree
 from app.passages.edge_children import Children
 from app.passages.edge_filters import to_edge
 from app.passages.edge_flush import Flusher
-from app.passages.edge_folder import FIRST_SHARD, EdgeFolder
+from app.passages.edge_folder import FIRST_SHARD, EdgeFolder, mend
 from app.passages.edge_rebuild import Rebuilder
 from app.passages.edge_shard import (
     Handle,
@@ -28,6 +29,7 @@ from app.passages.edge_shard import (
     breathe,
     create_field_indexes,
     create_shard,
+    in_our_words,
     load_shard,
     sync_log,
 )
@@ -38,6 +40,7 @@ from app.passages.store import Hashes, Hit, Passage, Point, StoredPassage, Store
 
 READ_SLICE = 256  # points per call: 2 ms with payload and vectors
 SEARCH_SLICE = 8  # searches per call: 8 ms at 16,000 passages with the index, 16 without
+CHECK_S = 120.0  # for a child that reads all of a shard which may be damaged
 LOG_LIMIT = 20_000  # points in Edge's log before its own flush: a start repairs as many in about 1 s
 
 
@@ -266,13 +269,29 @@ class EdgeStore:
         else:
             stored, shard = current
             stored.require(self._space)
+            if not shard.exists() and self._folder.writes.value:
+                raise Unavailable(f"The passages in {shard} are gone. {mend(self._folder.root)}")
         self._folder.remove_leftovers(shard)
         # CURRENT is written before the first shard is made, so a crash may have come between the two.
         if shard.name == FIRST_SHARD and not shard.exists():
             self._create(shard)
-        handle = Handle(shard=load_shard(shard), folder=shard)
-        create_field_indexes(handle.shard, indexed_fields)
+        handle = Handle(shard=self._load(shard), folder=shard)
+        with in_our_words(f"The passages in {shard} cannot be opened", mend(self._folder.root)):
+            create_field_indexes(handle.shard, indexed_fields)
         return handle
+
+    def _load(self, shard: Path) -> "edge.EdgeShard":
+        """On some damage Edge ends the process: who finds that the last one did not get through sends a child first."""
+        if self._folder.opening.exists():
+            try:
+                Children().run("check", str(shard), timeout_s=CHECK_S)
+            except Unavailable as error:
+                raise Unavailable(f"The passages in {shard} are damaged. {mend(self._folder.root)}") from error
+        self._folder.opening.touch()
+        try:
+            return load_shard(shard)
+        finally:
+            self._folder.opening.unlink()
 
     def _create(self, shard: Path) -> None:
         build = self._folder.new_build()
@@ -310,6 +329,7 @@ class EdgeStore:
         with self._slot.reading() as live:
             sync_log(live.folder)
             if live.unflushed > LOG_LIMIT:
+                require_space(live.folder)
                 live.unflushed = 0
                 sync_tree(live.folder)  # without the GIL, so that little is left for Edge to write
                 live.shard.flush()
