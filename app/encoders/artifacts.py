@@ -117,13 +117,14 @@ class ArtifactStore:
 
         The engine's copy of the weights goes too; another encoder of the same weights makes it again.
         """
-        self._remove_weights(key)
+        self.forget_weights(key)
         doomed = self.root / f".staging-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         if self.folder(key).exists():
             self.folder(key).rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
 
-    def _remove_weights(self, key: str) -> None:
+    def forget_weights(self, key: str) -> None:
+        """Remove the engine's copy of the weights; it is made again where it is needed."""
         try:
             ending = weights_ending(self.files(key))
         except AdiabatError:  # a damaged artifact is being removed: nothing is known of its weights

@@ -1,5 +1,6 @@
 """A loaded encoder: an immutable version in memory, verified, with its own micro-batching dispatcher."""
 
+import logging
 import threading
 import time
 import weakref
@@ -14,12 +15,15 @@ from app.encoders import memory
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.digest import digest_encoder
 from app.encoders.dispatch import Dispatcher, Observer
-from app.encoders.engine import load_engine
+from app.encoders.engine import Engine, load_engine, runs_on_torch
+from app.encoders.overlay import EncoderFiles
 from app.encoders.probes import PROBE_TEXTS, check_recorded
 from app.encoders.query_cache import QueryCache, cache_key
 from app.encoders.spec import EncoderSpec, read_spec
 from app.errors import EncoderBroken, SourceRefused
 from app.registry import EncoderRecord
+
+log = logging.getLogger("adiabat.encoders")
 
 WARM_ROUNDS = 3
 TURN_TEXTS = 32  # one run of the engine, some 50 ms of MiniLM on two cores
@@ -105,24 +109,17 @@ def _load(
     if digest != record.digest:
         raise EncoderBroken(
             f"{record.key}: its files have digest {digest}, {record.digest} was registered: they were changed or "
-            "damaged. Restore the folder from a backup, or register the encoder again."
+            "damaged. Restore a backup ('adiabat restore FILE'), or register the encoder again."
         )
-    engine = load_engine(
-        files,
-        spec,
-        kind=settings.kind,
-        threads=settings.threads,
-        graphs_dir=artifacts.graphs,
-        weights_dir=artifacts.weights,
-    )
-    loaded_at = time.perf_counter()
+    recorded = artifacts.probe_vectors(record.key)
     try:
-        for _ in range(WARM_ROUNDS):
-            vectors = engine.embed(list(PROBE_TEXTS), spec.query_prompt)
-            check_recorded(vectors, artifacts.probe_vectors(record.key))
-    except BaseException:
-        engine.close()
-        raise
+        engine, loaded_at = _warm_engine(artifacts, files, spec, settings, recorded)
+    except EncoderBroken as error:  # its files are whole: what is damaged may be the engine's copy of them
+        if runs_on_torch(settings.kind):
+            raise
+        log.warning("%s: %s It is tried once more with the engine's weights made anew.", record.key, error.detail)
+        artifacts.forget_weights(record.key)
+        engine, loaded_at = _warm_engine(artifacts, files, spec, settings, recorded)
     warm_at = time.perf_counter()
     dispatcher = Dispatcher(engine, max_waiting=settings.max_waiting, observer=observer)
     loaded = LoadedEncoder(
@@ -137,6 +134,32 @@ def _load(
     )
     weakref.finalize(loaded, _close_aside, dispatcher).atexit = False
     return loaded
+
+
+def _warm_engine(
+    artifacts: ArtifactStore,
+    files: EncoderFiles,
+    spec: EncoderSpec,
+    settings: EngineSettings,
+    recorded: NDArray[np.float32],
+) -> tuple[Engine, float]:
+    """An engine that embeds the probe texts as `recorded`, and when it was loaded. Raises `EncoderBroken`."""
+    engine = load_engine(
+        files,
+        spec,
+        kind=settings.kind,
+        threads=settings.threads,
+        graphs_dir=artifacts.graphs,
+        weights_dir=artifacts.weights,
+    )
+    loaded_at = time.perf_counter()
+    try:
+        for _ in range(WARM_ROUNDS):
+            check_recorded(engine.embed(list(PROBE_TEXTS), spec.query_prompt), recorded)
+    except BaseException:
+        engine.close()
+        raise
+    return engine, loaded_at
 
 
 def _close_aside(dispatcher: Dispatcher) -> None:
