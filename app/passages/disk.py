@@ -18,7 +18,7 @@ def require_space(folder: Path, more_bytes: int = 0) -> None:
     if free < needed:
         raise Unavailable(
             f"The disk of {folder} has {free / 2**20:.0f} MiB left, and {needed / 2**20:.0f} MiB are needed; what was "
-            "acknowledged is stored. Free some space and repeat the call."
+            "acknowledged is stored. Free some space and try again."
         )
 
 

@@ -14,25 +14,15 @@ import orjson
 import qdrant_edge as edge
 from qdrant_client import models
 
-from app.errors import Unavailable
 from app.passages import edge_booleans, payload
-from app.passages.disk import remove_tree, require_space, sync_file, sync_tree
+from app.passages.disk import remove_tree, require_space, sync_tree
 from app.passages.edge_children import Children
 from app.passages.edge_filters import to_edge
 from app.passages.edge_flush import Flusher
-from app.passages.edge_folder import FIRST_SHARD, EdgeFolder, mend
+from app.passages.edge_folder import EdgeFolder
+from app.passages.edge_open import open_shard
 from app.passages.edge_rebuild import Rebuilder
-from app.passages.edge_shard import (
-    Handle,
-    Pace,
-    ShardSlot,
-    breathe,
-    create_field_indexes,
-    create_shard,
-    in_our_words,
-    load_shard,
-    sync_log,
-)
+from app.passages.edge_shard import Handle, Pace, ShardSlot, breathe, sync_log
 from app.passages.export import is_complete
 from app.passages.index_space import IndexSpace
 from app.passages.payload import DENSE, point_id
@@ -40,7 +30,6 @@ from app.passages.store import Hashes, Hit, Passage, Point, StoredPassage, Store
 
 READ_SLICE = 256  # points per call: 2 ms with payload and vectors
 SEARCH_SLICE = 8  # searches per call: 8 ms at 16,000 passages with the index, 16 without
-CHECK_S = 120.0  # for a child that reads all of a shard which may be damaged
 LOG_LIMIT = 20_000  # points in Edge's log before its own flush: a start repairs as many in about 1 s
 
 
@@ -58,7 +47,7 @@ class EdgeStore:
         self._space = index_space
         self._folder = EdgeFolder(root)
         try:
-            handle = self._open(indexed_fields)
+            handle = open_shard(self._folder, index_space, indexed_fields)
         except BaseException:
             self._folder.close()
             raise
@@ -260,45 +249,6 @@ class EdgeStore:
         self._flusher.close()
         self._slot.close()
         self._folder.close()
-
-    def _open(self, indexed_fields: Sequence[str]) -> Handle:
-        current = self._folder.read_current()
-        if current is None:
-            shard = self._folder.root / FIRST_SHARD
-            self._folder.write_current(self._space, shard)
-        else:
-            stored, shard = current
-            stored.require(self._space)
-            if not shard.exists() and self._folder.writes.value:
-                raise Unavailable(f"The passages in {shard} are gone. {mend(self._folder.root)}")
-        self._folder.remove_leftovers(shard)
-        # CURRENT is written before the first shard is made, so a crash may have come between the two.
-        if shard.name == FIRST_SHARD and not shard.exists():
-            self._create(shard)
-        handle = Handle(shard=self._load(shard), folder=shard)
-        with in_our_words(f"The passages in {shard} cannot be opened", mend(self._folder.root)):
-            create_field_indexes(handle.shard, indexed_fields)
-        return handle
-
-    def _load(self, shard: Path) -> "edge.EdgeShard":
-        """On some damage Edge ends the process: who finds that the last one did not get through sends a child first."""
-        if self._folder.opening.exists():
-            try:
-                Children().run("check", str(shard), timeout_s=CHECK_S)
-            except Unavailable as error:
-                raise Unavailable(f"The passages in {shard} are damaged. {mend(self._folder.root)}") from error
-        self._folder.opening.touch()
-        try:
-            return load_shard(shard)
-        finally:
-            self._folder.opening.unlink()
-
-    def _create(self, shard: Path) -> None:
-        build = self._folder.new_build()
-        create_shard(build, self._space)
-        sync_tree(build)
-        build.rename(shard)
-        sync_file(self._folder.root)
 
     def _update(self, operation: "edge.UpdateOperation", ids: Sequence[UUID]) -> None:
         with self._slot.writing() as writer, self._write_pace.measured(len(ids)):

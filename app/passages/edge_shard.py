@@ -14,7 +14,7 @@ from uuid import UUID
 
 import qdrant_edge as edge
 
-from app.errors import AdiabatError, Unavailable
+from app.errors import Unavailable
 from app.passages.disk import copy_tree, require_space, sync_file
 from app.passages.edge_folder import mend
 from app.passages.index_space import IndexSpace
@@ -22,6 +22,7 @@ from app.passages.payload import DENSE, METADATA
 
 Item = TypeVar("Item")
 
+OF_FILES = ("Service runtime error", "Inconsistent storage", "Storage file not found")  # how Edge begins then
 TAIL = 256  # points that a swap may carry over while writers wait: about 40 ms
 
 
@@ -37,15 +38,20 @@ def load_shard(path: Path) -> "edge.EdgeShard":
 
 @contextmanager
 def in_our_words(what: str, then: str = "") -> Iterator[None]:
-    """Edge raises nothing more precise than Exception, and where its Rust panics not even that."""
+    """What Edge says of its files. What it says of a wrong request is our mistake, and goes on as it is."""
     try:
         yield
-    except AdiabatError:
-        raise
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not _is_of_files(error):
             raise
         raise Unavailable(f"{what}: {str(error).strip().rstrip('.')}. {then}".strip()) from error
+
+
+def _is_of_files(error: BaseException) -> bool:
+    """Edge raises nothing more precise than Exception, and where its Rust panics not even that."""
+    if type(error).__name__ == "PanicException":
+        return True
+    return type(error) is Exception and str(error).startswith(OF_FILES)
 
 
 def create_field_indexes(shard: "edge.EdgeShard", fields: Iterable[str]) -> None:

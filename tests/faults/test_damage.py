@@ -66,7 +66,8 @@ def look(folder: Path) -> int:
     status = 1
     try:
         store = EdgeStore(folder, SPACE)
-        status = SAME if store.count() == 450 else 1
+        passages, _ = store.page(None, 1_000)
+        status = SAME if store.count() == len(passages) == 450 else 1
         store.close()
     except Unavailable as error:
         status = REFUSED if str(folder) in error.detail and "adiabat restore FILE" in error.detail else 1

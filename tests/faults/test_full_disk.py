@@ -17,6 +17,7 @@ from app.passages.disk import MIN_FREE_BYTES, allocated_bytes, copy_tree
 from app.settings import Settings
 from tests.conftest import process
 from tests.service import encoders
+from tests.service.test_process import start_and_fail
 
 
 @pytest.fixture
@@ -80,8 +81,8 @@ def test_a_full_disk_refuses_every_write_in_words_and_loses_nothing(
         client.activate("bees")
         filler = fill(small_disk, but_bytes=MIN_FREE_BYTES // 4)
         # Edge writes through maps, which a full disk ends the process for: it is refused before.
-        assert_refused(lambda: batch(client, 20), "Free some space and repeat the call")
-        assert_refused(lambda: client.delete_passages(["p0"]), "Free some space and repeat the call")
+        assert_refused(lambda: batch(client, 20), "Free some space and try again")
+        assert_refused(lambda: client.delete_passages(["p0"]), "Free some space and try again")
         client.rollback()  # for the registry there is still enough
         filler = fill(small_disk)
         changes = {
@@ -106,10 +107,11 @@ def test_a_full_disk_refuses_every_write_in_words_and_loses_nothing(
         fill(small_disk)
         child.kill()
         child.wait()
-    with process(settings, "--no-trainer") as (_, client):  # on the full disk it still comes up
+    assert "Free some space and try again" in start_and_fail(settings)
+    (small_disk / "filler").unlink()
+    with process(settings, "--no-trainer") as (_, client):
         assert client.count_passages() == 39
         assert client.active_encoder().encoder.name == "wasps"
         assert client.search("pump 7").encoder.name == "wasps"
-        (small_disk / "filler").unlink()
         batch(client, 40)
         assert client.count_passages() == 59
