@@ -25,6 +25,7 @@ from app.registry import EncoderRecord
 
 log = logging.getLogger("adiabat.encoders")
 
+MEND = "Restore a backup ('adiabat restore FILE'), or register the encoder again."
 WARM_ROUNDS = 3
 TURN_TEXTS = 32  # one run of the engine, some 50 ms of MiniLM on two cores
 
@@ -103,15 +104,7 @@ def _load(
     artifacts: ArtifactStore, record: EncoderRecord, settings: EngineSettings, cache: QueryCache, observer: Observer
 ) -> LoadedEncoder:
     started = time.perf_counter()
-    files = artifacts.files(record.key)
-    spec = read_spec(files)
-    digest = digest_encoder(files, spec)
-    if digest != record.digest:
-        raise EncoderBroken(
-            f"{record.key}: its files have digest {digest}, {record.digest} was registered: they were changed or "
-            "damaged. Restore a backup ('adiabat restore FILE'), or register the encoder again."
-        )
-    recorded = artifacts.probe_vectors(record.key)
+    files, spec, recorded = _registered(artifacts, record)
     try:
         engine, loaded_at = _warm_engine(artifacts, files, spec, settings, recorded)
     except EncoderBroken as error:  # its files are whole: what is damaged may be the engine's copy of them
@@ -134,6 +127,25 @@ def _load(
     )
     weakref.finalize(loaded, _close_aside, dispatcher).atexit = False
     return loaded
+
+
+def _registered(
+    artifacts: ArtifactStore, record: EncoderRecord
+) -> tuple[EncoderFiles, EncoderSpec, NDArray[np.float32]]:
+    """What was registered, with its probe vectors. Raises `EncoderBroken` where it is not that any more."""
+    try:
+        files = artifacts.files(record.key)
+        spec = read_spec(files)
+        digest = digest_encoder(files, spec)
+        recorded = artifacts.probe_vectors(record.key)
+    except (OSError, EncoderBroken, SourceRefused) as error:
+        raise EncoderBroken(f"The artifact of {record.key} cannot be read: {error} {MEND}") from error
+    if digest != record.digest:
+        raise EncoderBroken(
+            f"{record.key}: its files have digest {digest}, {record.digest} was registered: they were changed or "
+            f"damaged. {MEND}"
+        )
+    return files, spec, recorded
 
 
 def _warm_engine(

@@ -72,6 +72,9 @@ class Among(Protocol):
     def note(self) -> str | None:
         """A sentence where something is not as it should be here."""
 
+    def registry_answers(self) -> bool:
+        """Whether it did lately, so that a probe need not wait for one that hangs. Costs nothing."""
+
     def leads(self) -> bool:
         """Whether this one prepares jobs and activates what they made, for all."""
 
@@ -105,6 +108,9 @@ class Alone:
 
     def note(self) -> str | None:
         return None
+
+    def registry_answers(self) -> bool:
+        return True
 
     def leads(self) -> bool:
         return True
@@ -202,6 +208,10 @@ class Replica:
                 f"generation {serves.generation}: {failed[1]}"
             )
         return None
+
+    def registry_answers(self) -> bool:
+        asked_at = self._asked_at
+        return self._away is None and (asked_at is None or _clock() - asked_at < 2 * BEAT_S)
 
     def leads(self) -> bool:
         """The one that has lived longest."""

@@ -154,6 +154,13 @@ def test_a_registry_that_hangs_is_no_pause_of_the_service(
             each.send_signal(signal.SIGSTOP)
         try:
             until, slowest_s = time.monotonic() + 3 * lease_s, 0.0
+            wait_until(lambda: not service.parts.replicas.registry_answers())
+            asked = time.monotonic()
+            ready = service.client.ready()
+            assert (ready.status, ready.trainer) == ("ready", "unknown: the registry does not answer")
+            figures = httpx.get(f"{service.url}/metrics", trust_env=False).text
+            assert 'adiabat_part_up{part="registry"} 0.0' in figures
+            assert time.monotonic() - asked < lease_s  # a probe that waits takes the service for dead
             while time.monotonic() < until:
                 asked = time.monotonic()
                 assert service.client.search("water").encoder.name == "wasps"
