@@ -11,7 +11,7 @@ from app.api.refusals import Refusals
 from app.backup.restoring import require_finished
 from app.datasets import DatasetStore
 from app.encoders.admission import AdmissionRules, Registrar
-from app.encoders.artifacts import BASE_KEY, ArtifactStore
+from app.encoders.artifacts import BASE_KEY, ArtifactStore, fsync_folder
 from app.encoders.base import ensure_base, require_one_folder
 from app.encoders.child import Limits
 from app.encoders.lanes import passage_lanes
@@ -35,6 +35,7 @@ from app.passages import IndexSpace, described, open_store
 from app.preparing import JobKeeper
 from app.query_log import QueryLog
 from app.registry import Registry
+from app.registry.engines import SERVICE_PATIENCE_S
 from app.retrieval import Retrieval, probe_overlap
 from app.settings import LOOPBACK_HOSTS, Settings
 
@@ -58,14 +59,14 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     make_folder(settings.data_dir)
     stack.enter_context(data_dir_lock(settings.data_dir, shared=settings.qdrant_url is not None))
     require_finished(settings.data_dir)
-    registry = Registry(settings.registry_at)
+    registry = Registry(settings.registry_at, SERVICE_PATIENCE_S)
     stack.callback(registry.close)
     ring = _key_ring(settings, registry)
     stack.callback(ring.close)
     refusals = Refusals(registry.audit)
     stack.callback(refusals.close)
     artifacts = open_artifacts(settings, registry)
-    require_one_folder(artifacts, registry)
+    require_one_folder(settings, artifacts, registry)
     slot = Slot()
     metrics = Metrics()
     cache = QueryCache(settings.query_cache_bytes)
@@ -97,6 +98,8 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
 
     store = open_store(settings, index_space(artifacts, normalized=base.spec.normalize))
     stack.callback(store.close)
+    for folder in (settings.data_dir.parent, settings.data_dir):  # the names of what a first start made in them
+        fsync_folder(folder)
     lanes = passage_lanes(
         artifacts.files(BASE_KEY),
         base.spec,

@@ -111,6 +111,9 @@ class Settings(BaseSettings):
 
     trainer: bool = Field(True, description="Whether `adiabat serve` starts and supervises a trainer.")
 
+    shutdown_s: int = Field(
+        20, ge=0, description="How long a service that stops lets the answers under way go on; the rest is cut off."
+    )
     trainer_lease_s: float = Field(
         60, ge=1, description="A trainer that gave no sign of life for so long loses its job to another one."
     )

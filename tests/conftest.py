@@ -65,11 +65,17 @@ def qdrant() -> Iterator[str]:
         yield elsewhere
         return
     port = free_port()
-    child = subprocess.Popen([sys.executable, "-m", "tests.qdrant_rest", str(port)])
-    wait_until(lambda: _is_up(f"http://127.0.0.1:{port}/collections/none/exists"))
+    child = start_qdrant(port)
     yield f"http://127.0.0.1:{port}"
     child.kill()
     child.wait()
+
+
+def start_qdrant(port: int, *options: str) -> "subprocess.Popen[bytes]":
+    """What stands for a Qdrant server, answering."""
+    child = subprocess.Popen([sys.executable, "-m", "tests.qdrant_rest", str(port), *options])
+    wait_until(lambda: _is_up(f"http://127.0.0.1:{port}/collections/none/exists"))
+    return child
 
 
 def _is_up(url: str) -> bool:

@@ -1,7 +1,7 @@
-"""`python -m tests.qdrant_rest PORT`: qdrant-client's local mode behind the REST routes that the adapter uses.
+"""`python -m tests.qdrant_rest PORT [FOLDER]`: qdrant-client's local mode behind the REST routes that the adapter uses.
 
 For tests with several services on one collection where no Qdrant server is at hand; `ADIABAT_TEST_QDRANT_URL` names a
-real one instead. It keeps everything in memory and answers one request at a time.
+real one instead. It keeps everything in memory, or in FOLDER, and answers one request at a time.
 """
 
 import sys
@@ -24,7 +24,7 @@ from qdrant_client.http.models import (
 )
 
 app = FastAPI()
-client = QdrantClient(":memory:")
+client = QdrantClient(path=sys.argv[2]) if len(sys.argv) > 2 else QdrantClient(":memory:")
 one_at_a_time = threading.Lock()
 hnsw_configs: dict[str, dict[str, Any]] = {}  # the local mode forgets them
 

@@ -38,6 +38,11 @@ def index(shard_folder: Path, space: IndexSpace) -> dict[str, object]:
     return {"changed": changed}
 
 
+def check(shard_folder: Path) -> dict[str, object]:
+    """Reads all of it: whether this ends the process is what somebody wants to know."""
+    return {"count": sum(len(page) for page in read_all(load_shard(shard_folder)))}
+
+
 def export(shard_folder: Path, target: Path, space: IndexSpace, writes: int) -> dict[str, object]:
     shard = load_shard(shard_folder)
     return {"count": write_export(target, read_all(shard), space, writes)}
@@ -66,8 +71,9 @@ def main() -> None:
     parser.add_argument("--parent", type=int, required=True, help="process id of the service")
     work = parser.add_subparsers(dest="work", required=True)
     indexing = work.add_parser("index")
+    checking = work.add_parser("check")
     exporting = work.add_parser("export")
-    for one in (indexing, exporting):
+    for one in (indexing, checking, exporting):
         one.add_argument("shard", type=Path)
         one.add_argument("--space", required=True)
     exporting.add_argument("target", type=Path)
@@ -79,6 +85,8 @@ def main() -> None:
     space = IndexSpace.from_dict(orjson.loads(given.space))
     if given.work == "index":
         result = index(given.shard, space)
+    elif given.work == "check":
+        result = check(given.shard)
     else:
         result = export(given.shard, given.target, space, given.writes)
     sys.stdout.buffer.write(orjson.dumps(result))

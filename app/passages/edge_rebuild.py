@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from app.passages.disk import remove_tree, sync_tree
+from app.passages.disk import allocated_bytes, remove_tree, require_space, sync_tree
 from app.passages.edge_children import Children
 from app.passages.edge_folder import EdgeFolder
 from app.passages.edge_shard import Handle, ShardSlot, load_shard
@@ -105,6 +105,7 @@ class Rebuilder:
         self.running = True
         try:
             with self._children.turn:
+                self._require_space()
                 deleted = self._deleted
                 self._slot.copy(build, track=True)
                 if not self._children.run("index", str(build), "--space", self._space)["changed"]:
@@ -116,6 +117,11 @@ class Rebuilder:
             self.running = False
             self._slot.forget()
             remove_tree(build)
+
+    def _require_space(self) -> None:
+        """For the copy and its graph: what fills the disk is written to no more."""
+        with self._slot.reading() as live:
+            require_space(self._folder.root, 2 * allocated_bytes(live.folder))
 
     def _take_over(self, build: Path) -> None:
         with self._slot.reading() as live:

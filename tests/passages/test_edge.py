@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from app.errors import DataDirLocked, Unavailable
-from app.passages import Passage, edge_shard, parse_filter
+from app.passages import Passage, edge_flush, edge_shard, parse_filter
 from app.passages.edge import EdgeStore
 from app.passages.edge_flush import Flusher
 from app.passages.edge_shard import TAIL, Pace, load_shard
@@ -26,10 +26,17 @@ from tests.passages.writer import BATCH
 ROOT = Path(__file__).parents[2]
 
 
-def run_writer_until(folder: Path, index_after: int, enough: Callable[[int, bool], bool]) -> int:
+def run_writer_until(
+    folder: Path,
+    index_after: int,
+    enough: Callable[[int, bool], bool],
+    *options: str,
+    variables: dict[str, str] | None = None,
+) -> int:
     """Kills the writer with SIGKILL at that moment. Returns the start of the last acknowledged batch."""
-    command = [sys.executable, "-m", "tests.passages.writer", str(folder), str(index_after)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
+    command = [sys.executable, "-m", "tests.passages.writer", str(folder), str(index_after), *options]
+    environment = os.environ | (variables or {})
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         acknowledged = -1
         for line in writer.stdout:
@@ -356,6 +363,33 @@ def test_a_failed_sync_is_told_to_those_who_wait(caplog: pytest.LogCaptureFixtur
     flusher.wait(flusher.written())
     flusher.close()
     assert "could not be flushed" in caplog.text
+
+
+def test_a_failed_sync_is_tried_again_though_nothing_more_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_flush, "RETRY_S", 0.05)
+    problems = [OSError("no space left"), OSError("no space left"), None]
+    synced = threading.Event()
+
+    def sync() -> None:
+        if problem := problems.pop(0):
+            raise problem
+        synced.set()
+
+    flusher = Flusher(sync, within_s=0)
+    flusher.written()
+    assert synced.wait(30)
+    flusher.wait()
+    flusher.close()
+    assert problems == []
+
+
+def test_a_stop_does_not_wait_for_a_sync_that_goes_on_failing() -> None:
+    def sync() -> None:
+        raise OSError("the disk is gone")
+
+    flusher = Flusher(sync, within_s=0)
+    flusher.written()
+    flusher.close()
 
 
 def test_pace_grows_and_shrinks_by_at_most_two() -> None:
