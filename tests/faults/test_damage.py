@@ -230,8 +230,10 @@ def test_a_damaged_passage_encoder_is_no_start_and_says_what_to_restore(
     ("name", "damage"),
     [
         *((f"weights/*/{WEIGHTS}", damage) for damage in (flipped, cut, emptied, removed)),
-        pytest.param(f"graphs/*/{GRAPH}", flipped, marks=pytest.mark.nightly),  # it is exported, as after the next
-        (f"graphs/*/{MAP}", cut),
+        *(  # the export takes its time
+            pytest.param(f"graphs/*/{name}", damage, marks=pytest.mark.nightly)
+            for name, damage in ((GRAPH, flipped), (MAP, cut))
+        ),
     ],
 )
 def test_the_engines_copies_of_an_encoder_are_made_anew_where_they_are_damaged(

@@ -101,7 +101,7 @@ class Campaign:
         work: dict[str, Callable[[], float]] = {
             "ingest": lambda: self._random.uniform(0, 0.5),
             "indexing": self._until_indexing,
-            "publish": lambda: self._begin(self._publish) or self._random.uniform(0, self._publish_s),
+            "publish": lambda: self._begin(self._publish) or self._random.uniform(0, 3 * self._publish_s),
             "switch": lambda: self._begin(self._switch_on) or self._random.uniform(0, 0.4),
             "checkpoint": self._until_checkpoint,
         }
