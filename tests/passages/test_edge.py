@@ -237,6 +237,31 @@ def test_close_does_not_wait_for_a_rebuild(open_edge: OpenEdge) -> None:
     assert again.info().indexed == 2_000
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted by Linux's smaps")
+def test_an_opened_store_takes_no_memory_for_what_opening_alone_reads(open_edge: OpenEdge, tmp_path: Path) -> None:
+    store = open_edge()
+    store.upsert(points(2_000))
+    expected = [(hit.id, hit.score) for hit in store.search(unit_vectors(1)[0], limit=3)]
+    store.close()
+    store = open_edge()
+    assert mapped_kb(tmp_path / "passages") < 1_000
+    assert [(hit.id, hit.score) for hit in store.search(unit_vectors(1)[0], limit=3)] == expected
+    assert mapped_kb(tmp_path / "passages") > 0
+    store.upsert(points(10, seed=1))  # into pages that were given away
+    assert store.search(points(1, seed=1)[0].vector, limit=1)[0].id == "p0"
+
+
+def mapped_kb(folder: Path) -> int:
+    """Resident pages of the folder's files that this process has mapped."""
+    found, within = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if line[:1] in "0123456789abcdef":
+            within = str(folder) in line
+        elif within and line.startswith("Rss:"):
+            found += int(line.split()[1])
+    return found
+
+
 def test_a_second_opener_is_told_who_holds_the_folder(open_edge: OpenEdge) -> None:
     open_edge()
     with pytest.raises(DataDirLocked, match=f"held by process {os.getpid()}"):
