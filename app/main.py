@@ -32,6 +32,7 @@ from app.api.cors import CORS
 from app.api.deps import Parts, known_parameters
 from app.api.description import ABOUT, REFUSALS, TAGS, describe, operation_id
 from app.api.key import KeyCheck, described
+from app.api.leaving import Leaving
 from app.api.limits import BodyLimit, is_ndjson
 from app.api.observed import Observed
 from app.console import cards, files, login, pages, samples
@@ -60,6 +61,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         lifespan=lifespan,
     )
     problems.install(app)
+    app.add_middleware(Leaving)
     app.add_middleware(BodyLimit, limit_for=lambda path, kind: _limit(path, kind, settings))
     app.add_middleware(CaughtUp, replicas=parts.replicas)
     app.add_middleware(

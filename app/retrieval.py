@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from app.encoders.loaded import LoadedEncoder
 from app.encoders.pool import EncoderPool
 from app.encoders.slot import Slot
-from app.errors import EncoderNotFound, EncoderNotResident, Unavailable
+from app.errors import EncoderNotFound, EncoderNotResident, Overloaded, Unavailable
 from app.passages import Hit, PassageStore, parse_filter
 from app.registry import EncoderState, Registry
 
@@ -78,6 +78,7 @@ class Retrieval:
         store: PassageStore,
         took: Callable[[float], None],
         *,
+        max_waiting: int,
         load_on_demand: bool = True,
     ) -> None:
         self._registry = registry
@@ -85,6 +86,8 @@ class Retrieval:
         self._slot = slot
         self._store = store
         self._took = took
+        self._max_waiting = max_waiting
+        self._under_way = 0  # texts; the event loop's alone
         self._load_on_demand = load_on_demand
         # Apart from one another: encoders that load must not keep searches waiting.
         self._searchers = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
@@ -92,6 +95,16 @@ class Retrieval:
 
     async def search(self, query: Query) -> Answer:
         """Raises what `encoder` does, and `UnsupportedFilter`, `Overloaded`, `Unavailable`."""
+        # For the store too: where it falls behind the encoder, what waits for it would be without a bound.
+        if self._under_way and self._under_way + len(query.texts) > self._max_waiting:
+            raise Overloaded(f"{self._under_way} queries are being answered; try again in a moment.")
+        self._under_way += len(query.texts)
+        try:
+            return await self._search(query)
+        finally:
+            self._under_way -= len(query.texts)
+
+    async def _search(self, query: Query) -> Answer:
         started = time.perf_counter()
         conditions = parse_filter(query.filter)
         # One reference for the whole request: a switch from here on concerns the next one.
