@@ -63,6 +63,15 @@ class Settings(BaseSettings):
     )
     qdrant_url: str | None = Field(None, description="A Qdrant server; None: Qdrant Edge in this process.")
     qdrant_api_key: str | None = None
+    qdrant_grpc_port: int | None = Field(
+        None, ge=1, le=65_535, description="Speak gRPC to the Qdrant server, at this port (6334 as a rule); None: REST."
+    )
+    qdrant_timeout_s: int = Field(30, ge=1, description="How long a call to the Qdrant server may take.")
+    qdrant_shards: int | None = Field(
+        None, ge=1, description="Of the collection, where the service makes it; None: what the server does by itself."
+    )
+    qdrant_replicas: int | None = Field(None, ge=1, description="Copies of each shard, likewise.")
+    qdrant_write_consistency: int | None = Field(None, ge=1, description="Copies that a write waits for, likewise.")
     collection: str = "passages"
     indexed_fields: Annotated[tuple[str, ...], NoDecode] = ("lang",)
     index_after: int = Field(5_000, ge=1, description="Unindexed vectors that start a rebuild of the Edge index.")
@@ -90,7 +99,7 @@ class Settings(BaseSettings):
     openai_vocabulary: Path | None = Field(
         None, description="The file cl100k_base.tiktoken: with it /v1/embeddings takes token numbers too."
     )
-    max_waiting: int = Field(2_048, ge=1, description="Texts that may wait for the engine before 429.")
+    max_waiting: int = Field(2_048, ge=1, description="Queries that may be under way before 429.")
     max_resident_bytes: int = Field(
         2**30, ge=0, description="Weights of encoders in memory; active, previous and base stay whatever they take."
     )

@@ -39,7 +39,7 @@ def copy(
     from app.passages.copying import copy_passages
     from app.passages.edge import EdgeStore
     from app.passages.edge_folder import recorded_index_space
-    from app.passages.qdrant import QdrantStore, connect
+    from app.passages.qdrant import open_collection
 
     given: dict[str, Any] = {} if data_dir is None else {"data_dir": data_dir}
     settings = read_settings(given)
@@ -47,8 +47,7 @@ def copy(
     if space is None:
         raise NotFound(f"There are no passages in {settings.passages_dir}; name the data folder with --data-dir.")
     with data_dir_lock(settings.data_dir):
-        client = connect(to, settings.qdrant_api_key)
-        target = QdrantStore(client, settings.collection, space, indexed_fields=settings.indexed_fields)
+        target = open_collection(settings, to, space)
         edge = EdgeStore(settings.passages_dir, space, indexed_fields=settings.indexed_fields)
         try:
             with progress_bar("copying passages", edge.count()) as bar:

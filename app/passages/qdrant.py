@@ -4,14 +4,18 @@ The index space lies in the collection's metadata, which Qdrant keeps since 1.16
 which no other one has.
 """
 
+import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
+from grpc import RpcError, StatusCode
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 from qdrant_client.local.qdrant_local import QdrantLocal
@@ -22,6 +26,7 @@ from app.passages.export import is_complete, write_export
 from app.passages.index_space import IndexSpace
 from app.passages.payload import DENSE, EF_CONSTRUCT, METADATA, point_id
 from app.passages.store import Hashes, Hit, Passage, Point, StoredPassage, StoreInfo, Vector
+from app.settings import Settings
 
 Result = TypeVar("Result")
 
@@ -31,12 +36,52 @@ WRITE_SLICE = 256
 READ_SLICE = 1_000
 
 
-def connect(url: str, api_key: str | None = None, timeout_s: int = 30) -> QdrantClient:
-    """`url` of a server, or ":memory:". Nothing is sent yet."""
+# Before a call is made again; each a half more or less, by lot. All may be but the making of a collection: points are
+# written under ids of their own, so the same again changes nothing.
+BACKOFF_S = (0.1, 0.3)
+AGAIN = (429, 502, 503)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """Of a collection that is made: how many shards, copies of each, and copies that a write waits for.
+
+    None: what the server does by itself.
+    """
+
+    shards: int | None = None
+    replicas: int | None = None
+    write_consistency: int | None = None
+
+
+def connect(url: str, api_key: str | None = None, timeout_s: int = 30, grpc_port: int | None = None) -> QdrantClient:
+    """`url` of a server, or ":memory:". Nothing is sent yet. With `grpc_port` points go by gRPC."""
     if url == ":memory:":
         return QdrantClient(":memory:")
-    # The check would warn, not fail; opening the collection says what is wrong.
-    return QdrantClient(url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False)
+    return QdrantClient(
+        url=url,
+        api_key=api_key,
+        timeout=timeout_s,
+        prefer_grpc=grpc_port is not None,
+        grpc_port=grpc_port or 0,
+        check_compatibility=False,  # it would warn, not fail; opening the collection says what is wrong
+    )
+
+
+def client_of(settings: Settings, url: str) -> QdrantClient:
+    """As the settings have it for their server."""
+    return connect(url, settings.qdrant_api_key, settings.qdrant_timeout_s, settings.qdrant_grpc_port)
+
+
+def open_collection(settings: Settings, url: str, index_space: IndexSpace) -> "QdrantStore":
+    """The collection that the settings name, made as they say where it is missing. Raises as `QdrantStore` does."""
+    layout = Layout(
+        shards=settings.qdrant_shards,
+        replicas=settings.qdrant_replicas,
+        write_consistency=settings.qdrant_write_consistency,
+    )
+    fields = settings.indexed_fields
+    return QdrantStore(client_of(settings, url), settings.collection, index_space, indexed_fields=fields, layout=layout)
 
 
 def collection_id(client: QdrantClient, collection: str) -> str | None:
@@ -64,8 +109,10 @@ class QdrantStore:
         index_space: IndexSpace,
         *,
         indexed_fields: Sequence[str] = (),
+        layout: Layout = Layout(),  # it is frozen
     ) -> None:
         self._client = client
+        self._layout = layout
         self._collection = collection
         self._space = index_space
         self._local = isinstance(client._client, QdrantLocal)
@@ -242,7 +289,15 @@ class QdrantStore:
         vectors = {DENSE: models.VectorParams(size=self._space.dimension, distance=distance)}
         metadata = {INDEX_SPACE: self._space.to_dict(), COLLECTION_ID: uuid.uuid4().hex}
         hnsw = models.HnswConfigDiff(ef_construct=EF_CONSTRUCT)
-        self._call(self._client.create_collection, vectors_config=vectors, hnsw_config=hnsw, metadata=metadata)
+        self._once(
+            self._client.create_collection,
+            vectors_config=vectors,
+            hnsw_config=hnsw,
+            metadata=metadata,
+            shard_number=self._layout.shards,
+            replication_factor=self._layout.replicas,
+            write_consistency_factor=self._layout.write_consistency,
+        )
 
     def _require_index_space(self) -> None:
         metadata = self._call(self._client.get_collection).config.metadata or {}
@@ -276,11 +331,31 @@ class QdrantStore:
             self._writes += 1
 
     def _call(self, method: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-        """`method` of the client, on our collection, with what it raises in our words."""
+        """`method` of the client, on our collection, a few times where the server cannot be reached."""
+        for pause_s in BACKOFF_S:
+            try:
+                return self._once(method, *arguments, **options)
+            except Unavailable as error:
+                if not _may_pass(error.__cause__):
+                    raise
+            time.sleep(pause_s * random.uniform(0.5, 1.5))  # nothing to be guessed
+        return self._once(method, *arguments, **options)
+
+    def _once(self, method: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+        """With what it raises in our words."""
         if self._closed:
             raise Unavailable("The passage store is closed.")
         with _in_our_words(self._client), self._one_at_a_time:
             return method(self._collection, *arguments, **options)
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether the same call may be answered in a moment. One that timed out has waited long enough."""
+    if isinstance(error, ResponseHandlingException):
+        return not isinstance(error.source, httpx.TimeoutException)
+    if isinstance(error, RpcError):
+        return error.code() is StatusCode.UNAVAILABLE
+    return isinstance(error, UnexpectedResponse) and error.status_code in AGAIN
 
 
 @contextmanager
@@ -293,14 +368,16 @@ def _in_our_words(client: QdrantClient) -> Iterator[None]:
             f"The Qdrant server at {url} does not answer ({error.source}): start it, or correct ADIABAT_QDRANT_URL."
         ) from error
     except UnexpectedResponse as error:
-        raise _refused(error) from error
+        wrong = error.status_code in (400, 422)
+        raise _refused(wrong, error.status_code, error.content.decode(errors="replace")) from error
+    except RpcError as error:
+        raise _refused(error.code() is StatusCode.INVALID_ARGUMENT, error.code().name, error.details()) from error
 
 
-def _refused(error: UnexpectedResponse) -> Exception:
-    said = error.content.decode(errors="replace")[:300]
-    if error.status_code in (400, 422):
-        return InvalidField("filter", f"the Qdrant server refuses the request: {said}")
-    return Unavailable(f"The Qdrant server answered {error.status_code}: {said}")
+def _refused(wrong: bool, code: object, said: str) -> Exception:
+    if wrong:
+        return InvalidField("filter", f"the Qdrant server refuses the request: {said[:300]}")
+    return Unavailable(f"The Qdrant server answered {code}: {said[:300]}")
 
 
 def _slices(items: Sequence[Result], size: int) -> Iterator[list[Result]]:
