@@ -1,5 +1,4 @@
-"""What several resources share. Models are built when they are first used: a client needs few of them, and building all
-is a sixth of the time that `import app.client` would take."""
+"""What several resources share."""
 
 from typing import Annotated, Any
 
@@ -33,11 +32,13 @@ EncoderKey = Annotated[str, StringConstraints(min_length=1, max_length=140)]
 class RequestModel(BaseModel):
     """Unknown fields are refused: a misspelt option must not pass in silence."""
 
-    model_config = ConfigDict(extra="forbid", defer_build=True)
+    model_config = ConfigDict(extra="forbid")
 
 
 class PublicModel(BaseModel):
-    """Unknown fields are kept: a newer service may send more to an older client."""
+    """Unknown fields are kept: a newer service may send more to an older client. Built when first used, since a client
+    uses few of them, and should be imported fast.
+    """
 
     model_config = ConfigDict(extra="allow", defer_build=True)
 

@@ -17,8 +17,8 @@ import app.client
 new = set(sys.modules) - before
 print(sorted({{name.partition(".")[0] for name in new if name[0] != "_"}} - sys.stdlib_module_names - {OF_THE_CLIENT}))
 print(sorted(name for name in new if name.startswith("app.") and not name.startswith(("app.client", "app.wire"))))
-from app.wire.common import PublicModel, RequestModel
-models = [*PublicModel.__subclasses__(), *RequestModel.__subclasses__()]
+from app.wire.common import PublicModel
+models = PublicModel.__subclasses__()
 print(len(models) > 30, [model.__name__ for model in models if model.__pydantic_complete__])
 """
 
