@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from app.encoders.loaded import LoadedEncoder
 from app.encoders.pool import EncoderPool
 from app.encoders.slot import Slot
-from app.errors import EncoderNotFound, EncoderNotResident
+from app.errors import EncoderNotFound, EncoderNotResident, Unavailable
 from app.passages import Hit, PassageStore, parse_filter
 from app.registry import EncoderState, Registry
 
@@ -142,7 +142,13 @@ class Retrieval:
             return Chosen(active.encoder, active.generation, "active")
         if named == active.encoder.record.key:
             return Chosen(active.encoder, active.generation, "named")
-        record = await asyncio.to_thread(self._registry.encoders.find, named)
+        try:
+            record = await asyncio.to_thread(self._registry.encoders.find, named)
+        except Unavailable:  # which version is the newest only the registry knows, but not what this one is
+            known = next((each for each in self._pool.resident() if each.record.key == named), None)
+            if known is None:
+                raise
+            return Chosen(known, None, "named")
         if record.state is EncoderState.DELETED:
             raise EncoderNotFound(f"{record.key} was deleted.")
         resident = self._pool.peek(record.id)

@@ -44,7 +44,10 @@ class Settings(BaseSettings):
     source_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="Folders that POST /encoders may read from, separated by ':' in the environment."
     )
-    engine: Literal["auto", "onnx", "torch"] = "auto"
+    engine: Literal["auto", "onnx", "openvino", "torch"] = "auto"
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="What encoders compute in; bf16 on OpenVINO or a GPU, refused where it is far from fp32."
+    )
     threads: int = Field(0, ge=0, description="Threads of the engine; 0: all cores.")
 
     artifacts_url: str | None = Field(
@@ -108,6 +111,9 @@ class Settings(BaseSettings):
 
     trainer: bool = Field(True, description="Whether `adiabat serve` starts and supervises a trainer.")
 
+    shutdown_s: int = Field(
+        20, ge=0, description="How long a service that stops lets the answers under way go on; the rest is cut off."
+    )
     trainer_lease_s: float = Field(
         60, ge=1, description="A trainer that gave no sign of life for so long loses its job to another one."
     )

@@ -15,22 +15,14 @@ import qdrant_edge as edge
 from qdrant_client import models
 
 from app.passages import edge_booleans, payload
-from app.passages.disk import remove_tree, sync_file, sync_tree
+from app.passages.disk import remove_tree, require_space, sync_tree
 from app.passages.edge_children import Children
 from app.passages.edge_filters import to_edge
 from app.passages.edge_flush import Flusher
 from app.passages.edge_folder import FIRST_SHARD, EdgeFolder, describe
+from app.passages.edge_open import open_shard
 from app.passages.edge_rebuild import Rebuilder
-from app.passages.edge_shard import (
-    Handle,
-    Pace,
-    ShardSlot,
-    breathe,
-    create_field_indexes,
-    create_shard,
-    load_shard,
-    sync_log,
-)
+from app.passages.edge_shard import Handle, Pace, ShardSlot, breathe, sync_log
 from app.passages.export import is_complete
 from app.passages.index_space import IndexSpace
 from app.passages.payload import DENSE, point_id
@@ -55,7 +47,7 @@ class EdgeStore:
         self._space = index_space
         self._folder = EdgeFolder(root)
         try:
-            handle = self._open(indexed_fields)
+            handle = open_shard(self._folder, index_space, indexed_fields)
         except BaseException:
             self._folder.close()
             raise
@@ -67,6 +59,7 @@ class EdgeStore:
             self._slot,
             self._folder,
             self._children,
+            index_space,
             index_after,
             publish=lambda shard: self._folder.write_current(index_space, shard),
         )
@@ -268,29 +261,6 @@ class EdgeStore:
         self._slot.close()
         self._folder.close()
 
-    def _open(self, indexed_fields: Sequence[str]) -> Handle:
-        current = self._folder.read_current()
-        if current is None:
-            shard = self._folder.root / FIRST_SHARD
-            self._folder.write_current(self._space, shard)
-        else:
-            stored, shard = current
-            stored.require(self._space)
-        self._folder.remove_leftovers(shard)
-        # CURRENT is written before the first shard is made, so a crash may have come between the two.
-        if shard.name == FIRST_SHARD and not shard.exists():
-            self._create(shard)
-        handle = Handle(shard=load_shard(shard), folder=shard)
-        create_field_indexes(handle.shard, indexed_fields)
-        return handle
-
-    def _create(self, shard: Path) -> None:
-        build = self._folder.new_build()
-        create_shard(build, self._space)
-        sync_tree(build)
-        build.rename(shard)
-        sync_file(self._folder.root)
-
     def _update(self, operation: "edge.UpdateOperation", ids: Sequence[UUID]) -> None:
         with self._slot.writing() as writer, self._write_pace.measured(len(ids)):
             writer.update(operation, ids)
@@ -320,6 +290,7 @@ class EdgeStore:
         with self._slot.reading() as live:
             sync_log(live.folder)
             if live.unflushed > LOG_LIMIT:
+                require_space(live.folder)
                 sync_tree(live.folder)  # without the GIL, so that little is left for Edge to write
                 # Edge's flush cuts its log: a copy under way might have the segments of before and the log of after.
                 with self._slot.writing():

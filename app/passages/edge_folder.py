@@ -2,6 +2,7 @@
 
 LOCK            held (flock) by the process that has the store open; its content is that process's id
 CURRENT         JSON: the index space and the name of the shard that counts
+OPENING         there while the shard is opened; left where that ended the process
 WRITES          the write counter: 8 bytes, mapped, so that kill -9 loses no count
 shard-000001/   an Edge shard; any other than the one in CURRENT is a leftover
 build-…/        a copy on which a child works; always a leftover after a crash
@@ -27,6 +28,14 @@ FORMAT = 1
 COUNT = "<q"  # how WRITES is written
 
 
+def mend(root: Path) -> str:
+    """What to do where the store in `root` is damaged."""
+    return (
+        f"Stop the service and restore a backup ('adiabat restore FILE'); without one move {root} away, start the "
+        "service and ingest the passages again."
+    )
+
+
 class EdgeFolder:
     """Holds the lock from construction to `close`. Raises DataDirLocked naming the process that has it."""
 
@@ -35,6 +44,7 @@ class EdgeFolder:
         self.root = root
         self._lock = _lock(root / "LOCK")
         self._builds = count()
+        self.opening = root / "OPENING"
         self.writes = WriteCounter(root / "WRITES")
 
     def read_current(self) -> tuple[IndexSpace, Path] | None:
@@ -44,10 +54,13 @@ class EdgeFolder:
             if any(self.root.glob("shard-*")):
                 raise Unavailable(f"{self.root} holds shards but no CURRENT file; restore it, or move them away.")
             return None
-        record: dict[str, Any] = orjson.loads(path.read_bytes())
-        if record["format"] != FORMAT:
-            raise Unavailable(f"{path} has format {record['format']}, this version reads format {FORMAT}.")
-        return IndexSpace.from_dict(record["index_space"]), self.root / record["shard"]
+        try:
+            record: dict[str, Any] = orjson.loads(path.read_bytes())
+            if record["format"] != FORMAT:
+                raise Unavailable(f"{path} has format {record['format']}, this version reads format {FORMAT}.")
+            return IndexSpace.from_dict(record["index_space"]), self.root / record["shard"]
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise Unavailable(f"{path} is damaged ({error}). {mend(self.root)}") from error
 
     def write_current(self, index_space: IndexSpace, shard: Path) -> None:
         _write_current(self.root, index_space, shard.name)

@@ -6,10 +6,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from app.passages.disk import remove_tree, sync_tree
+import orjson
+
+from app.passages.disk import allocated_bytes, remove_tree, require_space, sync_tree
 from app.passages.edge_children import Children
 from app.passages.edge_folder import EdgeFolder
 from app.passages.edge_shard import Handle, ShardSlot, load_shard
+from app.passages.index_space import IndexSpace
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +28,12 @@ class Rebuilder:
         slot: ShardSlot,
         folder: EdgeFolder,
         children: Children,
+        space: IndexSpace,
         index_after: int,
         publish: Callable[[Path], None],
     ) -> None:
         self._slot, self._folder, self._children = slot, folder, children
+        self._space = orjson.dumps(space.to_dict()).decode()
         self._index_after = index_after
         self._publish = publish
         self._changed = threading.Condition()
@@ -100,9 +105,10 @@ class Rebuilder:
         self.running = True
         try:
             with self._children.turn:
+                self._require_space()
                 deleted = self._deleted
                 self._slot.copy(build, track=True)
-                if not self._children.run("index", str(build))["changed"]:
+                if not self._children.run("index", str(build), "--space", self._space)["changed"]:
                     return self._settle()
                 self._take_over(build)
                 with self._changed:
@@ -111,6 +117,11 @@ class Rebuilder:
             self.running = False
             self._slot.forget()
             remove_tree(build)
+
+    def _require_space(self) -> None:
+        """For the copy and its graph: what fills the disk is written to no more."""
+        with self._slot.reading() as live:
+            require_space(self._folder.root, 2 * allocated_bytes(live.folder))
 
     def _take_over(self, build: Path) -> None:
         with self._slot.reading() as live:

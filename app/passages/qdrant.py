@@ -20,7 +20,7 @@ from app.errors import Conflict, InvalidField, Unavailable
 from app.passages import payload
 from app.passages.export import is_complete, write_export
 from app.passages.index_space import IndexSpace
-from app.passages.payload import DENSE, METADATA, point_id
+from app.passages.payload import DENSE, EF_CONSTRUCT, METADATA, point_id
 from app.passages.store import Hashes, Hit, Passage, Point, StoredPassage, StoreInfo, Vector
 
 Result = TypeVar("Result")
@@ -241,7 +241,8 @@ class QdrantStore:
         distance = models.Distance.DOT if dot else models.Distance.COSINE
         vectors = {DENSE: models.VectorParams(size=self._space.dimension, distance=distance)}
         metadata = {INDEX_SPACE: self._space.to_dict(), COLLECTION_ID: uuid.uuid4().hex}
-        self._call(self._client.create_collection, vectors_config=vectors, metadata=metadata)
+        hnsw = models.HnswConfigDiff(ef_construct=EF_CONSTRUCT)
+        self._call(self._client.create_collection, vectors_config=vectors, hnsw_config=hnsw, metadata=metadata)
 
     def _require_index_space(self) -> None:
         metadata = self._call(self._client.get_collection).config.metadata or {}

@@ -7,6 +7,7 @@ from app.registry.audit import Action, Actor, Audit, Entry, acting
 from app.registry.database import Database
 from app.registry.datasets import DatasetRecord, Datasets
 from app.registry.encoders import Admission, EncoderRecord, Encoders, EncoderState, NewEncoder
+from app.registry.engines import PATIENCE_S
 from app.registry.events import EventKind, JobEvent, JobEvents
 from app.registry.idempotency import Answer, IdempotencyKeys, Keep
 from app.registry.instances import Instance, Instances
@@ -69,8 +70,8 @@ __all__ = [
 class Registry:
     """At a file of SQLite, or at the address of a database (`ADIABAT_REGISTRY_URL`)."""
 
-    def __init__(self, at: Path | str) -> None:
-        self.database = Database(at)
+    def __init__(self, at: Path | str, patience_s: float = PATIENCE_S) -> None:
+        self.database = Database(at, patience_s)
         self.encoders = Encoders(self.database)
         self.activations = Activations(self.database)
         self.datasets = Datasets(self.database)
