@@ -17,6 +17,7 @@ import qdrant_edge as edge
 from app.errors import Unavailable
 from app.passages.disk import copy_tree, sync_file
 from app.passages.index_space import IndexSpace
+from app.passages.lexical import LEXICAL
 from app.passages.payload import DENSE, METADATA
 
 Item = TypeVar("Item")
@@ -49,6 +50,7 @@ def _config(space: IndexSpace) -> "edge.EdgeConfig":
     vectors = edge.EdgeVectorParams(space.dimension, edge.Distance.Dot if dot else edge.Distance.Cosine)
     return edge.EdgeConfig(
         vectors={DENSE: vectors},
+        sparse_vectors={LEXICAL: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
         hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=100, full_scan_threshold=10_000),
         # 1 KB: whatever is there when a child optimizes gets its graph; `index_after` decides when one does.
         optimizers=edge.EdgeOptimizersConfig(indexing_threshold=1),
@@ -90,8 +92,17 @@ class Handle:
 
     shard: "edge.EdgeShard"
     folder: Path
+    lexical: bool  # every passage has its lexical vector
     readers: int = 0
     unflushed: int = 0  # points written since Edge's own flush; they are in its log only
+
+    def indexed(self) -> int:
+        """How many passages are in the HNSW graphs. Edge counts lexical vectors, which need no graph, as indexed."""
+        told = self.shard.info()
+        return max(0, int(told.indexed_vectors_count) - (int(told.points_count) if self.lexical else 0))
+
+    def unindexed(self) -> int:
+        return int(self.shard.info().points_count) - self.indexed()
 
 
 @dataclass(slots=True, eq=False)
