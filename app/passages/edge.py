@@ -35,6 +35,7 @@ from app.passages.edge_shard import (
     sync_log,
 )
 from app.passages.export import is_complete
+from app.passages.fusion import Ranking, cut, fuse
 from app.passages.index_space import IndexSpace
 from app.passages.lexical import LEXICAL
 from app.passages.payload import DENSE, METADATA, point_id
@@ -218,7 +219,7 @@ class EdgeStore:
             for one in vectors
         ]
         with self._slot.reading() as live:
-            return self._answers(live, requests)
+            return [[to_hit(one) for one in found] for found in self._answers(live, requests)]
 
     def search_lexical(
         self,
@@ -231,13 +232,8 @@ class EdgeStore:
     ) -> list[list[Hit]]:
         translated = to_edge(filter)
         with self._reading_lexical() as live:
-            requests = [
-                edge_queries.by_words(
-                    text, limit=limit, offset=offset, filter=translated, score_threshold=score_threshold
-                )
-                for text in texts
-            ]
-            return self._answers(live, requests)
+            rankings = self._rankings(live, [edge_queries.by_words(text, translated) for text in texts])
+            return self._hits(live, [cut(each, limit, offset, score_threshold) for each in rankings])
 
     def search_hybrid(
         self,
@@ -251,20 +247,13 @@ class EdgeStore:
         exact: bool = False,
     ) -> list[list[Hit]]:
         translated = to_edge(filter)
+        checked = [payload.checked_vector(vector, self._space.dimension) for vector in vectors]
         with self._reading_lexical() as live:
-            requests = [
-                edge_queries.by_both(
-                    payload.checked_vector(vector, self._space.dimension),
-                    text,
-                    limit=limit,
-                    offset=offset,
-                    filter=translated,
-                    score_threshold=score_threshold,
-                    exact=exact,
-                )
-                for vector, text in zip(vectors, texts, strict=True)
-            ]
-            return self._answers(live, requests)
+            near = [edge_queries.nearest(vector, translated, exact) for vector in checked]
+            words = [edge_queries.by_words(text, translated) for text in texts]
+            rankings = self._rankings(live, near + words)
+            both = zip(rankings[: len(near)], rankings[len(near) :], strict=True)
+            return self._hits(live, [cut(fuse(*each), limit, offset, score_threshold) for each in both])
 
     def count(self, filter: models.Filter | None = None) -> int:
         request = edge.CountRequest(filter=to_edge(filter), exact=True)
@@ -328,7 +317,6 @@ class EdgeStore:
         with self._slot.writing() as writer:
             self._folder.write_current(self._space, writer.handle.folder, lexical.FORMAT)
             writer.handle.lexical = True
-        self._rebuilder.look()
         return added
 
     def interrupt(self) -> None:
@@ -420,9 +408,21 @@ class EdgeStore:
                 raise NoLexicalSide(lexical.MISSING)
             yield live
 
-    def _answers(self, live: Handle, requests: list[Any]) -> list[list[Hit]]:
-        slices = (requests[at : at + SEARCH_SLICE] for at in range(0, len(requests), SEARCH_SLICE))
-        return [[to_hit(one) for one in found] for each in slices for found in self._query(live, each)]
+    def _answers(self, live: Handle, requests: list[Any]) -> Iterator[list[Any]]:
+        for at in range(0, len(requests), SEARCH_SLICE):
+            yield from self._query(live, requests[at : at + SEARCH_SLICE])
+
+    def _rankings(self, live: Handle, requests: list[Any]) -> list[Ranking[UUID]]:
+        return [[(one.id, one.score) for one in found] for found in self._answers(live, requests)]
+
+    def _hits(self, live: Handle, pages: list[Ranking[UUID]]) -> list[list[Hit]]:
+        """What is deleted meanwhile is left out."""
+        wanted: list[Any] = list({point for page in pages for point, _ in page})
+        slices = (wanted[at : at + READ_SLICE] for at in range(0, len(wanted), READ_SLICE))
+        passages = {
+            one.id: payload.to_passage(one.payload) for each in slices for one in live.shard.retrieve(each, True, False)
+        }
+        return [[Hit.of(passages[point], score) for point, score in page if point in passages] for page in pages]
 
     def _query(self, live: Handle, requests: list[Any]) -> Iterator[Any]:
         for taken in self._query_pace.slices(requests):

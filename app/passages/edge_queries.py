@@ -1,10 +1,9 @@
-"""The searches that a store answers, as Qdrant Edge's requests: by vector, by words, by both."""
-
-from typing import Any
+"""The searches that a store answers, as Qdrant Edge's requests: by vector, by words."""
 
 import qdrant_edge as edge
 
-from app.passages.lexical import LEXICAL, RRF_K, fused_from, query_terms
+from app.passages.fusion import DEPTH
+from app.passages.lexical import LEXICAL, query_terms
 from app.passages.payload import DENSE, search_ef
 from app.passages.store import Vector
 
@@ -31,52 +30,17 @@ def by_vector(
     )
 
 
-def by_words(
-    text: str, *, limit: int, offset: int, filter: "edge.Filter | None", score_threshold: float | None
-) -> "edge.QueryRequest":
-    return edge.QueryRequest(
-        limit=limit,
-        offset=offset,
-        query=_words(text),
-        filter=filter,
-        score_threshold=score_threshold,
-        with_payload=True,
-        with_vector=False,
-    )
+def nearest(vector: Vector, filter: "edge.Filter | None", exact: bool) -> "edge.QueryRequest":
+    """To be ranked: points and scores alone."""
+    query, params = edge.Query.Nearest(vector.tolist(), DENSE), _params(exact, DEPTH)
+    return edge.QueryRequest(limit=DEPTH, query=query, filter=filter, params=params, with_payload=False)
 
 
-def by_both(
-    vector: Vector,
-    text: str,
-    *,
-    limit: int,
-    offset: int,
-    filter: "edge.Filter | None",
-    score_threshold: float | None,
-    exact: bool,
-) -> "edge.QueryRequest":
-    depth = fused_from(limit + offset)
-    near = edge.Prefetch(
-        limit=depth,
-        query=edge.Query.Nearest(vector.tolist(), DENSE),
-        filter=filter,
-        params=_params(exact, depth),
-    )
-    fusion: Any = edge.Fusion.Rrf(k=RRF_K)  # a Fusion, which its stubs do not say
-    return edge.QueryRequest(
-        limit=limit,
-        offset=offset,
-        query=fusion,
-        prefetches=[near, edge.Prefetch(limit=depth, query=_words(text), filter=filter)],
-        score_threshold=score_threshold,
-        with_payload=True,
-        with_vector=False,
-    )
+def by_words(text: str, filter: "edge.Filter | None") -> "edge.QueryRequest":
+    """To be ranked: points and scores alone."""
+    query = edge.Query.Nearest(edge.SparseVector(*query_terms(text)), LEXICAL)
+    return edge.QueryRequest(limit=DEPTH, query=query, filter=filter, with_payload=False)
 
 
 def _params(exact: bool, wanted: int) -> "edge.SearchParams":
     return edge.SearchParams(exact=exact, hnsw_ef=search_ef(wanted))
-
-
-def _words(text: str) -> "edge.Query":
-    return edge.Query.Nearest(edge.SparseVector(*query_terms(text)), LEXICAL)

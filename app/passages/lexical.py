@@ -16,8 +16,6 @@ from app.passages.store import Passage
 
 LEXICAL = "lexical"
 FORMAT = 1  # recorded beside a collection; the terms of another format are other numbers
-RRF_K = 60  # of reciprocal rank fusion: a hit at rank r, from 0, counts 1 / (RRF_K + r) on each side
-MAX_FUSED = 1_000  # how far a fused answer goes
 
 # Those that Qdrant has both stopwords and a stemmer for.
 LANGUAGES = {
@@ -75,11 +73,6 @@ def query_terms(text: str) -> Terms:
     for language in (NEUTRAL, *dict.fromkeys(LANGUAGES.values())):
         found |= _terms(_reader(language).embed_query(text), language)
     return _sorted(found)
-
-
-def fused_from(wanted: int) -> int:
-    """How many of either side's best a fusion looks at for `wanted` hits, the skipped ones included."""
-    return 200 if wanted <= 200 else MAX_FUSED
 
 
 @cache

@@ -7,7 +7,7 @@ which no other one has, and of what format its lexical side is.
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from qdrant_client.local.qdrant_local import QdrantLocal
 from app.errors import Conflict, InvalidField, NoLexicalSide, Unavailable
 from app.passages import lexical, payload, qdrant_queries
 from app.passages.export import is_complete, write_export
+from app.passages.fusion import DEPTH, Ranking, cut, fuse
 from app.passages.index_space import IndexSpace
 from app.passages.lexical import LEXICAL
 from app.passages.payload import DENSE, METADATA, point_id
@@ -51,6 +52,15 @@ def collection_id(client: QdrantClient, collection: str) -> str | None:
         if not client.collection_exists(collection):
             return None
         return (client.get_collection(collection).config.metadata or {}).get(COLLECTION_ID)
+
+
+def recorded_index_space(client: QdrantClient, collection: str) -> IndexSpace | None:
+    """None where there is no such collection, or it is not ours. Raises `Unavailable`."""
+    with _in_our_words(client):
+        if not client.collection_exists(collection):
+            return None
+        recorded = (client.get_collection(collection).config.metadata or {}).get(INDEX_SPACE)
+        return None if recorded is None else IndexSpace.from_dict(recorded)
 
 
 class QdrantStore:
@@ -189,21 +199,19 @@ class QdrantStore:
         exact: bool = False,
         with_vectors: bool = False,
     ) -> list[list[Hit]]:
-        params = self._params(exact, limit + offset)
-        return self._answers(
-            [
-                qdrant_queries.by_vector(
-                    payload.checked_vector(vector, self._space.dimension),
-                    limit=limit,
-                    offset=offset,
-                    filter=filter,
-                    score_threshold=score_threshold,
-                    params=params,
-                    with_vectors=with_vectors,
-                )
-                for vector in vectors
-            ]
-        )
+        requests = [
+            qdrant_queries.by_vector(
+                payload.checked_vector(vector, self._space.dimension),
+                limit=limit,
+                offset=offset,
+                filter=filter,
+                score_threshold=score_threshold,
+                params=self._params(exact, limit + offset),
+                with_vectors=with_vectors,
+            )
+            for vector in vectors
+        ]
+        return [[_hit(one) for one in found] for found in self._answers(requests)]
 
     def search_lexical(
         self,
@@ -215,14 +223,8 @@ class QdrantStore:
         score_threshold: float | None = None,
     ) -> list[list[Hit]]:
         self._require_lexical()
-        return self._answers(
-            [
-                qdrant_queries.by_words(
-                    text, limit=limit, offset=offset, filter=filter, score_threshold=score_threshold
-                )
-                for text in texts
-            ]
-        )
+        rankings = self._rankings([qdrant_queries.by_words(text, filter) for text in texts])
+        return self._hits([cut(each, limit, offset, score_threshold) for each in rankings])
 
     def search_hybrid(
         self,
@@ -236,21 +238,12 @@ class QdrantStore:
         exact: bool = False,
     ) -> list[list[Hit]]:
         self._require_lexical()
-        params = self._params(exact, lexical.fused_from(limit + offset))
-        return self._answers(
-            [
-                qdrant_queries.by_both(
-                    payload.checked_vector(vector, self._space.dimension),
-                    text,
-                    limit=limit,
-                    offset=offset,
-                    filter=filter,
-                    score_threshold=score_threshold,
-                    params=params,
-                )
-                for vector, text in zip(vectors, texts, strict=True)
-            ]
-        )
+        checked = [payload.checked_vector(vector, self._space.dimension) for vector in vectors]
+        near = [qdrant_queries.nearest(vector, filter, self._params(exact, DEPTH)) for vector in checked]
+        words = [qdrant_queries.by_words(text, filter) for text in texts]
+        rankings = self._rankings(near + words)
+        both = zip(rankings[: len(near)], rankings[len(near) :], strict=True)
+        return self._hits([cut(fuse(*each), limit, offset, score_threshold) for each in both])
 
     def count(self, filter: models.Filter | None = None) -> int:
         return self._call(self._client.count, count_filter=filter, exact=True).count
@@ -350,9 +343,18 @@ class QdrantStore:
         # The local mode is always exact and warns of being told so.
         return None if self._local else models.SearchParams(exact=exact, hnsw_ef=payload.search_ef(wanted))
 
-    def _answers(self, requests: Sequence[models.QueryRequest]) -> list[list[Hit]]:
+    def _answers(self, requests: Sequence[models.QueryRequest]) -> list[list[models.ScoredPoint]]:
         answers = self._call(self._client.query_batch_points, requests) if requests else []
-        return [[_hit(one) for one in answer.points] for answer in answers]
+        return [answer.points for answer in answers]
+
+    def _rankings(self, requests: Sequence[models.QueryRequest]) -> list[Ranking[str]]:
+        return [[(str(one.id), one.score) for one in found] for found in self._answers(requests)]
+
+    def _hits(self, pages: list[Ranking[str]]) -> list[list[Hit]]:
+        """What is deleted meanwhile is left out."""
+        records = self._records({point for page in pages for point, _ in page}, True, False)
+        passages = {str(one.id): payload.to_passage(one.payload) for one in records}
+        return [[Hit.of(passages[point], score) for point, score in page if point in passages] for page in pages]
 
     def _pages(self) -> Iterator[list[StoredPassage]]:
         cursor = None
@@ -366,9 +368,11 @@ class QdrantStore:
         return [one.payload[payload.OURS]["id"] for one in self._retrieve(ids, payload.HASH_KEYS, False)]
 
     def _retrieve(self, ids: Sequence[str], with_payload: Any, with_vectors: bool) -> Iterator[Any]:
-        wanted = [str(point_id(id)) for id in dict.fromkeys(ids)]
-        for taken in _slices(wanted, READ_SLICE):
-            vectors = [DENSE] if with_vectors else False
+        return self._records([str(point_id(id)) for id in dict.fromkeys(ids)], with_payload, with_vectors)
+
+    def _records(self, points: Collection[str], with_payload: Any, with_vectors: bool) -> Iterator[Any]:
+        vectors = [DENSE] if with_vectors else False
+        for taken in _slices(list(points), READ_SLICE):
             yield from self._call(self._client.retrieve, taken, with_payload=with_payload, with_vectors=vectors)
 
     def _write(self, method: Callable[..., Any], change: Any) -> None:

@@ -1,8 +1,9 @@
-"""The searches that a store answers, as requests to a Qdrant server: by vector, by words, by both."""
+"""The searches that a store answers, as requests to a Qdrant server: by vector, by words."""
 
 from qdrant_client import models
 
-from app.passages.lexical import LEXICAL, RRF_K, Terms, fused_from, query_terms
+from app.passages.fusion import DEPTH
+from app.passages.lexical import LEXICAL, Terms, query_terms
 from app.passages.payload import DENSE
 from app.passages.store import Vector
 
@@ -30,43 +31,14 @@ def by_vector(
     )
 
 
-def by_words(
-    text: str, *, limit: int, offset: int, filter: models.Filter | None, score_threshold: float | None
-) -> models.QueryRequest:
-    return models.QueryRequest(
-        query=to_sparse(query_terms(text)),
-        using=LEXICAL,
-        filter=filter,
-        score_threshold=score_threshold,
-        limit=limit,
-        offset=offset,
-        with_payload=True,
-        with_vector=False,
-    )
+def nearest(vector: Vector, filter: models.Filter | None, params: models.SearchParams | None) -> models.QueryRequest:
+    """To be ranked: points and scores alone."""
+    return models.QueryRequest(query=vector.tolist(), using=DENSE, filter=filter, params=params, limit=DEPTH)
 
 
-def by_both(
-    vector: Vector,
-    text: str,
-    *,
-    limit: int,
-    offset: int,
-    filter: models.Filter | None,
-    score_threshold: float | None,
-    params: models.SearchParams | None,
-) -> models.QueryRequest:
-    depth = fused_from(limit + offset)
-    near = models.Prefetch(query=vector.tolist(), using=DENSE, filter=filter, params=params, limit=depth)
-    words = models.Prefetch(query=to_sparse(query_terms(text)), using=LEXICAL, filter=filter, limit=depth)
-    return models.QueryRequest(
-        prefetch=[near, words],
-        query=models.RrfQuery(rrf=models.Rrf(k=RRF_K)),
-        score_threshold=score_threshold,
-        limit=limit,
-        offset=offset,
-        with_payload=True,
-        with_vector=False,
-    )
+def by_words(text: str, filter: models.Filter | None) -> models.QueryRequest:
+    """To be ranked: points and scores alone."""
+    return models.QueryRequest(query=to_sparse(query_terms(text)), using=LEXICAL, filter=filter, limit=DEPTH)
 
 
 def to_sparse(terms: Terms) -> models.SparseVector:

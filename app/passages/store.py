@@ -57,6 +57,10 @@ class Hit:
     passage: Passage
     vector: Vector | None = None
 
+    @classmethod
+    def of(cls, passage: Passage, score: float) -> "Hit":
+        return cls(id=passage.id, score=score, passage=passage)
+
 
 class Hashes(NamedTuple):
     """Of a stored passage: of what was embedded, and of title, text and metadata (`payload.payload_hash`)."""
@@ -154,7 +158,10 @@ class PassageStore(Protocol):
         filter: "Filter | None" = None,
         score_threshold: float | None = None,
     ) -> list[list[Hit]]:
-        """For each text the passages that share words with it, by BM25, best first. Raises NoLexicalSide."""
+        """For each text the passages that share words with it, by BM25, best first, `fusion.DEPTH` at most.
+
+        Raises NoLexicalSide.
+        """
 
     def search_hybrid(
         self,
@@ -167,10 +174,9 @@ class PassageStore(Protocol):
         score_threshold: float | None = None,
         exact: bool = False,
     ) -> list[list[Hit]]:
-        """`search` and `search_lexical` fused by reciprocal ranks (`lexical.RRF_K`), whose sums are the scores.
+        """The best `fusion.DEPTH` of `search` and of `search_lexical`, fused (`fusion.fuse`), as many at most.
 
-        Of either side the best `lexical.fused_from(limit + offset)` count, which goes to `lexical.MAX_FUSED`. Raises
-        NoLexicalSide.
+        Raises NoLexicalSide.
         """
 
     def add_lexical(self, done: Callable[[int], None]) -> int:
