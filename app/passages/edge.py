@@ -90,9 +90,9 @@ class EdgeStore:
     # Writing
 
     def upsert(self, points: Sequence[Point], *, durable: bool = False) -> None:
-        checked = payload.last_of_each(points, self._space.dimension)
+        checked, with_terms = payload.last_of_each(points, self._space.dimension), self.lexical
         for taken in self._write_pace.slices(checked):
-            made = [to_point(point, vector, lexical=self.lexical) for point, vector in taken]
+            made = [to_point(point, vector, with_terms=with_terms) for point, vector in taken]
             self._update(edge.UpdateOperation.upsert_points(made), ids_of(made))
         self._written(durable)
 

@@ -12,9 +12,9 @@ from app.passages.payload import DENSE, point_id
 from app.passages.store import Hit, Passage, Point, Vector
 
 
-def to_point(point: Point, vector: Vector, *, lexical: bool) -> "edge.Point":
+def to_point(point: Point, vector: Vector, *, with_terms: bool) -> "edge.Point":
     vectors: dict[str, Any] = {DENSE: vector.tolist()}
-    if lexical:
+    if with_terms:
         vectors[LEXICAL] = _terms(point.passage)
     return edge.Point(point_id(point.passage.id), vectors, to_payload(point.passage, point.content_hash))
 

@@ -14,18 +14,16 @@ RRF_K = 60
 Point = TypeVar("Point", bound=Hashable)
 Ranking = list[tuple[Point, float]]  # best first, with scores
 
-_RECIPROCAL = [1 / (RRF_K + rank) for rank in range(1, DEPTH + 1)]
 
-
-def fuse(near: Ranking[Point], words: Ranking[Point]) -> Ranking[Point]:
-    """By reciprocal rank fusion (Cormack, Clarke, Buettcher, SIGIR 2009): the sums of 1 / (RRF_K + rank), from 1.
+def fuse(near: Ranking[Point], words: Ranking[Point], k: int = RRF_K) -> Ranking[Point]:
+    """By reciprocal rank fusion (Cormack, Clarke, Buettcher, SIGIR 2009): the sums of 1 / (k + rank), from 1.
 
     Of equal sums those of `near` come first.
     """
     sums: dict[Point, float] = {}
     for ranking in (near, words):
-        for (point, _), reciprocal in zip(ranking, _RECIPROCAL, strict=False):
-            sums[point] = sums.get(point, 0.0) + reciprocal
+        for rank, (point, _) in enumerate(ranking, 1):
+            sums[point] = sums.get(point, 0.0) + 1 / (k + rank)
     return sorted(sums.items(), key=itemgetter(1), reverse=True)
 
 
