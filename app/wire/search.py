@@ -137,7 +137,7 @@ class Explained(PublicModel):
 class SearchResponse(PublicModel):
     search_id: Annotated[str, Field(description="By it `POST /feedback` says what of this answer was clicked.")]
     hits: list[RankedHit]
-    mode: Mode
+    mode: Mode = "dense"
     encoder: Used
     rule: Rule
     took_ms: Took
@@ -173,7 +173,7 @@ class SearchResult(PublicModel):
 
 class SearchBatchResponse(PublicModel):
     results: Annotated[list[SearchResult], Field(description="One per query, in their order.")]
-    mode: Mode
+    mode: Mode = "dense"
     encoder: Used
     rule: Rule
     took_ms: Took
