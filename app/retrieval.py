@@ -21,6 +21,7 @@ from app.encoders.slot import Slot
 from app.errors import EncoderNotFound, EncoderNotResident
 from app.passages import Hit, PassageStore, parse_filter
 from app.passages.fusion import DEPTH
+from app.passages.lexical import highlights
 from app.registry import EncoderState, Registry
 from app.wire.search import Mode
 
@@ -158,6 +159,11 @@ class Retrieval:
             base=by_base.encoder,
             by_base=_places(by_base),
         )
+
+    async def highlight(self, query: Query, answer: Answer) -> list[list[tuple[int, int]]]:
+        """Where in the text of each hit the words of the only text of `query` are."""
+        passages = [hit.passage for hit in answer.hits[0]]
+        return await asyncio.get_running_loop().run_in_executor(self._searchers, highlights, query.texts[0], passages)
 
     def _look_up(self, vectors: NDArray[np.float32], query: Query, conditions: "Filter | None") -> list[list[Hit]]:
         if query.mode == "lexical":

@@ -49,7 +49,9 @@ async def search(body: SearchRequest, parts: PartsDep, request: Request) -> Resp
     answer = await parts.retrieval.search(query)
     search_id = _log(answer, body, page.offset, parts)
     told = _answer(answer, body, search_id) | _next(answer, body, page)
-    return _json(await _explained(told, answer, query, parts) if body.explain else told)
+    if body.explain or body.highlight:
+        await _tell_more(told, answer, query, body, parts)
+    return _json(told)
 
 
 @router.get("/search", response_model=SearchResponse, response_model_exclude_none=True)
@@ -68,6 +70,7 @@ async def search_by_address(
     exact: bool = False,
     with_query_vector: bool = False,
     explain: bool = False,
+    highlight: bool = False,
     lang: Lang | None = None,
 ) -> Response:
     """The same for a browser and curl."""
@@ -84,6 +87,7 @@ async def search_by_address(
         exact=exact,
         with_query_vector=with_query_vector,
         explain=explain,
+        highlight=highlight,
         lang=lang,
     )
     return await search(body, parts, request)
@@ -167,13 +171,19 @@ def _query(body: SearchRequest, page: Page, request: Request) -> retrieval.Query
     )
 
 
-async def _explained(told: Json, answer: Answer, query: retrieval.Query, parts: Parts) -> Json:
+async def _tell_more(told: Json, answer: Answer, query: retrieval.Query, body: SearchRequest, parts: Parts) -> None:
+    """Add to `told` what is told of each hit where it was asked for."""
+    if body.highlight:
+        for hit, spans in zip(told["hits"], await parts.retrieval.highlight(query, answer), strict=True):
+            hit["highlights"] = spans
+    if not body.explain:
+        return
     found = await parts.retrieval.explain(query, answer)
     rankings = {"dense": found.dense, "lexical": found.lexical or {}, "base": found.by_base}
     for hit in told["hits"]:
         hit["explain"] = {name: places[hit["id"]]._asdict() for name, places in rankings.items() if hit["id"] in places}
     base = _used(found.base, None)
-    return told | {"explained": {"depth": DEPTH, "base": base, "lexical": found.lexical is not None}}
+    told["explained"] = {"depth": DEPTH, "base": base, "lexical": found.lexical is not None}
 
 
 async def _compare(body: SearchRequest, query: retrieval.Query, other: str, parts: Parts) -> Response:
@@ -190,7 +200,9 @@ async def _compare(body: SearchRequest, query: retrieval.Query, other: str, part
     lost = [_hit(hit) | {"compared_rank": ranks[hit.id]} for hit in theirs.hits[0][: body.limit] if hit.id not in kept]
     depth = max(body.limit, retrieval.COMPARE_DEPTH)
     told = answer | {"compared_to": {"encoder": _encoder(theirs), "depth": depth, "lost": lost}}
-    return _json(await _explained(told, ours, query, parts) if body.explain else told)
+    if body.explain or body.highlight:
+        await _tell_more(told, ours, query, body, parts)
+    return _json(told)
 
 
 def _next(answer: Answer, body: SearchRequest, page: Page) -> Json:

@@ -105,6 +105,7 @@ class AsyncAdiabatClient:
         exact: bool = False,
         with_query_vector: bool = False,
         explain: bool = False,
+        highlight: bool = False,
         lang: str | None = None,
     ) -> SearchResponse:
         """The passages nearest to `query`, with the active encoder or `encoder` (`name` or `name@version`).
@@ -113,10 +114,11 @@ class AsyncAdiabatClient:
         `filter` is Qdrant's filter JSON over the passages' metadata. `cursor`, the last answer's `next_cursor`, goes
         on with the encoder that the first page had. `compare_to` also ranks with that encoder: `compared_rank` and
         `new` per hit, `compared_to.lost`. `explain` tells each hit's rank and score by vector, by words and by the
-        vectors of `base`. `lang` is the query's language, for the service's query log.
+        vectors of `base`, `highlight` where in its text the query's words are. `lang` is the query's language, for the
+        service's query log.
         """
         body: Json = {"query": query, "mode": mode, "limit": limit, "exact": exact, "explain": explain}
-        body |= {"with_query_vector": with_query_vector}
+        body |= {"with_query_vector": with_query_vector, "highlight": highlight}
         body |= without_none(offset=offset, cursor=cursor, filter=filter, score_threshold=score_threshold)
         body |= without_none(encoder=encoder, compare_to=compare_to, lang=lang)
         return await self._call(SearchResponse, "POST", "/search", json=body)

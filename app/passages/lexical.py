@@ -7,6 +7,8 @@ No encoder has a part in any of it.
 """
 
 import hashlib
+import re
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -40,6 +42,7 @@ LANGUAGES = {
     "tr": "turkish",
 }
 NEUTRAL = ""
+WORD = re.compile(r"[^\W_]+")
 MISSING = (
     "The modes lexical and hybrid search the passages' words, and this collection was made before words were kept: "
     "stop the service and run `adiabat store add-lexical`, which reads them from the stored texts and embeds nothing "
@@ -73,6 +76,26 @@ def query_terms(text: str) -> Terms:
     for language in (NEUTRAL, *dict.fromkeys(LANGUAGES.values())):
         found |= _terms(_reader(language).embed_query(text), language)
     return _sorted(found)
+
+
+def highlights(query: str, passages: Iterable[Passage]) -> list[list[tuple[int, int]]]:
+    """Where in each passage's text the query's words are, by the passage's rules: [start, end), in characters.
+
+    Scripts without spaces between words have none: what they are cut into has no places.
+    """
+    asked = set(query_terms(query).indices)
+    known: dict[tuple[str, str], bool] = {}
+
+    def is_asked(word: str, language: str) -> bool:
+        if (word, language) not in known:
+            terms = _terms(_reader(language).embed_query(word), language)
+            known[word, language] = len(terms) == 1 and not asked.isdisjoint(terms)
+        return known[word, language]
+
+    return [
+        [found.span() for found in WORD.finditer(passage.text) if is_asked(found[0], language_of(passage.metadata))]
+        for passage in passages
+    ]
 
 
 @cache

@@ -61,6 +61,10 @@ class SearchRequest(RequestModel):
         bool,
         Field(description="Each hit says its rank and score by vector, by words, and by the vectors of `base`."),
     ] = False
+    highlight: Annotated[
+        bool,
+        Field(description="Each hit says where in its text the query's words are, by the rules of its language."),
+    ] = False
     lang: Annotated[
         Lang | None, Field(description="The query's language, for the query log; it changes nothing in the answer.")
     ] = None
@@ -108,6 +112,10 @@ class RankedHit(HitPublic):
     ] = None
     new: Annotated[bool | None, Field(description="The other encoder would not have answered it.")] = None
     explain: HitExplained | None = None
+    highlights: Annotated[
+        list[tuple[int, int]] | None,
+        Field(description="[start, end) in characters (code points) of `text`; none in scripts without spaces."),
+    ] = None
 
 
 class LostHit(HitPublic):

@@ -10,7 +10,7 @@ import qdrant_edge as edge
 from qdrant_client import QdrantClient, models
 
 from app.errors import NoLexicalSide
-from app.passages import Passage, PassageStore, Point, parse_filter
+from app.passages import Passage, PassageStore, Point, lexical, parse_filter
 from app.passages.copying import copy_passages
 from app.passages.edge import EdgeStore
 from app.passages.fusion import DEPTH, RRF_K, cut, fuse
@@ -81,6 +81,20 @@ def test_one_languages_stem_is_not_anothers_word() -> None:
     asked = set(query_terms("wand").indices)
     assert not set(english.indices) & set(german.indices)
     assert set(english.indices) | set(german.indices) < asked
+
+
+def test_highlights_are_where_the_words_are_by_the_rules_of_the_passage() -> None:
+    texts = {
+        "en": "Swarming: the hive\u2019s bees SWARM_early \U0001f41d and swarms.",
+        "de": "Die Bienen des Stocks. Der Bienenstock.",
+        "vi": "Ong thợ canh cửa tổ",
+        "zh": "蜜蜂在炎热的傍晚",
+        "": "the swarm of a bee",
+    }
+    passages = [Passage(id=lang, text=text, metadata={"lang": lang}) for lang, text in texts.items()]
+    spans = lexical.highlights("the bees swarm, Biene; THO 蜜蜂", passages)
+    marked = [[one.text[start:end] for start, end in each] for one, each in zip(passages, spans, strict=True)]
+    assert marked == [["Swarming", "bees", "SWARM", "swarms"], ["Bienen"], ["thợ"], [], ["the", "swarm"]]
 
 
 def test_rare_words_count_more_and_the_title_counts(store: PassageStore) -> None:

@@ -101,6 +101,15 @@ def test_every_mode_can_be_explained(client: AdiabatClient, words: str) -> None:
                 assert (own.rank, own.score) == (rank, pytest.approx(hit.score, abs=1e-6))
 
 
+@pytest.mark.usefixtures("words")
+def test_highlights_come_when_they_are_asked_for(client: AdiabatClient) -> None:
+    for mode in MODES:
+        for hit in client.search(QUERY, mode=mode, limit=40, highlight=True).hits:
+            marked = {hit.text[start:end] for start, end in hit.highlights or ()}
+            assert marked == {"engine", "repair", "oil"} & set(hit.text.split())
+    assert client.search(QUERY, mode="lexical", limit=1).hits[0].highlights is None
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_batches_filters_pages_and_get_are_of_the_mode(
     client: AdiabatClient, service: Service, words: str, mode: Mode
