@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import TypeVar
 
 DEPTH = 500  # how many of either side's best are ranked: always as many, so that every page is of one ranking
-RRF_K = 60
+RRF_K = 10
 
 Point = TypeVar("Point", bound=Hashable)
 Ranking = list[tuple[Point, float]]  # best first, with scores

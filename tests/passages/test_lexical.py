@@ -121,7 +121,7 @@ def test_filter_offset_and_threshold_hold_for_words_too(store: PassageStore) -> 
 
 
 def test_fused_scores_are_the_sums_of_reciprocal_ranks(store: PassageStore) -> None:
-    """By vector a, b, c, d; by words c, a. So a: 1/61 + 1/62, c: 1/63 + 1/61, b: 1/62, d: 1/64."""
+    """By vector a, b, c, d; by words c, a. So a: 1/11 + 1/12, c: 1/13 + 1/11, b: 1/12, d: 1/14."""
     axes = np.eye(DIM, dtype=np.float32)
     asked = np.array([0.8, 0.5, 0.3, 0.1, 0, 0, 0, 0], dtype=np.float32)
     store.upsert(
@@ -135,12 +135,12 @@ def test_fused_scores_are_the_sums_of_reciprocal_ranks(store: PassageStore) -> N
     assert [hit.id for hit in store.search(asked, limit=4)] == ["a", "b", "c", "d"]
     assert found(store, "hives in winter") == ["c", "a"]
     [hits] = store.search_hybrid([asked], ["hives in winter"], limit=4)
-    assert RRF_K == 60
+    assert RRF_K == 10
     assert [hit.id for hit in hits] == ["a", "c", "b", "d"]
-    assert [hit.score for hit in hits] == pytest.approx([1 / 61 + 1 / 62, 1 / 63 + 1 / 61, 1 / 62, 1 / 64])
+    assert [hit.score for hit in hits] == pytest.approx([1 / 11 + 1 / 12, 1 / 13 + 1 / 11, 1 / 12, 1 / 14])
     [second] = store.search_hybrid([asked], ["hives in winter"], limit=2, offset=1)
     assert [hit.id for hit in second] == ["c", "b"]
-    [over] = store.search_hybrid([asked], ["hives in winter"], limit=4, score_threshold=1 / 63 + 1 / 61)
+    [over] = store.search_hybrid([asked], ["hives in winter"], limit=4, score_threshold=1 / 13 + 1 / 11)
     assert [hit.id for hit in over] == ["a", "c"]
     nothing = parse_filter({"must": [{"key": "lang", "match": {"value": "de"}}]})
     assert store.search_hybrid([asked], ["hives in winter"], limit=4, filter=nothing) == [[]]
@@ -150,11 +150,11 @@ def test_equal_sums_stay_in_the_order_of_the_vectors_and_pages_end_with_the_rank
     near, words = [("a", 0.9), ("b", 0.8), ("c", 0.7)], [("d", 9.0), ("b", 8.0), ("a", 7.0)]
     fused = fuse(near, words)
     assert [point for point, _ in fused] == ["a", "b", "d", "c"]
-    assert dict(fused) == {"b": 1 / 62 + 1 / 62, "a": 1 / 61 + 1 / 63, "d": 1 / 61, "c": 1 / 63}
-    assert fuse([("a", 1.0)], [("b", 1.0)]) == [("a", 1 / 61), ("b", 1 / 61)]
+    assert dict(fused) == {"b": 1 / 12 + 1 / 12, "a": 1 / 11 + 1 / 13, "d": 1 / 11, "c": 1 / 13}
+    assert fuse([("a", 1.0)], [("b", 1.0)]) == [("a", 1 / 11), ("b", 1 / 11)]
     many = [(str(n), 1.0) for n in range(2 * DEPTH)]
     assert cut(many, 10, DEPTH - 4, None) == many[DEPTH - 4 : DEPTH]
-    assert cut(fused, 10, 1, 1 / 61) == fused[1:3]
+    assert cut(fused, 10, 1, 1 / 11) == fused[1:3]
 
 
 def test_pages_of_equal_scores_repeat_and_lose_nothing(store: PassageStore) -> None:
