@@ -16,6 +16,7 @@
     │   ├── EncoderNotResident   an encoder that is named, but not in memory and may not be loaded
     │   ├── EncoderInUse         deletion of something somebody needs
     │   ├── IndexSpaceMismatch   the stored vectors mean something else
+    │   ├── NoLexicalSide        a search by words where only vectors are kept
     │   ├── JobFinished          cancel of a job that has ended
     │   ├── JobNotResumable      resume of a job that was not interrupted
     │   ├── DatasetInUse         deletion of what an unfinished job reads
@@ -183,6 +184,12 @@ class IndexSpaceMismatch(Conflict):
     """The stored vectors were made in another index space."""
 
     slug = "index-space-mismatch"
+
+
+class NoLexicalSide(Conflict):
+    """The words of these passages are not kept for search."""
+
+    slug = "no-lexical-side"
 
 
 class JobFinished(Conflict):

@@ -1,4 +1,7 @@
-"""A search: take one encoder from the slot, embed the query, ask the passage store. Knows no HTTP."""
+"""A search: take one encoder from the slot, embed the query, ask the passage store. Knows no HTTP.
+
+By vector (dense), by words (lexical, where no encoder has a part) or by both (hybrid).
+"""
 
 import asyncio
 import time
@@ -11,12 +14,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from app.encoders.artifacts import BASE_KEY
 from app.encoders.loaded import LoadedEncoder
 from app.encoders.pool import EncoderPool
 from app.encoders.slot import Slot
 from app.errors import EncoderNotFound, EncoderNotResident, Overloaded, Unavailable
 from app.passages import Hit, PassageStore, parse_filter
+from app.passages.fusion import DEPTH
+from app.passages.lexical import highlights
 from app.registry import EncoderState, Registry
+from app.wire.search import Mode
 
 if TYPE_CHECKING:
     from qdrant_client.models import Filter
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
 SEARCH_THREADS = 8
 LOAD_THREADS = 4
 COMPARE_DEPTH = 100  # how far a comparison looks for a hit in the other encoder's answer
+NO_VECTORS = np.empty((0, 0), np.float32)
 
 
 Rule = Literal["active", "canary", "named"]
@@ -45,6 +53,7 @@ class Query:
     """Several texts share everything else, and one run of the encoder."""
 
     texts: tuple[str, ...]
+    mode: Mode = "dense"
     limit: int = 10
     offset: int = 0
     filter: dict[str, Any] | None = None
@@ -55,13 +64,30 @@ class Query:
     sticky: Sticky = nobody  # who asks, where a part of the requests gets another encoder
 
 
+class Place(NamedTuple):
+    """Where a passage lies in an answer, from 1."""
+
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explained:
+    """Where passages lie by the answer's encoder, by words and by the base, each among the first `DEPTH`."""
+
+    dense: dict[str, Place]
+    lexical: dict[str, Place] | None  # None where the collection keeps no words
+    base: LoadedEncoder
+    by_base: dict[str, Place]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     hits: list[list[Hit]]  # one list per text
-    encoder: LoadedEncoder
+    encoder: LoadedEncoder  # the one chosen, also where the mode had no part for it
     generation: int | None  # None where the request named its encoder
     rule: Rule
-    query_vectors: NDArray[np.float32]  # (texts, dim)
+    query_vectors: NDArray[np.float32]  # (texts, dim), or none where no encoder had a part
     encode_ms: float
     search_ms: float
     total_ms: float
@@ -109,7 +135,7 @@ class Retrieval:
         conditions = parse_filter(query.filter)
         # One reference for the whole request: a switch from here on concerns the next one.
         encoder, generation, rule = await self.encoder(query.encoder, query.sticky)
-        vectors = await encoder.embed_queries(list(query.texts))
+        vectors = NO_VECTORS if query.mode == "lexical" else await encoder.embed_queries(list(query.texts))
         encoded = time.perf_counter()
         hits = await asyncio.get_running_loop().run_in_executor(
             self._searchers, partial(self._look_up, vectors, query, conditions)
@@ -133,7 +159,44 @@ class Retrieval:
         ours, theirs = await asyncio.gather(self.search(query), self.search(deeper))
         return ours, theirs
 
+    async def explain(self, query: Query, answer: Answer) -> Explained:
+        """What `answer` to the only text of `query` is made of."""
+        whole = replace(query, limit=DEPTH, offset=0, score_threshold=None)
+        legs = [replace(whole, mode="dense", encoder=key) for key in (answer.encoder.record.key, BASE_KEY)]
+        if self._store.lexical:
+            legs.append(replace(whole, mode="lexical", encoder=None))
+        dense, by_base, *lexical = await asyncio.gather(*map(self.search, legs))
+        return Explained(
+            dense=_places(dense),
+            lexical=_places(lexical[0]) if lexical else None,
+            base=by_base.encoder,
+            by_base=_places(by_base),
+        )
+
+    async def highlight(self, query: Query, answer: Answer) -> list[list[tuple[int, int]]]:
+        """Where in the text of each hit the words of the only text of `query` are."""
+        passages = [hit.passage for hit in answer.hits[0]]
+        return await asyncio.get_running_loop().run_in_executor(self._searchers, highlights, query.texts[0], passages)
+
     def _look_up(self, vectors: NDArray[np.float32], query: Query, conditions: "Filter | None") -> list[list[Hit]]:
+        if query.mode == "lexical":
+            return self._store.search_lexical(
+                query.texts,
+                limit=query.limit,
+                offset=query.offset,
+                filter=conditions,
+                score_threshold=query.score_threshold,
+            )
+        if query.mode == "hybrid":
+            return self._store.search_hybrid(
+                list(vectors),
+                query.texts,
+                limit=query.limit,
+                offset=query.offset,
+                filter=conditions,
+                score_threshold=query.score_threshold,
+                exact=query.exact,
+            )
         return self._store.search_batch(
             list(vectors),
             limit=query.limit,
@@ -174,6 +237,10 @@ class Retrieval:
             )
         loading = asyncio.get_running_loop().run_in_executor(self._loaders, self._pool.get, record)
         return Chosen(await loading, None, "named")
+
+
+def _places(answer: Answer) -> dict[str, Place]:
+    return {hit.id: Place(rank, hit.score) for rank, hit in enumerate(answer.hits[0], 1)}
 
 
 def probe_overlap(store: PassageStore) -> Callable[[NDArray[np.float32], NDArray[np.float32]], float | None]:

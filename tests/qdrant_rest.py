@@ -20,6 +20,7 @@ from qdrant_client.http.models import (
     PointRequest,
     QueryRequestBatch,
     ScrollRequest,
+    UpdateCollection,
     UpdateOperations,
 )
 
@@ -65,7 +66,18 @@ def read(name: str) -> Response:
 @app.put("/collections/{name}")
 def create(name: str, body: CreateCollection) -> Response:
     hnsw_configs[name] = body.hnsw_config.model_dump(exclude_none=True) if body.hnsw_config else {}
-    return answered(lambda: client.create_collection(name, vectors_config=body.vectors, metadata=body.metadata))
+    given = {"vectors_config": body.vectors, "sparse_vectors_config": body.sparse_vectors, "metadata": body.metadata}
+    return answered(lambda: client.create_collection(name, **given))
+
+
+@app.patch("/collections/{name}")
+def update(name: str, body: UpdateCollection) -> Response:
+    return answered(lambda: client.update_collection(name, metadata=body.metadata))
+
+
+@app.put("/collections/{name}/vectors/{vector}")
+def create_vector(name: str, vector: str, body: models.SparseVectorNameConfig) -> Response:
+    return answered(lambda: client.create_vector_name(name, vector, body) and DONE)
 
 
 @app.put("/collections/{name}/index")
@@ -83,6 +95,11 @@ async def upsert(name: str, request: Request) -> Response:
 def retrieve(name: str, body: PointRequest) -> Response:
     given = {"with_payload": body.with_payload, "with_vectors": body.with_vector or False}
     return answered(lambda: listed(client.retrieve(name, body.ids, **given)))
+
+
+@app.put("/collections/{name}/points/vectors")
+def update_vectors(name: str, body: models.UpdateVectors) -> Response:
+    return answered(lambda: client.update_vectors(name, body.points) and DONE)
 
 
 @app.post("/collections/{name}/points/delete")

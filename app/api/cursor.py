@@ -44,5 +44,5 @@ def page_of(body: SearchRequest) -> Page:
 
 
 def _fingerprint(body: SearchRequest) -> str:
-    asked = [body.query, body.filter, body.score_threshold, body.exact]
+    asked = [body.query, body.mode, body.filter, body.score_threshold, body.exact]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]

@@ -62,7 +62,7 @@ from app.wire.judgments import JudgmentPage, JudgmentPublic
 from app.wire.keys import KeyList, KeyMade, KeyPublic, Scope
 from app.wire.passages import Count, Deleted, PassagePage, PassagePublic, PassagesStreamed, PassagesUpserted
 from app.wire.queries import FeedbackPublic, SearchLogPage
-from app.wire.search import SearchBatchResponse, SearchResponse
+from app.wire.search import Mode, SearchBatchResponse, SearchResponse
 from app.wire.tuning_jobs import JobEventPublic, TuningJobList, TuningJobPublic
 
 
@@ -94,6 +94,7 @@ class AsyncAdiabatClient:
         self,
         query: str,
         *,
+        mode: Mode = "dense",
         limit: int = 10,
         offset: int | None = None,
         cursor: str | None = None,
@@ -103,15 +104,21 @@ class AsyncAdiabatClient:
         compare_to: str | None = None,
         exact: bool = False,
         with_query_vector: bool = False,
+        explain: bool = False,
+        highlight: bool = False,
         lang: str | None = None,
     ) -> SearchResponse:
         """The passages nearest to `query`, with the active encoder or `encoder` (`name` or `name@version`).
 
+        `mode` is `dense` (by vectors), `lexical` (by words: no encoder has a part) or `hybrid` (both, fused).
         `filter` is Qdrant's filter JSON over the passages' metadata. `cursor`, the last answer's `next_cursor`, goes
         on with the encoder that the first page had. `compare_to` also ranks with that encoder: `compared_rank` and
-        `new` per hit, `compared_to.lost`. `lang` is the query's language, for the service's query log.
+        `new` per hit, `compared_to.lost`. `explain` tells each hit's rank and score by vector, by words and by the
+        vectors of `base`, `highlight` where in its text the query's words are. `lang` is the query's language, for the
+        service's query log.
         """
-        body = {"query": query, "limit": limit, "exact": exact, "with_query_vector": with_query_vector}
+        body: Json = {"query": query, "mode": mode, "limit": limit, "exact": exact, "explain": explain}
+        body |= {"with_query_vector": with_query_vector, "highlight": highlight}
         body |= without_none(offset=offset, cursor=cursor, filter=filter, score_threshold=score_threshold)
         body |= without_none(encoder=encoder, compare_to=compare_to, lang=lang)
         return await self._call(SearchResponse, "POST", "/search", json=body)
@@ -120,6 +127,7 @@ class AsyncAdiabatClient:
         self,
         queries: list[str],
         *,
+        mode: Mode = "dense",
         limit: int = 10,
         filter: Json | None = None,
         score_threshold: float | None = None,
@@ -128,7 +136,8 @@ class AsyncAdiabatClient:
         with_query_vector: bool = False,
     ) -> SearchBatchResponse:
         """Up to 256 queries with one encoder and one set of options; one of `results` for each, in their order."""
-        body = {"queries": queries, "limit": limit, "exact": exact, "with_query_vector": with_query_vector}
+        body: Json = {"queries": queries, "mode": mode, "limit": limit, "exact": exact}
+        body |= {"with_query_vector": with_query_vector}
         body |= without_none(filter=filter, score_threshold=score_threshold, encoder=encoder)
         return await self._call(SearchBatchResponse, "POST", "/search/batch", json=body)
 

@@ -18,7 +18,7 @@ from app.passages.disk import sync_tree
 from app.passages.edge_shard import load_shard
 from app.passages.export import write_export
 from app.passages.index_space import IndexSpace
-from app.passages.payload import to_stored
+from app.passages.payload import DENSE, to_stored
 from app.passages.store import StoredPassage
 
 PAGE = 1_000
@@ -51,7 +51,7 @@ def export(shard_folder: Path, target: Path, space: IndexSpace, writes: int) -> 
 def read_all(shard: "edge.EdgeShard") -> Iterator[list[StoredPassage]]:
     cursor = None
     while True:
-        request = edge.ScrollRequest(offset=cursor, limit=PAGE, with_payload=True, with_vector=True)
+        request = edge.ScrollRequest(offset=cursor, limit=PAGE, with_payload=True, with_vector=[DENSE])
         records, cursor = shard.scroll(request)
         yield [to_stored(record.payload, record.vector) for record in records]
         if cursor is None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import qdrant_edge as edge
 
 from app.errors import Unavailable
+from app.passages import lexical
 from app.passages.disk import require_space, sync_file, sync_tree
 from app.passages.edge_children import Children
-from app.passages.edge_folder import FIRST_SHARD, EdgeFolder, mend
+from app.passages.edge_folder import FIRST_SHARD, Current, EdgeFolder, mend
 from app.passages.edge_shard import Handle, create_field_indexes, create_shard, in_our_words, load_shard
 from app.passages.index_space import IndexSpace
 
@@ -22,11 +23,12 @@ def open_shard(folder: EdgeFolder, space: IndexSpace, indexed_fields: Iterable[s
     """Raises IndexSpaceMismatch, and Unavailable where the shard cannot be read or the disk is full."""
     current = folder.read_current()
     if current is None:
-        shard = folder.root / FIRST_SHARD
-        folder.write_current(space, shard)
+        current = Current(space, folder.root / FIRST_SHARD, lexical.FORMAT)
+        folder.write_current(*current)
+        shard = current.shard
     else:
-        stored, shard = current
-        stored.require(space)
+        shard = current.shard
+        current.index_space.require(space)
         if not shard.exists() and folder.writes.value:
             raise Unavailable(f"The passages in {shard} are gone. {mend(folder.root)}")
     folder.remove_leftovers(shard)
@@ -34,7 +36,7 @@ def open_shard(folder: EdgeFolder, space: IndexSpace, indexed_fields: Iterable[s
     # CURRENT is written before the first shard is made, so a crash may have come between the two.
     if shard.name == FIRST_SHARD and not shard.exists():
         _create(folder, shard, space)
-    handle = Handle(shard=_load(folder, shard), folder=shard)
+    handle = Handle(shard=_load(folder, shard), folder=shard, lexical=current.lexical == lexical.FORMAT)
     with in_our_words(f"The passages in {shard} cannot be opened", mend(folder.root)):
         create_field_indexes(handle.shard, indexed_fields)
     leave_pages(shard)

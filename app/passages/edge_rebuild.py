@@ -91,8 +91,7 @@ class Rebuilder:
 
     def _unindexed(self) -> int:
         with self._slot.reading() as live:
-            info = live.shard.info()
-            return int(info.points_count - info.indexed_vectors_count)
+            return live.unindexed()
 
     def _settle(self) -> None:
         """What is unindexed now stays so until `index_after` more have come: no rebuild in a loop."""
@@ -127,15 +126,15 @@ class Rebuilder:
         with self._slot.reading() as live:
             target = self._folder.next_shard(live.folder)
         build.rename(target)
-        fresh = Handle(shard=load_shard(target), folder=target)
-        info = fresh.shard.info()
+        fresh = Handle(shard=load_shard(target), folder=target, lexical=live.lexical)
+        unindexed = fresh.unindexed()
         try:
             old = self._slot.swap(fresh, publish=lambda: self._publish(target))
         except BaseException:
             fresh.shard.close()
             remove_tree(target)
             raise
-        self._unindexable = int(info.points_count - info.indexed_vectors_count)
+        self._unindexable = unindexed
         # Edge flushes what it closes, holding the GIL: leave it little to write.
         sync_tree(old.folder)
         old.shard.close()

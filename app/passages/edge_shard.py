@@ -18,6 +18,7 @@ from app.errors import Unavailable
 from app.passages.disk import copy_tree, require_space, sync_file
 from app.passages.edge_folder import mend
 from app.passages.index_space import IndexSpace
+from app.passages.lexical import LEXICAL
 from app.passages.payload import DENSE, EF_CONSTRUCT, METADATA
 
 Item = TypeVar("Item")
@@ -27,7 +28,7 @@ TAIL = 256  # points that a swap may carry over while writers wait: about 40 ms
 
 
 def create_shard(path: Path, space: IndexSpace) -> None:
-    edge.EdgeShard.create(str(path), _config(space)).close()
+    edge.EdgeShard.create(str(path), _config(space, WORDS)).close()
 
 
 def load_shard(path: Path, space: IndexSpace | None = None) -> "edge.EdgeShard":
@@ -36,7 +37,7 @@ def load_shard(path: Path, space: IndexSpace | None = None) -> "edge.EdgeShard":
     Raises Unavailable if Edge cannot read it.
     """
     with in_our_words(f"The passages in {path} cannot be opened", mend(path.parent)):
-        return edge.EdgeShard.load(str(path), None if space is None else _config(space))
+        return edge.EdgeShard.load(str(path), None if space is None else _config(space, None))
 
 
 @contextmanager
@@ -64,12 +65,17 @@ def create_field_indexes(shard: "edge.EdgeShard", fields: Iterable[str]) -> None
             shard.update(edge.UpdateOperation.create_field_index(name, edge.PayloadSchemaType.Keyword))
 
 
-def _config(space: IndexSpace) -> "edge.EdgeConfig":
+WORDS = {LEXICAL: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)}
+
+
+def _config(space: IndexSpace, sparse: "dict[str, edge.EdgeSparseVectorParams] | None") -> "edge.EdgeConfig":
+    """With `sparse` None a shard that is opened keeps the lexical side that it has, or that it has none."""
     # Qdrant's Cosine normalises every vector again on its way in; Dot gives back what was given, bit by bit.
     dot = space.distance == "dot" or space.normalized
     vectors = edge.EdgeVectorParams(space.dimension, edge.Distance.Dot if dot else edge.Distance.Cosine)
     return edge.EdgeConfig(
         vectors={DENSE: vectors},
+        sparse_vectors=sparse,
         hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=EF_CONSTRUCT, full_scan_threshold=10_000),
         # 1 KB: whatever is there when a child optimizes gets its graph; `index_after` decides when one does.
         optimizers=edge.EdgeOptimizersConfig(indexing_threshold=1),
@@ -111,8 +117,17 @@ class Handle:
 
     shard: "edge.EdgeShard"
     folder: Path
+    lexical: bool  # every passage has its lexical vector
     readers: int = 0
     unflushed: int = 0  # points written since Edge's own flush; they are in its log only
+
+    def indexed(self) -> int:
+        """How many passages are in the HNSW graphs. Edge counts lexical vectors, which need no graph, as indexed."""
+        told = self.shard.info()
+        return max(0, int(told.indexed_vectors_count) - (int(told.points_count) if self.lexical else 0))
+
+    def unindexed(self) -> int:
+        return int(self.shard.info().points_count) - self.indexed()
 
 
 @dataclass(slots=True, eq=False)
