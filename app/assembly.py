@@ -25,6 +25,7 @@ from app.encoders.shared_artifacts import open_artifacts
 from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
 from app.errors import BadInput
+from app.experiments import ExperimentKeeper
 from app.ingest import Ingest
 from app.intake import Intake
 from app.judgments import JudgedNow
@@ -115,6 +116,9 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     jobs = JobKeeper(registry, artifacts, store, switcher, settings, datasets.release, replicas.leads)
     jobs.start()
     stack.callback(jobs.stop)
+    experiments = ExperimentKeeper(registry, replicas.leads)
+    experiments.start()
+    stack.callback(experiments.stop)
     metrics.registry.register(
         State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes, cache=cache, replicas=replicas)
     )
@@ -136,6 +140,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         intake=Intake(ingest, settings.max_body_bytes),
         datasets=datasets,
         query_log=query_log,
+        experiments=experiments,
         jobs=jobs,
         events=EventStreams(registry.events.after),
         metrics=metrics,

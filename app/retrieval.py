@@ -38,6 +38,7 @@ class Chosen(NamedTuple):
     encoder: LoadedEncoder
     generation: int | None  # None where the request named an encoder that is not active
     rule: Rule  # what chose it
+    unit: str | None = None  # who asked, where a split tells requests apart
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +62,7 @@ class Answer:
     encoder: LoadedEncoder
     generation: int | None  # None where the request named its encoder
     rule: Rule
+    unit: str | None  # who asked, as a split tells it
     query_vectors: NDArray[np.float32]  # (texts, dim)
     encode_ms: float
     search_ms: float
@@ -95,7 +97,7 @@ class Retrieval:
         started = time.perf_counter()
         conditions = parse_filter(query.filter)
         # One reference for the whole request: a switch from here on concerns the next one.
-        encoder, generation, rule = await self.encoder(query.encoder, query.sticky)
+        encoder, generation, rule, unit = await self.encoder(query.encoder, query.sticky)
         vectors = await encoder.embed_queries(list(query.texts))
         encoded = time.perf_counter()
         hits = await asyncio.get_running_loop().run_in_executor(
@@ -108,6 +110,7 @@ class Retrieval:
             encoder=encoder,
             generation=generation if query.generation is None else query.generation,
             rule=rule,
+            unit=unit,
             query_vectors=vectors,
             encode_ms=(encoded - started) * 1000,
             search_ms=(done - encoded) * 1000,
@@ -137,9 +140,12 @@ class Retrieval:
         """
         active = self._slot.current
         if named is None:
-            if active.split is not None and active.split.takes(sticky(active.split.sticky_by)):
-                return Chosen(active.split.encoder, active.generation, "canary")
-            return Chosen(active.encoder, active.generation, "active")
+            if active.split is None:
+                return Chosen(active.encoder, active.generation, "active")
+            unit = active.split.unit(sticky(active.split.sticky_by))
+            if active.split.takes(unit):
+                return Chosen(active.split.encoder, active.generation, "canary", unit)
+            return Chosen(active.encoder, active.generation, "active", unit)
         if named == active.encoder.record.key:
             return Chosen(active.encoder, active.generation, "named")
         record = await asyncio.to_thread(self._registry.encoders.find, named)

@@ -12,7 +12,7 @@ from app.encoders.replicas import Behind, Standing
 from app.encoders.slot import Active
 from app.encoders.switching import Switched
 from app.errors import InvalidField, Unavailable
-from app.registry import EncoderRecord
+from app.registry import Canary, EncoderRecord
 from app.wire.active_encoder import (
     STICKY_KEY,
     Activate,
@@ -95,14 +95,17 @@ def read_history(parts: PartsDep, limit: Annotated[int, Query(ge=1, le=1000)] = 
                 reason=item.reason,
                 forced=item.forced,
                 at=item.at,
-                canary=item.canary
-                and CanaryPublic(
-                    encoder=item.canary.encoder, percent=item.canary.percent, sticky_by=item.canary.sticky_by
-                ),
+                canary=canary_public(item.canary),
             )
             for item in parts.registry.activations.newest(limit)
         ]
     )
+
+
+def canary_public(canary: Canary | None) -> CanaryPublic | None:
+    if canary is None:
+        return None
+    return CanaryPublic(encoder=canary.encoder, percent=canary.percent, sticky_by=canary.sticky_by)
 
 
 def _start_split(body: Activate, canary: CanaryCreate, parts: Parts, expected: int | None) -> Switched:

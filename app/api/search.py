@@ -165,6 +165,8 @@ def _log(answer: Answer, body: SearchRequest, offset: int, parts: Parts) -> str:
             generation=answer.generation,
             offset=offset,
             shown=[hit.id for hit in answer.hits[0]],
+            rule=answer.rule,
+            unit=answer.unit,
         )
         parts.query_log.offer(search)
     return search_id

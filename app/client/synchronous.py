@@ -57,6 +57,7 @@ from app.wire.audit import AuditPage
 from app.wire.datasets import DatasetList, DatasetPublic
 from app.wire.encoders import EncoderList, EncoderPublic
 from app.wire.evaluations import EvaluationList, EvaluationPublic
+from app.wire.experiments import ExperimentPage, ExperimentPublic
 from app.wire.health import Ready, Version
 from app.wire.judgments import JudgmentPage, JudgmentPublic
 from app.wire.keys import KeyList, KeyMade, KeyPublic, Scope
@@ -451,6 +452,15 @@ class AdiabatClient:
     def delete_query(self, search_id: str) -> None:
         """Forget a search and its clicks; `search-not-found` where there is none."""
         self._send("DELETE", f"/queries/{quoted(search_id)}")
+
+    def experiments(self, cursor: str | None = None, limit: int = 20) -> ExperimentPage:
+        """Every generation with a canary, newest first; `next_cursor` is None on the last page."""
+        return self._call(ExperimentPage, "GET", "/experiments", params=without_none(limit=limit, cursor=cursor))
+
+    def experiment(self, generation: int) -> ExperimentPublic:
+        """What was asked and clicked of both encoders, and what that says; `experiment-not-found` where it had no
+        canary."""
+        return self._call(ExperimentPublic, "GET", f"/experiments/{generation}")
 
     def create_key(
         self,

@@ -8,6 +8,7 @@ from app.registry.database import Database
 from app.registry.datasets import DatasetRecord, Datasets
 from app.registry.encoders import Admission, EncoderRecord, Encoders, EncoderState, NewEncoder
 from app.registry.events import EventKind, JobEvent, JobEvents
+from app.registry.experiments import Decided, ExperimentRecord, Experiments, Tally
 from app.registry.idempotency import Answer, IdempotencyKeys, Keep
 from app.registry.instances import Instance, Instances
 from app.registry.job_records import AnyJob, EvaluationRecord, JobRecord, JobStatus, NewEvaluation, NewJob
@@ -30,12 +31,15 @@ __all__ = [
     "Click",
     "DatasetRecord",
     "Datasets",
+    "Decided",
     "EncoderRecord",
     "EncoderState",
     "Encoders",
     "Entry",
     "EvaluationRecord",
     "EventKind",
+    "ExperimentRecord",
+    "Experiments",
     "IdempotencyKeys",
     "Instance",
     "Instances",
@@ -61,6 +65,7 @@ __all__ = [
     "Registry",
     "Revision",
     "Scope",
+    "Tally",
     "Workers",
     "acting",
 ]
@@ -76,6 +81,7 @@ class Registry:
         self.datasets = Datasets(self.database)
         self.judgments = Judgments(self.database)
         self.queries = QueryRecords(self.database)
+        self.experiments = Experiments(self.database)
         self.jobs = Jobs(self.database)
         self.events = JobEvents(self.database)
         self.instances = Instances(self.database)

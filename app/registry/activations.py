@@ -1,9 +1,10 @@
 """The history of generations: append-only, one row per activation. The newest row says what is active."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, insert, select
 
 from app.errors import Conflict, StaleGeneration
 from app.registry.audit import Action, record
@@ -148,17 +149,23 @@ def _told(canary: NewCanary | None) -> tuple[int, float, str] | None:
 
 
 def _newest(connection: Connection, count: int, *conditions: ColumnElement[bool]) -> list[Activation]:
+    query = with_encoders(select(activations)).where(*conditions).order_by(activations.c.generation.desc()).limit(count)
+    return to_activations(connection.execute(query))
+
+
+def with_encoders(query: Select[Any]) -> Select[Any]:
+    """Of activations, with what names their encoders."""
     second = encoders.alias()
     named = second.c.name.label("canary_name"), second.c.version.label("canary_version")
-    query = (
-        select(activations, encoders.c.name, encoders.c.version, encoders.c.digest, *named)
+    return (
+        query.add_columns(encoders.c.name, encoders.c.version, encoders.c.digest, *named)
         .join(encoders, encoders.c.id == activations.c.encoder_id)
         .outerjoin(second, second.c.id == activations.c.canary_id)
-        .where(*conditions)
-        .order_by(activations.c.generation.desc())
-        .limit(count)
     )
-    return [_activation(row) for row in connection.execute(query)]
+
+
+def to_activations(rows: Iterable[Row[Any]]) -> list[Activation]:
+    return [_activation(row) for row in rows]
 
 
 def _activation(row: Row[Any]) -> Activation:

@@ -31,6 +31,8 @@ class NewSearch:
     generation: int | None
     offset: int
     shown: list[str]
+    rule: str | None = None
+    unit: str | None = None  # who asked, as far as a canary told requests apart
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -133,7 +133,10 @@ query_log = Table(
     Column("lang", String(64), nullable=True),
     Column("filter", JSON(none_as_null=True), nullable=True),
     Column("encoder", String(140), nullable=False),
-    Column("generation", Integer, nullable=True),
+    Column("generation", Integer, nullable=True, index=True),
+    # What chose the encoder, and who asked, as far as a canary told requests apart: a hash.
+    Column("rule", String(16), nullable=True),
+    Column("unit", String(16), nullable=True),
     Column("offset", Integer, nullable=False),
     Column("shown", JSON, nullable=False),
     UniqueConstraint("search_id"),
@@ -151,6 +154,20 @@ clicks = Table(
     Column("at", Float, nullable=False),
     UniqueConstraint("search_id", "passage_id"),
     sqlite_autoincrement=True,
+)
+
+# What an experiment had shown when it was last looked at: its searches leave the query log. Every generation with a
+# canary is an experiment.
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("generation", Integer, ForeignKey("activations.generation"), primary_key=True, autoincrement=False),
+    Column("tally", JSON, nullable=False),
+    # {"verdict", "requests", "at", "alpha"}: of the first look at which the test decided
+    Column("decided", JSON(none_as_null=True), nullable=True),
+    # It has ended, and what comes in later clicks is not counted any more.
+    Column("settled", Integer, nullable=False),
+    Column("at", Float, nullable=False),
 )
 
 workers = Table(

@@ -62,6 +62,7 @@ class SearchLogged(PublicModel):
     filter: dict[str, Any] | None = None
     encoder: str
     generation: int | None = None
+    rule: Annotated[str | None, Field(description="What chose the encoder, as `/search` answered.")] = None
     offset: Annotated[int, Field(description="How many hits came before the first of `shown`.")]
     shown: Annotated[list[str], Field(description="Ids of the passages, best first; the first 100.")]
     clicks: list[ClickPublic]
