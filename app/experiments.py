@@ -62,7 +62,9 @@ def counted(registry: Registry, record: ExperimentRecord) -> Tally:
     """What the query log holds, or what was kept where searches have left it since."""
     if record.settled:
         return record.tally
-    now = registry.experiments.count(record.began.generation)
+    canary = record.began.canary
+    interleaved = canary is not None and canary.interleave
+    now = registry.experiments.count(record.began.generation, interleaved=interleaved)
     return now if now.requests >= record.tally.requests else record.tally
 
 

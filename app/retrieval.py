@@ -1,6 +1,7 @@
 """A search: take one encoder from the slot, embed the query, ask the passage store. Knows no HTTP."""
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from app.encoders.loaded import LoadedEncoder
 from app.encoders.pool import EncoderPool
 from app.encoders.slot import Slot
 from app.errors import EncoderNotFound, EncoderNotResident
+from app.interleaving import CANARY, team_draft
 from app.passages import Hit, PassageStore, parse_filter
 from app.registry import EncoderState, Registry
 
@@ -26,7 +28,7 @@ LOAD_THREADS = 4
 COMPARE_DEPTH = 100  # how far a comparison looks for a hit in the other encoder's answer
 
 
-Rule = Literal["active", "canary", "named"]
+Rule = Literal["active", "canary", "interleaved", "named"]
 Sticky = Callable[[str], str | None]
 
 
@@ -39,6 +41,21 @@ class Chosen(NamedTuple):
     generation: int | None  # None where the request named an encoder that is not active
     rule: Rule  # what chose it
     unit: str | None = None  # who asked, where a split tells requests apart
+    other: LoadedEncoder | None = None  # that answers together with it
+
+
+class Draft(NamedTuple):
+    """With whose hits an answer's were interleaved, and what its coins were drawn from: its next page goes on so."""
+
+    encoder: str
+    seed: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drafted:
+    other: LoadedEncoder
+    seed: str
+    teams: str  # a letter for each hit (`app.interleaving`)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +71,8 @@ class Query:
     generation: int | None = None  # what the answer reports where `encoder` was active when a paging began
     exact: bool = False
     sticky: Sticky = nobody  # who asks, where a part of the requests gets another encoder
+    interleave: bool = False  # whether two encoders may answer it together
+    draft: Draft | None = None  # they did when a paging began
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +82,7 @@ class Answer:
     generation: int | None  # None where the request named its encoder
     rule: Rule
     unit: str | None  # who asked, as a split tells it
+    drafted: Drafted | None
     query_vectors: NDArray[np.float32]  # (texts, dim)
     encode_ms: float
     search_ms: float
@@ -97,21 +117,27 @@ class Retrieval:
         started = time.perf_counter()
         conditions = parse_filter(query.filter)
         # One reference for the whole request: a switch from here on concerns the next one.
-        encoder, generation, rule, unit = await self.encoder(query.encoder, query.sticky)
-        vectors = await encoder.embed_queries(list(query.texts))
+        chosen = await self._choose(query)
+        vectors, alone = await self._embed(chosen, query)
+        chosen = chosen if not alone else chosen._replace(rule="active", unit=None, other=None)
         encoded = time.perf_counter()
+        deep = query if chosen.other is None else replace(query, limit=query.offset + query.limit, offset=0)
         hits = await asyncio.get_running_loop().run_in_executor(
-            self._searchers, partial(self._look_up, vectors, query, conditions)
+            self._searchers, partial(self._look_up, vectors, deep, conditions)
         )
+        drafted = None
+        if chosen.other is not None:
+            hits, drafted = _interleaved(hits, chosen.other, query)
         done = time.perf_counter()
         self._took(done - encoded)
         return Answer(
             hits=hits,
-            encoder=encoder,
-            generation=generation if query.generation is None else query.generation,
-            rule=rule,
-            unit=unit,
-            query_vectors=vectors,
+            encoder=chosen.encoder,
+            generation=chosen.generation if query.generation is None else query.generation,
+            rule=chosen.rule,
+            unit=chosen.unit,
+            drafted=drafted,
+            query_vectors=vectors[: len(query.texts)],
             encode_ms=(encoded - started) * 1000,
             search_ms=(done - encoded) * 1000,
             total_ms=(done - started) * 1000,
@@ -123,6 +149,32 @@ class Retrieval:
         ours, theirs = await asyncio.gather(self.search(query), self.search(deeper))
         return ours, theirs
 
+    async def _choose(self, query: Query) -> Chosen:
+        chosen = await self.encoder(query.encoder, query.sticky, interleave=query.interleave)
+        if query.draft is None:
+            return chosen
+        other = await self.encoder(query.draft.encoder)
+        return chosen._replace(rule="interleaved", other=other.encoder)
+
+    async def _embed(self, chosen: Chosen, query: Query) -> tuple[NDArray[np.float32], bool]:
+        """With each encoder that answers, its vectors after one another; and whether the active one is left alone.
+
+        A canary that fails beside it, whatever it is, fails no search; but a page that went on would be another one.
+        """
+        texts = list(query.texts)
+        if chosen.other is None:
+            return await chosen.encoder.embed_queries(texts), False
+        ours, theirs = await asyncio.gather(
+            chosen.encoder.embed_queries(texts), chosen.other.embed_queries(texts), return_exceptions=True
+        )
+        if isinstance(ours, BaseException):
+            raise ours
+        if isinstance(theirs, Exception) and query.draft is None:
+            return ours, True
+        if isinstance(theirs, BaseException):
+            raise theirs
+        return np.concatenate([ours, theirs]), False
+
     def _look_up(self, vectors: NDArray[np.float32], query: Query, conditions: "Filter | None") -> list[list[Hit]]:
         return self._store.search_batch(
             list(vectors),
@@ -133,7 +185,7 @@ class Retrieval:
             exact=query.exact,
         )
 
-    async def encoder(self, named: str | None, sticky: Sticky = nobody) -> Chosen:
+    async def encoder(self, named: str | None, sticky: Sticky = nobody, *, interleave: bool = False) -> Chosen:
         """The encoder of that name, or for `sticky`, in memory when this returns.
 
         Raises `EncoderNotFound`, `EncoderBroken`, `EncoderNotResident`.
@@ -143,9 +195,11 @@ class Retrieval:
             if active.split is None:
                 return Chosen(active.encoder, active.generation, "active")
             unit = active.split.unit(sticky(active.split.sticky_by))
-            if active.split.takes(unit):
-                return Chosen(active.split.encoder, active.generation, "canary", unit)
-            return Chosen(active.encoder, active.generation, "active", unit)
+            if not active.split.takes(unit) or (active.split.interleave and not interleave):
+                return Chosen(active.encoder, active.generation, "active", unit)
+            if active.split.interleave:
+                return Chosen(active.encoder, active.generation, "interleaved", unit, active.split.encoder)
+            return Chosen(active.split.encoder, active.generation, "canary", unit)
         if named == active.encoder.record.key:
             return Chosen(active.encoder, active.generation, "named")
         record = await asyncio.to_thread(self._registry.encoders.find, named)
@@ -161,6 +215,16 @@ class Retrieval:
             )
         loading = asyncio.get_running_loop().run_in_executor(self._loaders, self._pool.get, record)
         return Chosen(await loading, None, "named")
+
+
+def _interleaved(hits: list[list[Hit]], other: LoadedEncoder, query: Query) -> tuple[list[list[Hit]], Drafted]:
+    """Each hit with the score that its own encoder gave it."""
+    ours, theirs = hits
+    seed = query.draft.seed if query.draft else secrets.token_hex(8)
+    ids, teams = team_draft([hit.id for hit in ours], [hit.id for hit in theirs], seed, query.offset + query.limit)
+    of_ours, of_theirs = ({hit.id: hit for hit in each} for each in hits)
+    drafted = [(of_theirs if team == CANARY else of_ours)[id] for id, team in zip(ids, teams, strict=True)]
+    return [drafted[query.offset :]], Drafted(other=other, seed=seed, teams=teams[query.offset :])
 
 
 def probe_overlap(store: PassageStore) -> Callable[[NDArray[np.float32], NDArray[np.float32]], float | None]:

@@ -20,6 +20,7 @@ MIN_REQUESTS = 50  # of each encoder, and
 MIN_USERS = 20  # so many who ask: below, a variance cannot be estimated
 MIN_CLICKED = 10  # of both together, and as many without a click
 SPREAD = 0.1  # of differences between shares with a click, as they are expected
+SPREAD_OF_WINS = 0.3  # and of the leads of an interleaving, from -1 to 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,13 +34,14 @@ class Finding:
 
 def find(tally: Tally, *, active: str, canary: str, alpha: float = ALPHA) -> Finding:
     """`active` and `canary` are their names, for the words."""
-    effect = difference(tally)
+    effect = lead(tally) if tally.interleaved else difference(tally)
     if effect is None:
         return Finding(effect=None, verdict="too-few", said=_too_few(tally))
     verdict: Verdict = "undecided"
     if effect.decided(alpha):
         verdict = "better" if effect.estimate > 0 else "worse"
-    return Finding(effect=effect, verdict=verdict, said=_said(tally, effect, verdict, active, canary, alpha))
+    told = _said_of_wins if tally.interleaved else _said
+    return Finding(effect=effect, verdict=verdict, said=told(tally, effect, verdict, active, canary, alpha))
 
 
 def difference(tally: Tally) -> Effect | None:
@@ -52,6 +54,19 @@ def difference(tally: Tally) -> Effect | None:
     share = clicked / tally.requests
     variance = sum(_variance(arm, share) for arm in arms)
     return Effect(estimate=rate(tally.canary) - rate(tally.active), variance=variance, spread=SPREAD)
+
+
+def lead(tally: Tally) -> Effect | None:
+    """Of an interleaving: the canary's wins less the active encoder's, of all that either won.
+
+    Where neither is better a win is a fair coin, so this holds for few too (`app.sequential`); the sum over users of
+    their leads squared, where that is more, keeps one who asks all day from counting as many.
+    """
+    won = tally.active.wins + tally.canary.wins
+    if won == 0:
+        return None
+    estimate = (tally.canary.wins - tally.active.wins) / won
+    return Effect(estimate=estimate, variance=max(won, tally.squares) / won**2, spread=SPREAD_OF_WINS)
 
 
 def rate(arm: Arm) -> float:
@@ -69,6 +84,8 @@ def _variance(arm: Arm, share: float) -> float:
 
 
 def _too_few(tally: Tally) -> str:
+    if tally.interleaved:
+        return f"Nothing to tell yet: {_asked(tally.active)}, and no click that speaks for either encoder."
     return (
         f"Too little to tell yet: {_asked(tally.active)} of the active encoder and {_asked(tally.canary)} of the "
         f"canary, {tally.active.clicked + tally.canary.clicked} of them with a click. It takes {MIN_REQUESTS} requests "
@@ -87,6 +104,20 @@ def _said(tally: Tally, effect: Effect, verdict: Verdict, active: str, canary: s
         f"{rate(tally.active):.1%} of {_asked(tally.active)}: a difference of {_points(effect.estimate)}, between "
         f"{_points(low)} and {_points(high)}. {_judged(verdict, alpha)}"
     )
+
+
+def _said_of_wins(tally: Tally, effect: Effect, verdict: Verdict, active: str, canary: str, alpha: float) -> str:
+    low, high = effect.interval(alpha)
+    won = tally.active.wins + tally.canary.wins
+    return (
+        f"Of {_asked(tally.active)} that both answered, {canary} won {tally.canary.wins:,} and {active} "
+        f"{tally.active.wins:,}: the canary has {_share(effect.estimate)} of these {won:,}, between {_share(low)} and "
+        f"{_share(high)}. {_judged(verdict, alpha)}"
+    )
+
+
+def _share(lead: float) -> str:
+    return f"{min(max((1 + lead) / 2, 0), 1):.1%}"
 
 
 def _points(share: float) -> str:

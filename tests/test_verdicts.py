@@ -7,7 +7,7 @@ import pytest
 
 from app.registry import Tally
 from app.registry.experiments import Arm
-from app.verdicts import ALPHA, difference, find
+from app.verdicts import ALPHA, difference, find, lead
 
 Counts = dict[str, int]
 
@@ -95,3 +95,46 @@ def test_a_verdict_in_words() -> None:
     same = find(Tally(active=active, canary=active), active="base@1", canary="bees@1")
     assert same.verdict == "undecided"
     assert same.said.endswith("That may be chance: the test has not decided yet.")
+
+
+def wins(canary: int, active: int, squares: int) -> Tally:
+    arms = {name: Arm(requests=500, users=400, wins=won) for name, won in (("active", active), ("canary", canary))}
+    return Tally(active=arms["active"], canary=arms["canary"], interleaved=True, squares=squares)
+
+
+def test_wins_of_an_interleaving_are_a_sign_test() -> None:
+    """By hand: 30 of 40 won, each by somebody else: a lead of 20/40 with the variance 40/40^2; of two users who won 30
+    and lost 10 it is (30^2 + 10^2) / 40^2, and says nothing."""
+    effect = lead(wins(30, 10, squares=40))
+    assert effect is not None
+    assert (effect.estimate, effect.variance) == (0.5, 1 / 40)
+    assert effect.decided(ALPHA)
+    two = lead(wins(30, 10, squares=30**2 + 10**2))
+    assert two is not None
+    assert two.variance == pytest.approx(0.625)
+    assert not two.decided(ALPHA)
+    assert lead(wins(0, 0, squares=0)) is None
+
+
+def test_a_verdict_of_wins_in_words() -> None:
+    none = find(wins(0, 0, squares=0), active="base@1", canary="bees@1")
+    assert (none.verdict, none.said) == (
+        "too-few",
+        "Nothing to tell yet: 500 requests of 400 users, and no click that speaks for either encoder.",
+    )
+    found = find(wins(30, 10, squares=40), active="base@1", canary="bees@1")
+    assert found.verdict == "better"
+    assert found.said == (
+        "Of 500 requests of 400 users that both answered, bees@1 won 30 and base@1 10: the canary has 75.0% of these "
+        "40, between 50.5% and 99.5%. The canary is better; where there is no difference, such a test ever errs in 5% "
+        "of the cases."
+    )
+
+
+def test_a_coin_is_seldom_taken_for_a_winner_though_every_win_is_looked_at() -> None:
+    decided = 0
+    for seed in range(200):
+        tosses = np.random.default_rng(seed).integers(0, 2, 600).cumsum()
+        tallies = (wins(int(won), n - int(won), squares=n) for n, won in enumerate(tosses, 1))
+        decided += any(find(each, active="a", canary="c").verdict != "undecided" for each in tallies)
+    assert decided <= 10

@@ -64,7 +64,9 @@ def activate_encoder(
     With `canary`, the encoder that is active stays so, and the other one answers `percent` of the searches that name
     none, as a generation of its own: `rule` in an answer says which chose. Who asks is told apart by their key
     or by a header, always with the same result; a greater percentage of the same encoder keeps whoever it had.
-    Activating an encoder, the same one too, or a rollback ends it.
+    Activating an encoder, the same one too, or a rollback ends it. With `interleave` both encoders answer each of these
+    searches together (`POST /search` and `GET /search`, but with `compare_to` or `with_query_vector`): their hits come
+    in turns, `interleaved_with` names the second encoder, and a page goes on as the first one began.
     """
     until = time.monotonic() + body.timeout_s
     if body.canary is not None:
@@ -105,11 +107,14 @@ def read_history(parts: PartsDep, limit: Annotated[int, Query(ge=1, le=1000)] = 
 def canary_public(canary: Canary | None) -> CanaryPublic | None:
     if canary is None:
         return None
-    return CanaryPublic(encoder=canary.encoder, percent=canary.percent, sticky_by=canary.sticky_by)
+    return CanaryPublic(
+        encoder=canary.encoder, percent=canary.percent, sticky_by=canary.sticky_by, interleave=canary.interleave
+    )
 
 
 def _start_split(body: Activate, canary: CanaryCreate, parts: Parts, expected: int | None) -> Switched:
-    if canary.sticky_by == STICKY_KEY and not parts.ring.locked:
+    everybody = canary.percent == 100  # nobody has to be told apart
+    if canary.sticky_by == STICKY_KEY and not parts.ring.locked and not everybody:
         raise InvalidField(
             "canary.sticky_by", "'key' tells nobody apart where the service asks for no key; name a header of yours."
         )
@@ -118,6 +123,7 @@ def _start_split(body: Activate, canary: CanaryCreate, parts: Parts, expected: i
         canary.version,
         percent=canary.percent,
         sticky_by=canary.sticky_by,
+        interleave=canary.interleave,
         force=body.force,
         expected=expected,
         timeout_s=body.timeout_s,
@@ -168,7 +174,12 @@ def _split(active: Active) -> CanaryPublic | None:
     split = active.split
     if split is None:
         return None
-    return CanaryPublic(encoder=split.encoder.record.key, percent=split.percent, sticky_by=split.sticky_by)
+    return CanaryPublic(
+        encoder=split.encoder.record.key,
+        percent=split.percent,
+        sticky_by=split.sticky_by,
+        interleave=split.interleave,
+    )
 
 
 def _named(record: EncoderRecord | None) -> EncoderNamed | None:

@@ -16,6 +16,9 @@ from app.sequential import Effect
 from app.verdicts import ALPHA, rate
 from app.wire.experiments import ArmPublic, DecidedPublic, EffectPublic, ExperimentPage, ExperimentPublic
 
+SHARE = "share of requests with a click"
+WINS = "wins less losses, of the requests that either won"
+
 router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=Scoped)
 
 
@@ -56,9 +59,9 @@ def _public(record: ExperimentRecord, parts: Parts) -> ExperimentPublic:
         began_at=record.began.at,
         ended_at=record.ended.at if record.ended else None,
         ended_by=record.ended.reason if record.ended else None,
-        active_arm=_arm(record.began.encoder, tally.active),
-        canary_arm=_arm(canary.encoder, tally.canary),
-        effect=_effect(found.effect) if found.effect else None,
+        active_arm=_arm(record.began.encoder, tally.active, tally.interleaved),
+        canary_arm=_arm(canary.encoder, tally.canary, tally.interleaved),
+        effect=_effect(found.effect, tally.interleaved) if found.effect else None,
         alpha=ALPHA,
         verdict=found.verdict,
         said=found.said,
@@ -66,7 +69,7 @@ def _public(record: ExperimentRecord, parts: Parts) -> ExperimentPublic:
     )
 
 
-def _arm(encoder: str, arm: Arm) -> ArmPublic:
+def _arm(encoder: str, arm: Arm, interleaved: bool) -> ArmPublic:
     return ArmPublic(
         encoder=encoder,
         requests=arm.requests,
@@ -74,13 +77,14 @@ def _arm(encoder: str, arm: Arm) -> ArmPublic:
         clicked=arm.clicked,
         clicks=arm.clicks,
         rate=rate(arm) if arm.requests else None,
+        wins=arm.wins if interleaved else None,
     )
 
 
-def _effect(effect: Effect) -> EffectPublic:
+def _effect(effect: Effect, interleaved: bool) -> EffectPublic:
     low, high = effect.interval(ALPHA)
     return EffectPublic(
-        measure="share of requests with a click",
+        measure=WINS if interleaved else SHARE,
         estimate=effect.estimate,
         low=low,
         high=high,

@@ -1,5 +1,6 @@
 """`POST /search`, `GET /search`, `POST /search/batch`."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import orjson
@@ -10,12 +11,13 @@ from app.api.cursor import Page, page_of, to_cursor
 from app.api.deps import Parts, PartsDep
 from app.api.queries import check_query, filter_parameter
 from app.api.scopes import Scoped
+from app.encoders.loaded import LoadedEncoder
 from app.errors import InvalidField
 from app.observe.logs import note, noted
 from app.passages import Hit
 from app.query_log import new_search_id
 from app.registry import NewSearch
-from app.retrieval import Answer
+from app.retrieval import Answer, Draft
 from app.wire.active_encoder import STICKY_KEY
 from app.wire.common import EncoderKey
 from app.wire.judgments import Lang
@@ -41,7 +43,8 @@ async def search(body: SearchRequest, parts: PartsDep, request: Request) -> Resp
     if body.compare_to is not None:
         return await _compare(body, body.compare_to, parts, request)
     page = page_of(body)
-    answer = await parts.retrieval.search(_query(body, page, request))
+    query = replace(_query(body, page, request), interleave=page.offset == 0 and not body.with_query_vector)
+    answer = await parts.retrieval.search(query)
     search_id = _log(answer, body, page.offset, parts)
     return _json(_answer(answer, body, search_id) | _next(answer, body, page))
 
@@ -122,6 +125,7 @@ def _query(body: SearchRequest, page: Page, request: Request) -> retrieval.Query
         score_threshold=body.score_threshold,
         encoder=page.encoder,
         generation=page.generation,
+        draft=page.drafted,
         exact=body.exact,
         sticky=_sticky(request),
     )
@@ -140,7 +144,8 @@ async def _compare(body: SearchRequest, other: str, parts: Parts, request: Reque
     kept = {hit.id for hit in ours.hits[0]}
     lost = [_hit(hit) | {"compared_rank": ranks[hit.id]} for hit in theirs.hits[0][: body.limit] if hit.id not in kept]
     depth = max(body.limit, retrieval.COMPARE_DEPTH)
-    return _json(answer | {"compared_to": {"encoder": _encoder(theirs), "depth": depth, "lost": lost}})
+    compared = {"encoder": _encoder(theirs.encoder, theirs.generation), "depth": depth, "lost": lost}
+    return _json(answer | {"compared_to": compared})
 
 
 def _next(answer: Answer, body: SearchRequest, page: Page) -> Json:
@@ -148,7 +153,8 @@ def _next(answer: Answer, body: SearchRequest, page: Page) -> Json:
     end = page.offset + body.limit
     if len(answer.hits[0]) < body.limit or end > MAX_OFFSET:
         return {}
-    return {"next_cursor": to_cursor(body, answer.encoder.record.key, answer.generation, end)}
+    drafted = Draft(answer.drafted.other.record.key, answer.drafted.seed) if answer.drafted else None
+    return {"next_cursor": to_cursor(body, answer.encoder.record.key, answer.generation, end, drafted)}
 
 
 def _log(answer: Answer, body: SearchRequest, offset: int, parts: Parts) -> str:
@@ -166,6 +172,7 @@ def _log(answer: Answer, body: SearchRequest, offset: int, parts: Parts) -> str:
             offset=offset,
             shown=[hit.id for hit in answer.hits[0]],
             rule=answer.rule,
+            teams=answer.drafted.teams if answer.drafted else None,
             unit=answer.unit,
         )
         parts.query_log.offer(search)
@@ -181,20 +188,22 @@ def _made_by(answer: Answer) -> Json:
     """Who made the answer; the request's line in the log says it too."""
     note(encoder=answer.encoder.record.key, generation=answer.generation, rule=answer.rule)
     took = {"encode": answer.encode_ms, "search": answer.search_ms, "total": answer.total_ms}
+    other = answer.drafted and answer.drafted.other
     return {
-        "encoder": _encoder(answer),
+        "encoder": _encoder(answer.encoder, answer.generation),
+        **({"interleaved_with": _encoder(other, answer.generation)} if other else {}),
         "rule": answer.rule,
         "took_ms": {name: round(ms, 3) for name, ms in took.items()},
     }
 
 
-def _encoder(answer: Answer) -> Json:
-    record = answer.encoder.record
+def _encoder(encoder: LoadedEncoder, generation: int | None) -> Json:
+    record = encoder.record
     return {
         "name": record.name,
         "version": record.version,
         "digest": record.digest,
-        "generation": answer.generation,
+        "generation": generation,
     }
 
 

@@ -152,6 +152,9 @@ def activate(
     sticky_by: Annotated[
         str, typer.Option(help="With --canary: 'key', or the header that tells who asks, such as X-User-Id.")
     ] = STICKY_KEY,
+    interleave: Annotated[
+        bool, typer.Option("--interleave", help="With --canary: both answer those together, their hits in turns.")
+    ] = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -164,7 +167,9 @@ def activate(
     """
     with connect(url, api_key) as client:
         if canary is not None:
-            started = client.start_canary(key, canary, sticky_by=sticky_by, force=force, if_generation=if_generation)
+            started = client.start_canary(
+                key, canary, sticky_by=sticky_by, interleave=interleave, force=force, if_generation=if_generation
+            )
             _print_switch(started, as_json)
             return
         _print_switch(client.activate(key, force=force, if_generation=if_generation), as_json)
@@ -230,6 +235,7 @@ def _print_switch(switched: SwitchedPublic, as_json: bool) -> None:
         f"(load {swap.load_ms:.0f} ms, warm-up {swap.warmup_ms:.0f} ms, switch {swap.switch_us:.1f} µs)"
     )
     if beside := switched.canary:
-        say(f"{beside.encoder} answers {beside.percent:g}% of the searches, by {beside.sticky_by}")
+        together = ", together with it" if beside.interleave else ""
+        say(f"{beside.encoder} answers {beside.percent:g}% of the searches, by {beside.sticky_by}{together}")
     for each in switched.replicas.behind:
         say(f"not yet: {each.name} is at generation {each.generation}" + (f", {each.reason}" if each.reason else ""))

@@ -15,11 +15,15 @@ from app.registry import EncoderRecord
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """A second encoder for `percent` of the requests: the same ones again and again, by what `sticky_by` names."""
+    """A second encoder for `percent` of the requests: the same ones again and again, by what `sticky_by` names.
+
+    Where they `interleave`, both answer those together.
+    """
 
     encoder: LoadedEncoder
     percent: float
     sticky_by: str  # "key", or a header
+    interleave: bool = False
 
     def unit(self, value: str | None) -> str | None:
         """Who asks, as an experiment knows them: a hash; None for a request that says nothing."""
@@ -28,11 +32,11 @@ class Split:
         return hashlib.blake2b(f"{self.encoder.record.digest} {value}".encode(), digest_size=8).hexdigest()
 
     def takes(self, unit: str | None) -> bool:
-        """A request that says nothing stays with the active encoder.
+        """A request that says nothing stays with the active encoder, but where all are taken.
 
         Of the same encoder a greater share takes all that a smaller one took, so nobody is sent to and fro.
         """
-        return unit is not None and int(unit, 16) < self.percent / 100 * 2**64
+        return self.percent >= 100 or (unit is not None and int(unit, 16) < self.percent / 100 * 2**64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

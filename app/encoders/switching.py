@@ -71,11 +71,13 @@ class Switcher:
         *,
         percent: float,
         sticky_by: str,
+        interleave: bool = False,
         force: bool = False,
         expected: int | None = None,
         timeout_s: float | None = None,
     ) -> Switched:
-        """Let `name@version` answer `percent` of the requests beside the active one. Raises as `activate` does."""
+        """Let `name@version` answer `percent` of the requests beside the active one, or with it. Raises as `activate`
+        does."""
         with self._refusals_told("canary"):
             record = self._registry.encoders.get(name, version)
             self._check_state(record, force)
@@ -90,7 +92,7 @@ class Switcher:
                 expected=newest.generation if expected is None else expected,  # as below: beside what was read
                 timeout_s=timeout_s,
                 reason="canary",
-                canary=NewCanary(encoder_id=record.id, percent=percent, sticky_by=sticky_by),
+                canary=NewCanary(encoder_id=record.id, percent=percent, sticky_by=sticky_by, interleave=interleave),
             )
 
     def rollback(self, *, expected: int | None = None) -> Switched:
@@ -286,7 +288,7 @@ class Switcher:
     ) -> float:
         said, split = activation.canary, None
         if said is not None and canary is not None:
-            split = Split(encoder=canary, percent=said.percent, sticky_by=said.sticky_by)
+            split = Split(encoder=canary, percent=said.percent, sticky_by=said.sticky_by, interleave=said.interleave)
         return self._slot.swap(Active(encoder=loaded, generation=activation.generation, previous=previous, split=split))
 
     def _check_state(self, record: EncoderRecord, force: bool) -> None:

@@ -23,6 +23,7 @@ class NewCanary:
     encoder_id: int
     percent: float
     sticky_by: str
+    interleave: bool = False  # both encoders answer each of those requests, their hits in turns
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +98,7 @@ class Activations:
                     canary_id=canary and canary.encoder_id,
                     canary_percent=canary and canary.percent,
                     canary_sticky_by=canary and canary.sticky_by,
+                    canary_interleave=canary and int(canary.interleave),
                 )
             )
             newest = _standing(connection)
@@ -144,8 +146,8 @@ def _standing(connection: Connection) -> list[Activation]:
     return newest + (_newest(connection, 1, activations.c.encoder_id != newest[0].encoder_id) if newest else [])
 
 
-def _told(canary: NewCanary | None) -> tuple[int, float, str] | None:
-    return None if canary is None else (canary.encoder_id, canary.percent, canary.sticky_by)
+def _told(canary: NewCanary | None) -> tuple[int, float, str, bool] | None:
+    return None if canary is None else (canary.encoder_id, canary.percent, canary.sticky_by, canary.interleave)
 
 
 def _newest(connection: Connection, count: int, *conditions: ColumnElement[bool]) -> list[Activation]:
@@ -188,5 +190,6 @@ def _canary(row: Row[Any]) -> Canary | None:
         encoder_id=row.canary_id,
         percent=row.canary_percent,
         sticky_by=row.canary_sticky_by,
+        interleave=bool(row.canary_interleave),
         encoder=f"{row.canary_name}@{row.canary_version}",
     )

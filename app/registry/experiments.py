@@ -17,6 +17,7 @@ from app.registry.tables import activations, clicks, experiments, query_log
 
 Role = Literal["active", "canary"]
 ROLES: tuple[Role, Role] = ("active", "canary")
+TEAMS: dict[Role, str] = {"active": "a", "canary": "c"}  # as in `query_log.teams`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +28,7 @@ class Arm:
     users: int = 0
     clicked: int = 0  # requests of which something was clicked
     clicks: int = 0
+    wins: int = 0  # of an interleaving: requests with more clicks on its hits than on the other's
     # Over users, of whom each has n requests of which c were clicked: sums of n^2, n c and c^2.
     squares: int = 0
     products: int = 0
@@ -37,10 +39,12 @@ class Arm:
 class Tally:
     active: Arm = Arm()
     canary: Arm = Arm()
+    interleaved: bool = False  # both answered each request, and `clicked` and `clicks` are those on their own hits
+    squares: int = 0  # of an interleaving: sum over users of (the canary's wins - the active encoder's)^2
 
     @property
     def requests(self) -> int:
-        return self.active.requests + self.canary.requests
+        return self.active.requests + (0 if self.interleaved else self.canary.requests)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,8 +88,11 @@ class Experiments:
         """Those that go on, and those of which clicks may still come."""
         return self._page(100, func.coalesce(experiments.c.settled, 0) == 0)
 
-    def count(self, generation: int) -> Tally:
+    def count(self, generation: int, *, interleaved: bool) -> Tally:
         """What the query log holds of it now."""
+        return self._count_interleaved(generation) if interleaved else self._count_split(generation)
+
+    def _count_split(self, generation: int) -> Tally:
         clicked = select(func.count()).where(clicks.c.search_id == query_log.c.search_id).scalar_subquery()
         searches = (
             select(query_log.c.rule, query_log.c.unit, clicked.label("clicks"))
@@ -110,7 +117,39 @@ class Experiments:
             rows = connection.execute(
                 select(users.c.rule, func.count(), *(func.sum(each) for each in sums)).group_by(users.c.rule)
             ).all()
-        return Tally(**{rule: _arm(*(int(each) for each in counted)) for rule, *counted in rows})
+        arms = {rule: _arm(*(int(each) for each in counted)) for rule, *counted in rows}
+        return Tally(active=arms.get("active", Arm()), canary=arms.get("canary", Arm()))
+
+    def _count_interleaved(self, generation: int) -> Tally:
+        user = func.coalesce(query_log.c.unit, query_log.c.search_id)  # whoever says nothing is somebody else each time
+        of = {role: func.sum(case((clicks.c.team == TEAMS[role], 1), else_=0)).label(role) for role in ROLES}
+        searches = (
+            select(user.label("user"), *of.values())
+            .outerjoin(clicks, clicks.c.search_id == query_log.c.search_id)
+            .where(query_log.c.generation == generation, query_log.c.offset == 0, query_log.c.rule == "interleaved")
+            .group_by(query_log.c.search_id, user)
+            .subquery()
+        )
+        active, canary = searches.c.active, searches.c.canary
+        wins = (active > canary, canary > active)
+        counted = (active > 0, canary > 0, *wins)
+        sums = [func.sum(case((each, 1), else_=0)) for each in counted] + [func.sum(active), func.sum(canary)]
+        users = (
+            select(func.count().label("n"), *(each.label(f"s{place}") for place, each in enumerate(sums)))
+            .group_by(searches.c.user)
+            .subquery()
+        )
+        lead = users.c.s3 - users.c.s2
+        totals = [users.c.n, *(users.c[f"s{place}"] for place in range(len(sums))), lead * lead]
+        with self._database.read() as connection:
+            found = connection.execute(select(func.count(), *(func.sum(each) for each in totals))).one()
+        count, n, with_a, with_c, wins_a, wins_c, clicks_a, clicks_c, squares = (int(each or 0) for each in found)
+        return Tally(
+            active=Arm(requests=n, users=count, clicked=with_a, clicks=clicks_a, wins=wins_a),
+            canary=Arm(requests=n, users=count, clicked=with_c, clicks=clicks_c, wins=wins_c),
+            interleaved=True,
+            squares=squares,
+        )
 
     def keep(self, generation: int, tally: Tally, decided: Decided | None, *, settled: bool) -> None:
         values = {
@@ -152,7 +191,8 @@ def _arm(users: int, requests: int, clicked: int, clicks: int, squares: int, pro
 
 
 def _record(row: Row[Any], ended: Activation | None) -> ExperimentRecord:
-    tally = {role: Arm(**arm) for role, arm in (row.tally or {}).items()}
+    said: dict[str, Any] = row.tally or {"interleaved": bool(row.canary_interleave)}
+    tally = said | {role: Arm(**said.get(role, {})) for role in ROLES}
     return ExperimentRecord(
         began=next(iter(to_activations([row]))),
         ended=ended,

@@ -46,6 +46,7 @@ activations = Table(
     Column("canary_id", Integer, nullable=True),
     Column("canary_percent", Float, nullable=True),
     Column("canary_sticky_by", String(64), nullable=True),
+    Column("canary_interleave", Integer, nullable=True),
 )
 
 datasets = Table(
@@ -139,6 +140,8 @@ query_log = Table(
     Column("unit", String(16), nullable=True),
     Column("offset", Integer, nullable=False),
     Column("shown", JSON, nullable=False),
+    # Of an interleaved search a letter for each that was shown: whose pick it was (`app.interleaving`).
+    Column("teams", String(100), nullable=True),
     UniqueConstraint("search_id"),
     sqlite_autoincrement=True,
 )
@@ -151,6 +154,7 @@ clicks = Table(
     Column("search_id", String(32), ForeignKey("query_log.search_id", ondelete="CASCADE"), nullable=False),
     Column("passage_id", String(512), nullable=False),
     Column("position", Integer, nullable=False),
+    Column("team", String(1), nullable=True),
     Column("at", Float, nullable=False),
     UniqueConstraint("search_id", "passage_id"),
     sqlite_autoincrement=True,

@@ -17,13 +17,26 @@ class CanaryCreate(RequestModel):
 
     name: Name
     version: Version | None = None
-    percent: Annotated[float, Field(gt=0, lt=100)]
+    percent: Annotated[float, Field(gt=0, le=100, description="Under 100, but where both answer together.")]
     sticky_by: Annotated[
         str,
         StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$"),
         plainly("must be 'key' or the name of a header, such as 'X-User-Id'"),
         Field(description="What tells requests apart: `key`, or a header's name. One without stays on the active."),
     ] = STICKY_KEY
+    interleave: Annotated[
+        bool,
+        Field(
+            description="Both answer those requests together, their hits in turns (team draft): clicks tell sooner "
+            "which is preferred."
+        ),
+    ] = False
+
+    @model_validator(mode="after")
+    def _not_all(self) -> Self:
+        if self.percent == 100 and not self.interleave:
+            raise ValueError("percent 100 leaves nothing to compare with: activate the encoder, or set interleave")
+        return self
 
 
 class Activate(RequestModel):
@@ -50,6 +63,7 @@ class CanaryPublic(PublicModel):
     encoder: Annotated[str, Field(description="name@version")]
     percent: float
     sticky_by: str
+    interleave: bool = False
 
 
 class EncoderNamed(PublicModel):

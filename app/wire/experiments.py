@@ -17,9 +17,12 @@ class ArmPublic(PublicModel):
     encoder: Annotated[str, Field(description="name@version")]
     requests: Annotated[int, Field(description="Searches, by their first page, whose sender was told apart.")]
     users: Annotated[int, Field(description="How many senders.")]
-    clicked: Annotated[int, Field(description="Requests with a click.")]
+    clicked: Annotated[int, Field(description="Requests with a click; of an interleaving, on its own hits.")]
     clicks: int
     rate: Annotated[float | None, Field(description="`clicked` of `requests`.")] = None
+    wins: Annotated[
+        int | None, Field(description="Of an interleaving: requests with more clicks on its hits than on the other's.")
+    ] = None
 
 
 class EffectPublic(PublicModel):

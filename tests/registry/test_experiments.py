@@ -46,11 +46,11 @@ def test_requests_count_by_user_and_arm_where_they_were_told_apart(split: Regist
     searched(split, "named", "ann", clicked=1)
     searched(split, "canary", "eve", clicked=1, offset=10)  # a further page
     searched(split, "canary", "eve", clicked=1, generation=3)
-    assert split.experiments.count(2) == Tally(
+    assert split.experiments.count(2, interleaved=False) == Tally(
         active=Arm(requests=4, users=2, clicked=2, clicks=3, squares=10, products=6, clicked_squares=4),
         canary=Arm(requests=1, users=1, clicked=1, clicks=1, squares=1, products=1, clicked_squares=1),
     )
-    assert split.experiments.count(4) == Tally()
+    assert split.experiments.count(4, interleaved=False) == Tally()
 
 
 def test_every_generation_with_a_canary_is_one_and_the_next_ends_it(split: Registry) -> None:
@@ -80,3 +80,30 @@ def test_what_is_kept_stays(split: Registry, database: Path | str) -> None:
     assert (found.tally, found.decided, found.settled) == (tally, decided, True)
     assert [each.began.generation for each in again.experiments.unsettled()] == [3]
     again.close()
+
+
+def test_a_click_on_an_interleaved_search_counts_for_whose_pick_it_was(split: Registry) -> None:
+    together = {"rule": "interleaved", "teams": "=ac", "generation": 2}
+
+    def ask(unit: str | None, *places: int, **fields: Any) -> None:
+        kept = add(split, next(numbers), unit=unit, **together | fields)
+        split.queries.click(kept.search_id, [(kept.shown[place - kept.offset - 1], place) for place in places])
+
+    ask("ann", 3)
+    ask("ann", 1, 3)
+    ask("ann", 2, 3)  # one each
+    ask("bob", 2)
+    ask("bob", 1)  # of both alike
+    ask("bob")
+    ask(None, 3)
+    ask(None, 13, offset=10)
+    ask("ann", 3, generation=3)
+    clicked = split.queries.page(1)[0].clicks
+    assert [click.team for click in clicked] == ["c"]
+    assert split.experiments.count(2, interleaved=True) == Tally(
+        active=Arm(requests=7, users=3, clicked=2, clicks=2, wins=1),
+        canary=Arm(requests=7, users=3, clicked=4, clicks=4, wins=3),
+        interleaved=True,
+        squares=2**2 + 1 + 1,
+    )
+    assert split.experiments.count(4, interleaved=True) == Tally(interleaved=True)

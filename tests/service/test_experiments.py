@@ -11,7 +11,7 @@ from tests.conftest import Service
 from tests.service import encoders
 from tests.service.test_canary import BY, USERS, asked
 from tests.service.test_cli import adiabat
-from tests.service.test_switching import PASSAGES
+from tests.service.test_tuning_jobs import passages
 
 ON = {"query_log": 1.0}
 logging = pytest.mark.parametrize("settings", [ON], indirect=True)
@@ -19,8 +19,8 @@ logging = pytest.mark.parametrize("settings", [ON], indirect=True)
 
 @pytest.fixture
 def stocked(service: Service, tiny: Path, sources: Path) -> Service:
-    service.client.upsert_passages(PASSAGES)
-    folder = encoders.near(tiny, sources / "bees", scale=0.1, seed=1)
+    service.client.upsert_passages(passages())
+    folder = encoders.near(tiny, sources / "bees", scale=0.5, seed=1)
     service.client.register_encoder("bees", path=str(folder), force=True)
     return service
 
@@ -93,3 +93,89 @@ def test_each_generation_with_a_canary_is_one(stocked: Service, http: httpx.Clie
     (newest, *_) = client.queries().searches
     assert newest.rule in ("active", "canary")
     assert "unit" not in newest.model_dump()
+
+
+@logging
+def test_both_answer_an_interleaved_search_and_its_clicks_say_whose_are_preferred(
+    stocked: Service, http: httpx.Client
+) -> None:
+    client = stocked.client
+    stocked.client.start_canary("bees", 100, interleave=True)  # everybody: nobody need be told apart
+    alone = {name: asked(http, encoder=name, limit=5)["hits"] for name in ("base", "bees")}
+    scores = {name: {hit["id"]: hit["score"] for hit in hits} for name, hits in alone.items()}
+    for user in (None, *USERS[:60]):
+        answer = asked(http, user, limit=5)
+        assert (answer["rule"], answer["encoder"]["name"], answer["interleaved_with"]["name"]) == (
+            "interleaved",
+            "base",
+            "bees",
+        )
+        assert "teams" not in answer
+        search = client.queries(limit=1).searches[0]
+        assert (search.encoder, search.rule, len(search.teams or "")) == ("base@1", "interleaved", 5)
+        for hit, team in zip(answer["hits"], search.teams or "", strict=True):
+            assert hit["score"] == scores["bees" if team == "c" else "base"][hit["id"]]
+        click = [
+            (hit["id"], place)
+            for place, (hit, team) in enumerate(zip(answer["hits"], search.teams or "", strict=True), 1)
+            if team == "c"
+        ]
+        if click:
+            client.feedback(str(answer["search_id"]), click[:1])
+    found = client.experiment(2)
+    assert found.active_arm.requests == found.canary_arm.requests == 61
+    assert (found.active_arm.wins, found.canary_arm.clicked, found.verdict) == (0, 61, "better")
+    assert (found.canary.interleave, found.canary_arm.wins) == (True, 61)
+    assert found.effect is not None
+    assert found.effect.estimate == 1
+    assert "bees@1 won 61 and base@1 0" in found.said
+
+
+@logging
+def test_pages_of_an_interleaved_search_go_on_as_they_began(stocked: Service, http: httpx.Client) -> None:
+    stocked.client.start_canary("bees", 50, sticky_by=BY, interleave=True)
+    user = next(each for each in USERS if asked(http, each)["rule"] == "interleaved")
+    whole = {}
+    for number in range(8):
+        first = asked(http, user, limit=2)
+        if number == 4:
+            stocked.client.rollback()
+        second = asked(http, user, limit=2, cursor=first["next_cursor"])
+        ids = [hit["id"] for hit in (*first["hits"], *second["hits"])]
+        assert len(set(ids)) == 4
+        if number < 5:
+            assert second["interleaved_with"] == first["interleaved_with"]
+            whole[tuple(ids)] = True
+    assert asked(http, user)["rule"] == "active"
+
+
+def test_what_cannot_be_interleaved_is_answered_by_the_active_encoder(stocked: Service, http: httpx.Client) -> None:
+    client = stocked.client
+    client.start_canary("bees", 100, interleave=True)
+    assert asked(http)["rule"] == "interleaved"
+    for fields in ({"compare_to": "bees"}, {"with_query_vector": True}, {"offset": 2}):
+        answer = asked(http, **fields)
+        assert (answer["rule"], answer["encoder"]["name"]) == ("active", "base")
+        assert "interleaved_with" not in answer
+    batch = http.post("/search/batch", json={"queries": ["engine"]}).json()
+    assert (batch["rule"], batch["encoder"]["name"]) == ("active", "base")
+    assert asked(http, encoder="bees")["rule"] == "named"
+    again = client.start_canary("bees", 100, interleave=True)
+    assert (again.encoder.generation, again.canary is not None and again.canary.interleave) == (2, True)
+    said = adiabat(stocked, "encoders", "activate", "bees", "--canary", "30", "--sticky-by", BY, "--interleave")
+    assert said.splitlines()[-1] == f"bees@1 answers 30% of the searches, by {BY}, together with it"
+    whole = httpx.put(
+        f"{stocked.url}/active-encoder", json={"canary": {"name": "bees", "percent": 100}}, trust_env=False
+    )
+    assert whole.status_code == 422
+    assert "activate the encoder, or set interleave" in whole.json()["detail"]
+
+
+def test_a_canary_that_fails_beside_the_active_encoder_fails_no_search(stocked: Service, http: httpx.Client) -> None:
+    stocked.client.start_canary("bees", 100, interleave=True)
+    split = stocked.parts.slot.current.split
+    assert split is not None
+    split.encoder.dispatcher.close()  # as an encoder that was unloaded
+    answer = asked(http)
+    assert (answer["rule"], answer["encoder"]["name"]) == ("active", "base")
+    assert answer["hits"] == asked(http, encoder="base")["hits"]
