@@ -26,6 +26,7 @@ from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
 from app.errors import BadInput
 from app.experiments import ExperimentKeeper
+from app.guarding import Seen
 from app.ingest import Ingest
 from app.intake import Intake
 from app.judgments import JudgedNow
@@ -40,6 +41,7 @@ from app.query_log import QueryLog
 from app.registry import Registry
 from app.retrieval import Retrieval, probe_overlap
 from app.settings import LOOPBACK_HOSTS, Settings
+from app.webhook import Webhook
 
 log = logging.getLogger("adiabat")
 
@@ -116,7 +118,11 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     jobs = JobKeeper(registry, artifacts, store, switcher, settings, datasets.release, replicas.leads)
     jobs.start()
     stack.callback(jobs.stop)
-    experiments = ExperimentKeeper(registry, replicas.leads)
+    webhook = Webhook(settings.webhook_url, settings.webhook_secret, metrics.notified)
+    webhook.start()
+    stack.callback(webhook.stop)
+    seen = Seen()
+    experiments = ExperimentKeeper(registry, switcher, seen, webhook, replicas.leads)
     experiments.start()
     stack.callback(experiments.stop)
     metrics.registry.register(
@@ -135,7 +141,9 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         switcher=switcher,
         replicas=replicas,
         registrar=Registrar(artifacts, registry, rules, probe_overlap(store)),
-        retrieval=Retrieval(registry, pool, slot, store, metrics.searched, load_on_demand=settings.load_on_demand),
+        retrieval=Retrieval(
+            registry, pool, slot, store, metrics.searched, seen, load_on_demand=settings.load_on_demand
+        ),
         ingest=ingest,
         intake=Intake(ingest, settings.max_body_bytes),
         datasets=datasets,

@@ -3,8 +3,9 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -15,10 +16,13 @@ from numpy.typing import NDArray
 from app.encoders.loaded import LoadedEncoder
 from app.encoders.pool import EncoderPool
 from app.encoders.slot import Slot
-from app.errors import EncoderNotFound, EncoderNotResident
+from app.errors import BadInput, EncoderNotFound, EncoderNotResident
+from app.guarding import Seen
 from app.interleaving import CANARY, team_draft
 from app.passages import Hit, PassageStore, parse_filter
 from app.registry import EncoderState, Registry
+from app.registry.experiments import Role
+from app.registry.signals import Signal
 
 if TYPE_CHECKING:
     from qdrant_client.models import Filter
@@ -90,7 +94,8 @@ class Answer:
 
 
 class Retrieval:
-    """`took` hears how many seconds the passage store needed for each search."""
+    """`took` hears how many seconds the passage store needed for each search, `seen` how a canary does beside the
+    active encoder."""
 
     def __init__(
         self,
@@ -99,6 +104,7 @@ class Retrieval:
         slot: Slot,
         store: PassageStore,
         took: Callable[[float], None],
+        seen: Seen,
         *,
         load_on_demand: bool = True,
     ) -> None:
@@ -107,6 +113,7 @@ class Retrieval:
         self._slot = slot
         self._store = store
         self._took = took
+        self._seen = seen
         self._load_on_demand = load_on_demand
         # Apart from one another: encoders that load must not keep searches waiting.
         self._searchers = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
@@ -118,6 +125,15 @@ class Retrieval:
         conditions = parse_filter(query.filter)
         # One reference for the whole request: a switch from here on concerns the next one.
         chosen = await self._choose(query)
+        if chosen.unit is None or chosen.other is not None:
+            return await self._answer(query, chosen, conditions, started)
+        role: Role = "canary" if chosen.rule == "canary" else "active"
+        with self._watched(chosen, role, not chosen.encoder.remembers(list(query.texts))) as watched:
+            answer = await self._answer(query, chosen, conditions, started)
+            watched.empty = not any(answer.hits)
+            return answer
+
+    async def _answer(self, query: Query, chosen: Chosen, conditions: "Filter | None", started: float) -> Answer:
         vectors, alone = await self._embed(chosen, query)
         chosen = chosen if not alone else chosen._replace(rule="active", unit=None, other=None)
         encoded = time.perf_counter()
@@ -164,8 +180,11 @@ class Retrieval:
         texts = list(query.texts)
         if chosen.other is None:
             return await chosen.encoder.embed_queries(texts), False
+        embed = self._embed_watched if query.draft is None else _embed
         ours, theirs = await asyncio.gather(
-            chosen.encoder.embed_queries(texts), chosen.other.embed_queries(texts), return_exceptions=True
+            embed(chosen, "active", chosen.encoder, texts),
+            embed(chosen, "canary", chosen.other, texts),
+            return_exceptions=True,
         )
         if isinstance(ours, BaseException):
             raise ours
@@ -174,6 +193,27 @@ class Retrieval:
         if isinstance(theirs, BaseException):
             raise theirs
         return np.concatenate([ours, theirs]), False
+
+    async def _embed_watched(
+        self, chosen: Chosen, role: Role, encoder: LoadedEncoder, texts: list[str]
+    ) -> NDArray[np.float32]:
+        with self._watched(chosen, role, not encoder.remembers(texts)):
+            return await encoder.embed_queries(texts)
+
+    @contextmanager
+    def _watched(self, chosen: Chosen, role: Role, timed: bool) -> Iterator["_Watched"]:
+        """Whether what is done in this block fails, and how long it takes; refusals are nobody's failure."""
+        watched, started, generation = _Watched(), time.perf_counter(), chosen.generation or 0
+        try:
+            yield watched
+        except BadInput:
+            raise
+        except Exception:
+            self._seen.saw(generation, role, Signal(requests=1, errors=1))
+            raise
+        took_s = time.perf_counter() - started if timed else 0.0
+        this = Signal(requests=1, empty=watched.empty, timed=timed, seconds=took_s, seconds_squared=took_s**2)
+        self._seen.saw(generation, role, this)
 
     def _look_up(self, vectors: NDArray[np.float32], query: Query, conditions: "Filter | None") -> list[list[Hit]]:
         return self._store.search_batch(
@@ -195,11 +235,13 @@ class Retrieval:
             if active.split is None:
                 return Chosen(active.encoder, active.generation, "active")
             unit = active.split.unit(sticky(active.split.sticky_by))
-            if not active.split.takes(unit) or (active.split.interleave and not interleave):
-                return Chosen(active.encoder, active.generation, "active", unit)
             if active.split.interleave:
-                return Chosen(active.encoder, active.generation, "interleaved", unit, active.split.encoder)
-            return Chosen(active.split.encoder, active.generation, "canary", unit)
+                if interleave and active.split.takes(unit):
+                    return Chosen(active.encoder, active.generation, "interleaved", unit, active.split.encoder)
+                return Chosen(active.encoder, active.generation, "active")
+            if active.split.takes(unit):
+                return Chosen(active.split.encoder, active.generation, "canary", unit)
+            return Chosen(active.encoder, active.generation, "active", unit)
         if named == active.encoder.record.key:
             return Chosen(active.encoder, active.generation, "named")
         record = await asyncio.to_thread(self._registry.encoders.find, named)
@@ -215,6 +257,15 @@ class Retrieval:
             )
         loading = asyncio.get_running_loop().run_in_executor(self._loaders, self._pool.get, record)
         return Chosen(await loading, None, "named")
+
+
+async def _embed(_chosen: Chosen, _role: Role, encoder: LoadedEncoder, texts: list[str]) -> NDArray[np.float32]:
+    return await encoder.embed_queries(texts)
+
+
+@dataclass(slots=True)
+class _Watched:
+    empty: bool = False
 
 
 def _interleaved(hits: list[list[Hit]], other: LoadedEncoder, query: Query) -> tuple[list[list[Hit]], Drafted]:

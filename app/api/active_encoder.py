@@ -1,6 +1,7 @@
 """`/active-encoder`: what `/search` uses, the switch, the way back, the history. ETags name generations."""
 
 import time
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -12,7 +13,7 @@ from app.encoders.replicas import Behind, Standing
 from app.encoders.slot import Active
 from app.encoders.switching import Switched
 from app.errors import InvalidField, Unavailable
-from app.registry import Canary, EncoderRecord
+from app.registry import Canary, EncoderRecord, Rules
 from app.wire.active_encoder import (
     STICKY_KEY,
     Activate,
@@ -20,6 +21,7 @@ from app.wire.active_encoder import (
     ActiveEncoder,
     CanaryCreate,
     CanaryPublic,
+    CanaryRules,
     EncoderNamed,
     History,
     ReplicaBehind,
@@ -67,6 +69,8 @@ def activate_encoder(
     Activating an encoder, the same one too, or a rollback ends it. With `interleave` both encoders answer each of these
     searches together (`POST /search` and `GET /search`, but with `compare_to` or `with_query_vector`): their hits come
     in turns, `interleaved_with` names the second encoder, and a page goes on as the first one began.
+
+    Its `rules` end a canary by themselves, as a generation whose `note` in the history says why.
     """
     until = time.monotonic() + body.timeout_s
     if body.canary is not None:
@@ -98,6 +102,7 @@ def read_history(parts: PartsDep, limit: Annotated[int, Query(ge=1, le=1000)] = 
                 forced=item.forced,
                 at=item.at,
                 canary=canary_public(item.canary),
+                note=item.note,
             )
             for item in parts.registry.activations.newest(limit)
         ]
@@ -108,7 +113,11 @@ def canary_public(canary: Canary | None) -> CanaryPublic | None:
     if canary is None:
         return None
     return CanaryPublic(
-        encoder=canary.encoder, percent=canary.percent, sticky_by=canary.sticky_by, interleave=canary.interleave
+        encoder=canary.encoder,
+        percent=canary.percent,
+        sticky_by=canary.sticky_by,
+        interleave=canary.interleave,
+        rules=CanaryRules(**asdict(canary.rules)) if canary.rules else None,
     )
 
 
@@ -124,6 +133,7 @@ def _start_split(body: Activate, canary: CanaryCreate, parts: Parts, expected: i
         percent=canary.percent,
         sticky_by=canary.sticky_by,
         interleave=canary.interleave,
+        rules=Rules(**canary.rules.model_dump()) if canary.rules else None,
         force=body.force,
         expected=expected,
         timeout_s=body.timeout_s,
@@ -179,6 +189,7 @@ def _split(active: Active) -> CanaryPublic | None:
         percent=split.percent,
         sticky_by=split.sticky_by,
         interleave=split.interleave,
+        rules=CanaryRules(**asdict(split.rules)) if split.rules else None,
     )
 
 

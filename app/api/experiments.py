@@ -9,11 +9,11 @@ from app.api.active_encoder import canary_public
 from app.api.deps import Parts, PartsDep
 from app.api.queries import sequence_cursor
 from app.api.scopes import Scoped
-from app.experiments import counted, finding
+from app.experiments import alpha_of, counted, finding
 from app.registry import ExperimentRecord
 from app.registry.experiments import Arm
 from app.sequential import Effect
-from app.verdicts import ALPHA, rate
+from app.verdicts import rate
 from app.wire.experiments import ArmPublic, DecidedPublic, EffectPublic, ExperimentPage, ExperimentPublic
 
 SHARE = "share of requests with a click"
@@ -50,7 +50,7 @@ def read_experiment(generation: Annotated[int, Path(ge=1, le=2**31 - 1)], parts:
 
 def _public(record: ExperimentRecord, parts: Parts) -> ExperimentPublic:
     tally = counted(parts.registry, record)
-    found = finding(record, tally)
+    found, alpha = finding(record, tally), alpha_of(record)
     canary = canary_public(record.began.canary)
     assert canary is not None  # what makes it an experiment
     return ExperimentPublic(
@@ -59,10 +59,11 @@ def _public(record: ExperimentRecord, parts: Parts) -> ExperimentPublic:
         began_at=record.began.at,
         ended_at=record.ended.at if record.ended else None,
         ended_by=record.ended.reason if record.ended else None,
+        note=record.ended.note if record.ended else None,
         active_arm=_arm(record.began.encoder, tally.active, tally.interleaved),
         canary_arm=_arm(canary.encoder, tally.canary, tally.interleaved),
-        effect=_effect(found.effect, tally.interleaved) if found.effect else None,
-        alpha=ALPHA,
+        effect=_effect(found.effect, alpha, tally.interleaved) if found.effect else None,
+        alpha=alpha,
         verdict=found.verdict,
         said=found.said,
         decided=DecidedPublic(**asdict(record.decided)) if record.decided else None,
@@ -81,8 +82,8 @@ def _arm(encoder: str, arm: Arm, interleaved: bool) -> ArmPublic:
     )
 
 
-def _effect(effect: Effect, interleaved: bool) -> EffectPublic:
-    low, high = effect.interval(ALPHA)
+def _effect(effect: Effect, alpha: float, interleaved: bool) -> EffectPublic:
+    low, high = effect.interval(alpha)
     return EffectPublic(
         measure=WINS if interleaved else SHARE,
         estimate=effect.estimate,

@@ -1,5 +1,6 @@
 """`adiabat encoders …`: list, show, register, export, activate, rollback, history, delete."""
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -96,6 +97,18 @@ def _on_server(path: Path | None) -> str | None:
     return None if path is None else str(path.resolve() if path.exists() else path)
 
 
+def _rules(given: list[str]) -> dict[str, Any] | bool:
+    """Values are JSON; True where none is given: the defaults."""
+    found = {}
+    for each in given:
+        name, _, value = each.partition("=")
+        try:
+            found[name] = json.loads(value)
+        except ValueError as error:
+            raise typer.BadParameter(f"--rule {each}: NAME=VALUE is expected, such as latency=2") from error
+    return found or True
+
+
 def _labels(given: list[str]) -> dict[str, str]:
     pairs = [each.partition("=") for each in given]
     if wrong := [key for key, separator, _ in pairs if not (key and separator)]:
@@ -155,6 +168,11 @@ def activate(
     interleave: Annotated[
         bool, typer.Option("--interleave", help="With --canary: both answer those together, their hits in turns.")
     ] = False,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(help="With --canary: what ends it by itself, such as alpha=0.01, latency=2 or errors=null."),
+    ] = None,
+    no_rules: Annotated[bool, typer.Option("--no-rules", help="With --canary: nothing ends it by itself.")] = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -165,10 +183,17 @@ def activate(
 
     Example: adiabat encoders activate bees --canary 10 --sticky-by X-User-Id
     """
+    rules = False if no_rules else _rules(rule or [])
     with connect(url, api_key) as client:
         if canary is not None:
             started = client.start_canary(
-                key, canary, sticky_by=sticky_by, interleave=interleave, force=force, if_generation=if_generation
+                key,
+                canary,
+                sticky_by=sticky_by,
+                interleave=interleave,
+                rules=rules,
+                force=force,
+                if_generation=if_generation,
             )
             _print_switch(started, as_json)
             return
@@ -203,7 +228,8 @@ def history(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = Fa
         return
     for item in found:
         beside = f" ({item.canary.percent:g}% {item.canary.encoder})" if item.canary else ""
-        say(f"{item.generation:>5}  {item.encoder:<32} {item.reason}{' (forced)' if item.forced else ''}{beside}")
+        note = f": {item.note}" if item.note else ""
+        say(f"{item.generation:>5}  {item.encoder:<32} {item.reason}{' (forced)' if item.forced else ''}{beside}{note}")
 
 
 @cli.command()

@@ -45,6 +45,8 @@ def show(
         return
     say(f"{_canary(found)} beside {found.active_arm.encoder}, {_state(found)}")
     say(found.said)
+    if found.note:
+        say(f"It was ended: {found.note}")
     if found.decided:
         say(f"First decided after {found.decided.requests:,} requests: {found.decided.verdict}.")
 

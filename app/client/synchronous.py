@@ -246,14 +246,17 @@ class AdiabatClient:
         *,
         sticky_by: str = "key",
         interleave: bool = False,
+        rules: Json | bool = True,
         force: bool = False,
         if_generation: int | None = None,
         timeout_s: float = 30,
     ) -> SwitchedPublic:
         """Let `name` or `name@version` answer `percent` of the searches beside the active encoder, the same ones by
         their key or by the header `sticky_by`; `interleave`: both answer those together. `activate` and `rollback` end
-        it."""
+        it, and its rules by themselves: as PUT /active-encoder takes them, True: the defaults, False: none do."""
         canary = split_key(key) | {"percent": percent, "sticky_by": sticky_by, "interleave": interleave}
+        if rules is not True:
+            canary["rules"] = rules or None
         body = {"canary": canary, "force": force, "timeout_s": timeout_s}
         return self._call(SwitchedPublic, "PUT", "/active-encoder", json=body, headers=if_match(if_generation))
 

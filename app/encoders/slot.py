@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from app.encoders.loaded import LoadedEncoder
 from app.errors import Unavailable
-from app.registry import EncoderRecord
+from app.registry import EncoderRecord, Rules
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +24,7 @@ class Split:
     percent: float
     sticky_by: str  # "key", or a header
     interleave: bool = False
+    rules: Rules | None = None
 
     def unit(self, value: str | None) -> str | None:
         """Who asks, as an experiment knows them: a hash; None for a request that says nothing."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.registry.activations import Activation, Activations, Canary, NewCanary
+from app.registry.activations import Activation, Activations, Canary, NewCanary, Rules
 from app.registry.audit import Action, Actor, Audit, Entry, acting
 from app.registry.database import Database
 from app.registry.datasets import DatasetRecord, Datasets
@@ -16,6 +16,7 @@ from app.registry.jobs import Jobs
 from app.registry.judgments import Judgment, Judgments, NewJudgment, Revision
 from app.registry.keys import KeyRecord, Keys, NewKey, Scope
 from app.registry.queries import Click, LoggedSearch, NewSearch, QueryRecords
+from app.registry.signals import Signals
 from app.registry.workers import Workers
 
 __all__ = [
@@ -64,7 +65,9 @@ __all__ = [
     "QueryRecords",
     "Registry",
     "Revision",
+    "Rules",
     "Scope",
+    "Signals",
     "Tally",
     "Workers",
     "acting",
@@ -82,6 +85,7 @@ class Registry:
         self.judgments = Judgments(self.database)
         self.queries = QueryRecords(self.database)
         self.experiments = Experiments(self.database)
+        self.signals = Signals(self.database)
         self.jobs = Jobs(self.database)
         self.events = JobEvents(self.database)
         self.instances = Instances(self.database)

@@ -1,7 +1,7 @@
 """The history of generations: append-only, one row per activation. The newest row says what is active."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, insert, select
@@ -13,7 +13,21 @@ from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.tables import activations, encoders
 
-Reason = Literal["start", "activate", "rollback", "job", "fallback", "canary"]
+Reason = Literal["start", "activate", "rollback", "job", "fallback", "canary", "rule"]
+BACK = ("rollback", "rule")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """What ends a canary by itself; `app.guarding` applies them. None: that one does not."""
+
+    alpha: float  # of the test on clicks
+    min_requests: int  # of either encoder, before any rule acts
+    window_s: float
+    clicks: bool
+    zero_hits: float | None  # by how much the share of searches without a hit may be greater
+    errors: float | None  # and that of those that fail
+    latency: float | None  # how many times as long a search may take in the mean
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +38,7 @@ class NewCanary:
     percent: float
     sticky_by: str
     interleave: bool = False  # both encoders answer each of those requests, their hits in turns
+    rules: Rules | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +56,7 @@ class Activation:
     forced: bool
     at: float
     canary: Canary | None
+    note: str | None = None  # why the service did it by itself
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +87,7 @@ class Activations:
         expected: int | None = None,
         again: bool = False,
         canary: NewCanary | None = None,
+        note: str | None = None,
     ) -> "Advanced":
         """As `append`, with a `canary` or without; what is so already makes no generation unless `again`."""
         with self._database.write() as connection:
@@ -99,14 +116,17 @@ class Activations:
                     canary_percent=canary and canary.percent,
                     canary_sticky_by=canary and canary.sticky_by,
                     canary_interleave=canary and int(canary.interleave),
+                    canary_rules=asdict(canary.rules) if canary and canary.rules else None,
+                    note=note,
                 )
             )
             newest = _standing(connection)
             split = newest[0].canary
-            detail = {"canary": split.encoder, "percent": split.percent} if split else {}
+            detail: dict[str, Any] = {"canary": split.encoder, "percent": split.percent} if split else {}
+            detail |= {"note": note} if note else {}
             record(
                 connection,
-                Action.ROLLED_BACK if reason == "rollback" else Action.SWITCHED,
+                Action.ROLLED_BACK if reason in BACK else Action.SWITCHED,
                 newest[0].encoder,
                 outcome="forced" if forced else "done",
                 generation=newest[0].generation,
@@ -146,8 +166,10 @@ def _standing(connection: Connection) -> list[Activation]:
     return newest + (_newest(connection, 1, activations.c.encoder_id != newest[0].encoder_id) if newest else [])
 
 
-def _told(canary: NewCanary | None) -> tuple[int, float, str, bool] | None:
-    return None if canary is None else (canary.encoder_id, canary.percent, canary.sticky_by, canary.interleave)
+def _told(canary: NewCanary | None) -> tuple[int, float, str, bool, Rules | None] | None:
+    if canary is None:
+        return None
+    return canary.encoder_id, canary.percent, canary.sticky_by, canary.interleave, canary.rules
 
 
 def _newest(connection: Connection, count: int, *conditions: ColumnElement[bool]) -> list[Activation]:
@@ -180,6 +202,7 @@ def _activation(row: Row[Any]) -> Activation:
         forced=bool(row.forced),
         at=row.at,
         canary=_canary(row),
+        note=row.note,
     )
 
 
@@ -191,5 +214,6 @@ def _canary(row: Row[Any]) -> Canary | None:
         percent=row.canary_percent,
         sticky_by=row.canary_sticky_by,
         interleave=bool(row.canary_interleave),
+        rules=Rules(**row.canary_rules) if row.canary_rules else None,
         encoder=f"{row.canary_name}@{row.canary_version}",
     )

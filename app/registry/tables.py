@@ -47,6 +47,8 @@ activations = Table(
     Column("canary_percent", Float, nullable=True),
     Column("canary_sticky_by", String(64), nullable=True),
     Column("canary_interleave", Integer, nullable=True),
+    Column("canary_rules", JSON(none_as_null=True), nullable=True),
+    Column("note", String, nullable=True),  # why the service did it by itself
 )
 
 datasets = Table(
@@ -172,6 +174,21 @@ experiments = Table(
     # It has ended, and what comes in later clicks is not counted any more.
     Column("settled", Integer, nullable=False),
     Column("at", Float, nullable=False),
+)
+
+# How the searches of both encoders of a canary went, by the minute since 1970: what rules look at.
+signals = Table(
+    "signals",
+    metadata,
+    Column("generation", Integer, ForeignKey("activations.generation"), primary_key=True, autoincrement=False),
+    Column("role", String(8), primary_key=True),
+    Column("minute", Integer, primary_key=True, autoincrement=False),
+    Column("requests", Integer, nullable=False),
+    Column("errors", Integer, nullable=False),
+    Column("empty", Integer, nullable=False),
+    Column("timed", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("seconds_squared", Float, nullable=False),
 )
 
 workers = Table(

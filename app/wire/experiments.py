@@ -46,6 +46,7 @@ class ExperimentPublic(PublicModel):
     began_at: float
     ended_at: float | None = None
     ended_by: Annotated[str | None, Field(description="Reason of the generation that ended it.")] = None
+    note: Annotated[str | None, Field(description="The rule that ended it, in words.")] = None
     active_arm: ArmPublic
     canary_arm: ArmPublic
     effect: Annotated[EffectPublic | None, Field(description="Absent where too few asked.")] = None

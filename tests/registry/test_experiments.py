@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from app.errors import ExperimentNotFound
-from app.registry import Decided, NewCanary, Registry, Tally
+from app.registry import Decided, NewCanary, Registry, Rules, Tally
 from app.registry.experiments import Arm
+from app.registry.signals import Signal
 from tests.registry import jobs as encoders
 from tests.registry.test_queries import add
 
@@ -107,3 +108,43 @@ def test_a_click_on_an_interleaved_search_counts_for_whose_pick_it_was(split: Re
         squares=2**2 + 1 + 1,
     )
     assert split.experiments.count(4, interleaved=True) == Tally(interleaved=True)
+
+
+def test_signals_of_all_services_are_summed(split: Registry) -> None:
+    signals = split.signals
+    signals.add({(2, "canary"): Signal(requests=2, errors=1, empty=1, timed=1, seconds=0.5, seconds_squared=0.25)})
+    signals.add(
+        {(2, "canary"): Signal(requests=1), (2, "active"): Signal(requests=9), (3, "active"): Signal(requests=5)}
+    )
+    assert signals.of(2, 120) == {
+        "active": Signal(requests=9),
+        "canary": Signal(requests=3, errors=1, empty=1, timed=1, seconds=0.5, seconds_squared=0.25),
+    }
+    assert signals.of(4, 120) == {"active": Signal(), "canary": Signal()}
+    assert signals.of(2, -120) == {"active": Signal(), "canary": Signal()}  # what is older is left out
+    signals.forget(2)
+    assert signals.of(2, 120)["active"] == Signal()
+    assert signals.of(3, 120)["active"] == Signal(requests=5)
+
+
+def test_rules_and_why_a_generation_was_made_are_kept(split: Registry) -> None:
+    rules = Rules(alpha=0.01, min_requests=50, window_s=60, clicks=False, zero_hits=None, errors=0.1, latency=2)
+    newest = split.activations.newest(1)[0]
+    canary = split.activations.newest(3)[1].canary
+    assert canary is not None
+    wanted = NewCanary(encoder_id=canary.encoder_id, percent=100, sticky_by="key", interleave=True, rules=rules)
+    split.activations.advance(newest.encoder_id, reason="canary", canary=wanted)
+    again = split.activations.advance(newest.encoder_id, reason="canary", canary=wanted)
+    assert not again.changed
+    kept = again.standing[0].canary
+    assert kept is not None
+    assert (kept.rules, kept.interleave) == (rules, True)
+    split.activations.advance(newest.encoder_id, reason="rule", note="Rule errors: many")
+    ended = split.activations.newest(1)[0]
+    assert (ended.reason, ended.note, ended.canary) == ("rule", "Rule errors: many", None)
+    entry = split.audit.page(1)[0]
+    assert (entry.action, entry.key, entry.detail) == (
+        "rolled-back",
+        None,
+        {"reason": "rule", "note": "Rule errors: many"},
+    )
