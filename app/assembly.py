@@ -23,6 +23,8 @@ from app.encoders.shared_artifacts import open_artifacts
 from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
 from app.errors import BadInput
+from app.experiments import ExperimentKeeper
+from app.guarding import Seen
 from app.ingest import Ingest
 from app.intake import Intake
 from app.judgments import JudgedNow
@@ -38,6 +40,7 @@ from app.registry import Registry
 from app.registry.engines import SERVICE_PATIENCE_S
 from app.retrieval import Retrieval, probe_overlap
 from app.settings import LOOPBACK_HOSTS, Settings
+from app.webhook import Webhook
 
 log = logging.getLogger("adiabat")
 
@@ -129,6 +132,13 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     jobs = JobKeeper(registry, artifacts, store, switcher, settings, datasets.release, replicas.leads)
     jobs.start()
     stack.callback(jobs.stop)
+    webhook = Webhook(settings.webhook_url, settings.webhook_secret, metrics.notified)
+    webhook.start()
+    stack.callback(webhook.stop)
+    seen = Seen()
+    experiments = ExperimentKeeper(registry, switcher, seen, webhook, replicas.leads)
+    experiments.start()
+    stack.callback(experiments.stop)
     metrics.registry.register(
         State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes, cache=cache, replicas=replicas)
     )
@@ -151,6 +161,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
             slot,
             store,
             metrics.searched,
+            seen,
             max_waiting=settings.max_waiting,
             load_on_demand=settings.load_on_demand,
         ),
@@ -158,6 +169,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         intake=Intake(ingest, settings.max_body_bytes),
         datasets=datasets,
         query_log=query_log,
+        experiments=experiments,
         jobs=jobs,
         events=EventStreams(registry.events.after),
         metrics=metrics,

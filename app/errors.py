@@ -9,7 +9,7 @@
     │   └── SourceRefused        a path, hub name or archive that may not be read
     ├── NotFound
     │   ├── EncoderNotFound, PassageNotFound, JobNotFound, DatasetNotFound, EvaluationNotFound,
-    │   └── JudgmentNotFound, KeyNotFound, SearchNotFound
+    │   └── JudgmentNotFound, KeyNotFound, SearchNotFound, ExperimentNotFound
     ├── Conflict                 the request and the state of things disagree
     │   ├── EncoderRefused       admission says no
     │   ├── EncoderBroken        an artifact that cannot be loaded or verified
@@ -142,6 +142,12 @@ class KeyNotFound(NotFound):
     """No key has that name."""
 
     slug = "key-not-found"
+
+
+class ExperimentNotFound(NotFound):
+    """No generation of that number had a canary."""
+
+    slug = "experiment-not-found"
 
 
 class SearchNotFound(NotFound):

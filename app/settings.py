@@ -2,13 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?")
 BUCKET = re.compile(r"s3://[A-Za-z0-9.-]+(/[A-Za-z0-9._/-]*)?")
+BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+WEBHOOK = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s@]*)?")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -112,6 +114,13 @@ class Settings(BaseSettings):
     click_eta: float = Field(1, ge=0, le=10, description="People look at a hit at rank k with probability 1/k^eta.")
     clicks_per_key: int = Field(1_000, ge=1, description="Clicks of one key in one day that count at most.")
 
+    webhook_url: str | None = Field(
+        None, description="Told what the service does by itself, such as ending a canary; None: nobody is."
+    )
+    webhook_secret: str | None = Field(
+        None, min_length=16, description="Signs what the webhook is told; needed with ADIABAT_WEBHOOK_URL."
+    )
+
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="One JSON line a record, or text; auto: text where standard error is a terminal."
     )
@@ -153,6 +162,28 @@ class Settings(BaseSettings):
         if given is not None and not BUCKET.fullmatch(given):
             raise ValueError(f"{given!r} is no address of S3-compatible storage such as s3://bucket/prefix")
         return given
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _webhook(cls, given: str | None) -> str | None:
+        if given is not None and not WEBHOOK.fullmatch(given):
+            raise ValueError("an address that begins with https:// or http:// is expected, without user or password")
+        return given
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _secret(cls, given: str | None) -> str | None:
+        """Standard Webhooks' form, or any other text."""
+        encoded = (given or "").removeprefix("whsec_")
+        if encoded != (given or "") and (len(encoded) % 4 or not BASE64.fullmatch(encoded)):
+            raise ValueError("what follows 'whsec_' is no base64")
+        return given
+
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        if self.webhook_url is not None and self.webhook_secret is None:
+            raise ValueError("ADIABAT_WEBHOOK_URL asks for ADIABAT_WEBHOOK_SECRET, which signs what is sent there")
+        return self
 
     @field_validator("registry_url")
     @classmethod

@@ -1,5 +1,6 @@
 """`POST /search`, `GET /search`, `POST /search/batch`."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import orjson
@@ -17,7 +18,7 @@ from app.passages import Hit
 from app.passages.fusion import DEPTH
 from app.query_log import new_search_id
 from app.registry import NewSearch
-from app.retrieval import Answer
+from app.retrieval import Answer, Draft
 from app.wire.active_encoder import STICKY_KEY
 from app.wire.common import EncoderKey
 from app.wire.judgments import Lang
@@ -46,6 +47,8 @@ async def search(body: SearchRequest, parts: PartsDep, request: Request) -> Resp
     query = _query(body, page, request)
     if body.compare_to is not None:
         return await _compare(body, query, body.compare_to, parts)
+    if body.mode == "dense" and page.offset == 0 and not body.with_query_vector:
+        query = replace(query, interleave=True)
     answer = await parts.retrieval.search(query)
     search_id = _log(answer, body, page.offset, parts)
     told = _answer(answer, body, search_id) | _next(answer, body, page)
@@ -166,6 +169,7 @@ def _query(body: SearchRequest, page: Page, request: Request) -> retrieval.Query
         score_threshold=body.score_threshold,
         encoder=None if encoderless else page.encoder,
         generation=None if encoderless else page.generation,
+        draft=page.drafted,
         exact=body.exact,
         sticky=_sticky(request, body.mode),
     )
@@ -182,7 +186,7 @@ async def _tell_more(told: Json, answer: Answer, query: retrieval.Query, body: S
     rankings = {"dense": found.dense, "lexical": found.lexical or {}, "base": found.by_base}
     for hit in told["hits"]:
         hit["explain"] = {name: places[hit["id"]]._asdict() for name, places in rankings.items() if hit["id"] in places}
-    base = _used(found.base, None)
+    base = _encoder(found.base, None)
     told["explained"] = {"depth": DEPTH, "base": base, "lexical": found.lexical is not None}
 
 
@@ -199,7 +203,8 @@ async def _compare(body: SearchRequest, query: retrieval.Query, other: str, part
     kept = {hit.id for hit in ours.hits[0]}
     lost = [_hit(hit) | {"compared_rank": ranks[hit.id]} for hit in theirs.hits[0][: body.limit] if hit.id not in kept]
     depth = max(body.limit, retrieval.COMPARE_DEPTH)
-    told = answer | {"compared_to": {"encoder": _encoder(theirs), "depth": depth, "lost": lost}}
+    compared = {"encoder": _encoder(theirs.encoder, theirs.generation), "depth": depth, "lost": lost}
+    told = answer | {"compared_to": compared}
     if body.explain or body.highlight:
         await _tell_more(told, ours, query, body, parts)
     return _json(told)
@@ -210,7 +215,8 @@ def _next(answer: Answer, body: SearchRequest, page: Page) -> Json:
     end = page.offset + body.limit
     if len(answer.hits[0]) < body.limit or end > (MAX_OFFSET if body.mode == "dense" else DEPTH - 1):
         return {}
-    return {"next_cursor": to_cursor(body, answer.encoder.record.key, answer.generation, end)}
+    drafted = Draft(answer.drafted.other.record.key, answer.drafted.seed) if answer.drafted else None
+    return {"next_cursor": to_cursor(body, answer.encoder.record.key, answer.generation, end, drafted)}
 
 
 def _log(answer: Answer, body: SearchRequest, offset: int, parts: Parts) -> str:
@@ -227,6 +233,9 @@ def _log(answer: Answer, body: SearchRequest, offset: int, parts: Parts) -> str:
             generation=answer.generation,
             offset=offset,
             shown=[hit.id for hit in answer.hits[0]],
+            rule=answer.rule,
+            teams=answer.drafted.teams if answer.drafted else None,
+            unit=answer.unit,
         )
         parts.query_log.offer(search)
     return search_id
@@ -242,18 +251,16 @@ def _made_by(answer: Answer) -> Json:
     """Who made the answer; the request's line in the log says it too."""
     note(encoder=answer.encoder.record.key, generation=answer.generation, rule=answer.rule)
     took = {"encode": answer.encode_ms, "search": answer.search_ms, "total": answer.total_ms}
+    other = answer.drafted and answer.drafted.other
     return {
-        "encoder": _encoder(answer),
+        "encoder": _encoder(answer.encoder, answer.generation),
+        **({"interleaved_with": _encoder(other, answer.generation)} if other else {}),
         "rule": answer.rule,
         "took_ms": {name: round(ms, 3) for name, ms in took.items()},
     }
 
 
-def _encoder(answer: Answer) -> Json:
-    return _used(answer.encoder, answer.generation)
-
-
-def _used(encoder: LoadedEncoder, generation: int | None) -> Json:
+def _encoder(encoder: LoadedEncoder, generation: int | None) -> Json:
     record = encoder.record
     return {"name": record.name, "version": record.version, "digest": record.digest, "generation": generation}
 

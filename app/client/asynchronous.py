@@ -57,6 +57,7 @@ from app.wire.audit import AuditPage
 from app.wire.datasets import DatasetList, DatasetPublic
 from app.wire.encoders import EncoderList, EncoderPublic
 from app.wire.evaluations import EvaluationList, EvaluationPublic
+from app.wire.experiments import ExperimentPage, ExperimentPublic
 from app.wire.health import Ready, Version
 from app.wire.judgments import JudgmentPage, JudgmentPublic
 from app.wire.keys import KeyList, KeyMade, KeyPublic, Scope
@@ -257,13 +258,18 @@ class AsyncAdiabatClient:
         percent: float,
         *,
         sticky_by: str = "key",
+        interleave: bool = False,
+        rules: Json | bool = True,
         force: bool = False,
         if_generation: int | None = None,
         timeout_s: float = 30,
     ) -> SwitchedPublic:
         """Let `name` or `name@version` answer `percent` of the searches beside the active encoder, the same ones by
-        their key or by the header `sticky_by`. `activate` and `rollback` end it."""
-        canary = split_key(key) | {"percent": percent, "sticky_by": sticky_by}
+        their key or by the header `sticky_by`; `interleave`: both answer those together. `activate` and `rollback` end
+        it, and its rules by themselves: as PUT /active-encoder takes them, True: the defaults, False: none do."""
+        canary = split_key(key) | {"percent": percent, "sticky_by": sticky_by, "interleave": interleave}
+        if rules is not True:
+            canary["rules"] = rules or None
         body = {"canary": canary, "force": force, "timeout_s": timeout_s}
         return await self._call(SwitchedPublic, "PUT", "/active-encoder", json=body, headers=if_match(if_generation))
 
@@ -464,6 +470,15 @@ class AsyncAdiabatClient:
     async def delete_query(self, search_id: str) -> None:
         """Forget a search and its clicks; `search-not-found` where there is none."""
         await self._send("DELETE", f"/queries/{quoted(search_id)}")
+
+    async def experiments(self, cursor: str | None = None, limit: int = 20) -> ExperimentPage:
+        """Every generation with a canary, newest first; `next_cursor` is None on the last page."""
+        return await self._call(ExperimentPage, "GET", "/experiments", params=without_none(limit=limit, cursor=cursor))
+
+    async def experiment(self, generation: int) -> ExperimentPublic:
+        """What was asked and clicked of both encoders, and what that says; `experiment-not-found` where it had no
+        canary."""
+        return await self._call(ExperimentPublic, "GET", f"/experiments/{generation}")
 
     async def create_key(
         self,

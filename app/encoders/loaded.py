@@ -68,6 +68,10 @@ class LoadedEncoder:
             rows |= made
         return np.frombuffer(b"".join(rows[key] for key in keys), np.float32).reshape(len(texts), -1)
 
+    def remembers(self, texts: list[str]) -> bool:
+        """Whether they cost no run of the engine now."""
+        return all(self.cache.holds(cache_key(self.record.digest, text)) for text in texts)
+
     async def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         """Many texts take turns with what others ask meanwhile."""
         turns = [texts[at : at + TURN_TEXTS] for at in range(0, len(texts), TURN_TEXTS)]

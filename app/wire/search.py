@@ -29,7 +29,11 @@ Named = Annotated[
     EncoderKey | None, Field(description="`name` or `name@version` to embed with, instead of the active encoder.")
 ]
 Rule = Annotated[
-    str, Field(description="What chose the encoder: `active`, `canary` (it answers a part of the requests) or `named`.")
+    str,
+    Field(
+        description="What chose the encoder: `active`, `canary` (it answers a part of the requests), `interleaved` "
+        "(with it, the hits of both in turns) or `named`."
+    ),
 ]
 Used = Annotated[EncoderUsed, Field(description="The encoder of this request; in mode `lexical` it had no part.")]
 Exact = Annotated[bool, Field(description="Compare with every passage instead of asking the index.")]
@@ -154,6 +158,9 @@ class SearchResponse(PublicModel):
     ] = None
     compared_to: Comparison | None = None
     explained: Explained | None = None
+    interleaved_with: Annotated[
+        EncoderUsed | None, Field(description="The canary, where hits of both are in this answer.")
+    ] = None
     query_vector: list[float] | None = None
 
 

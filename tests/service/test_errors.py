@@ -218,6 +218,7 @@ SCENES: dict[str, Callable[[World], httpx.Response]] = {
     "job-not-found": lambda w: w.http.get("/tuning-jobs/none"),
     "evaluation-not-found": lambda w: w.http.get("/evaluations/none"),
     "judgment-not-found": lambda w: w.http.delete("/judgments/none"),
+    "experiment-not-found": lambda w: w.http.get("/experiments/1"),
     "search-not-found": lambda w: w.http.delete(f"/queries/{'0' * 32}"),
     "search-not-logged": lambda w: w.http.post(
         "/feedback", json={"search_id": "0" * 32, "clicks": [{"passage_id": "p1", "position": 1}]}
