@@ -59,7 +59,7 @@ def read(name: str) -> Response:
     if not client.collection_exists(name):
         return JSONResponse({"status": {"error": f"Collection {name} doesn't exist"}}, 404)
     info = client.get_collection(name)
-    info.config.hnsw_config = info.config.hnsw_config.model_copy(update=hnsw_configs[name])
+    info.config.hnsw_config = info.config.hnsw_config.model_copy(update=hnsw_configs.get(name, {}))
     return answered(lambda: info)
 
 

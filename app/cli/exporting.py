@@ -16,7 +16,9 @@ from app.errors import BadInput
 PAGE = 500
 
 cli = typer.Typer(help="Take encoders away, and passages with their vectors.", no_args_is_help=True)
-cli.command("encoder")(encoders.export)
+cli.command("encoder", help=(encoders.export.__doc__ or "").replace("encoders export", "export encoder"))(
+    encoders.export
+)
 
 
 @cli.command()

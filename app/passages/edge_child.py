@@ -75,20 +75,20 @@ def main() -> None:
     exporting = work.add_parser("export")
     for one in (indexing, checking, exporting):
         one.add_argument("shard", type=Path)
-        one.add_argument("--space", required=True)
+    for one in (indexing, exporting):
+        one.add_argument("--space", type=lambda told: IndexSpace.from_dict(orjson.loads(told)), required=True)
     exporting.add_argument("target", type=Path)
     exporting.add_argument("--writes", type=int, required=True)
     given = parser.parse_args()
 
     os.nice(19)
     die_with_parent(given.parent)
-    space = IndexSpace.from_dict(orjson.loads(given.space))
     if given.work == "index":
-        result = index(given.shard, space)
+        result = index(given.shard, given.space)
     elif given.work == "check":
         result = check(given.shard)
     else:
-        result = export(given.shard, given.target, space, given.writes)
+        result = export(given.shard, given.target, given.space, given.writes)
     sys.stdout.buffer.write(orjson.dumps(result))
 
 

@@ -17,7 +17,7 @@ def slot(tmp_path: Path) -> Iterator[ShardSlot]:
     folder = tmp_path / "passages" / "shard-000001"
     folder.mkdir(parents=True)
     create_shard(folder, SPACE)
-    made = ShardSlot(Handle(shard=load_shard(folder), folder=folder))
+    made = ShardSlot(Handle(shard=load_shard(folder), folder=folder, lexical=False))
     yield made
     made.close()
 

@@ -153,6 +153,7 @@ def test_a_parent_outside_the_bases_lineage_is_refused(busy: tuple[AdiabatClient
     assert caught.value.status == 409
 
 
+@pytest.mark.nightly
 def test_passages_that_are_deleted_after_the_mining_change_nothing(
     settings: Settings, dataset: Path, tmp_path: Path
 ) -> None:
@@ -183,6 +184,7 @@ def small(folder: Path, free: str) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.nightly
 def test_a_disk_that_fills_while_it_tunes_interrupts_the_job_which_goes_on_when_there_is_room(
     settings: Settings, dataset: Path, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ def http(service: Service) -> Iterator[httpx.Client]:
         {"id": f"p{n:02}", "text": f"water pump {n}", "metadata": {"lang": "de" if n % 3 == 0 else "en", "n": n}}
         for n in range(12)
     )
-    with httpx.Client(base_url=service.url, trust_env=False) as opened:
+    with httpx.Client(base_url=service.url, trust_env=False, timeout=30) as opened:
         yield opened
 
 
