@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo check format test nightly quick bench hostile audit sbom clean
+.PHONY: help install serve demo check format test nightly quick docs bench hostile audit sbom clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -14,7 +14,7 @@ help: ## List the commands
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	@touch $(STAMP)
 
 install: $(STAMP) ## Make .venv and install everything, the developers' tools too
@@ -25,13 +25,14 @@ serve: $(STAMP) ## Run the service on the embedded default (settings: ADIABAT_â€
 demo: $(STAMP) ## The whole road on samples/: ingest, search, tune, switch, search again (EXIT=1 ends there)
 	$(BIN)/adiabat demo $(if $(EXIT),--exit)
 
-check: $(STAMP) ## Lint, format, types, imports
+check: $(STAMP) ## Lint, format, types, imports, the documentation's links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/unasync.py --check
 	$(BIN)/python tools/api_docs.py --check
+	$(BIN)/python tools/pages.py --check
 
 format: $(STAMP) ## Put the code into the house format
 	$(BIN)/python tools/unasync.py
@@ -53,6 +54,9 @@ nightly: $(STAMP) ## The tests that take many minutes: kills again and again, ma
 
 quick: $(STAMP) ## The tests that take seconds
 	$(BIN)/pytest -m 'not slow and not nightly'
+
+docs: $(STAMP) ## The documentation as a site, in build/site
+	$(BIN)/python tools/pages.py
 
 bench: $(STAMP) ## Measurements with their peers; DATA=folder of BEIR sets adds those on real data
 	$(BIN)/python bench/engine.py

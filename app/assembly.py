@@ -11,13 +11,11 @@ from app.api.refusals import Refusals
 from app.backup.restoring import require_finished
 from app.datasets import DatasetStore
 from app.encoders.admission import AdmissionRules, Registrar
-from app.encoders.artifacts import BASE_KEY, ArtifactStore
+from app.encoders.artifacts import BASE_KEY, ArtifactStore, fsync_folder
 from app.encoders.base import ensure_base, require_one_folder
 from app.encoders.child import Limits
-from app.encoders.cores import whole_cores
-from app.encoders.engine import Engine, load_engine
-from app.encoders.lanes import PassageLanes
-from app.encoders.loaded import EngineSettings, LoadedEncoder, load_encoder
+from app.encoders.lanes import passage_lanes
+from app.encoders.loaded import EngineSettings, load_encoder
 from app.encoders.pool import EncoderPool
 from app.encoders.query_cache import QueryCache
 from app.encoders.replicas import Alone, Among, Replica
@@ -25,6 +23,8 @@ from app.encoders.shared_artifacts import open_artifacts
 from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
 from app.errors import BadInput
+from app.experiments import ExperimentKeeper
+from app.guarding import Seen
 from app.ingest import Ingest
 from app.intake import Intake
 from app.judgments import JudgedNow
@@ -37,8 +37,10 @@ from app.passages import IndexSpace, described, open_store
 from app.preparing import JobKeeper
 from app.query_log import QueryLog
 from app.registry import Registry
+from app.registry.engines import SERVICE_PATIENCE_S
 from app.retrieval import Retrieval, probe_overlap
 from app.settings import LOOPBACK_HOSTS, Settings
+from app.webhook import Webhook
 
 log = logging.getLogger("adiabat")
 
@@ -60,18 +62,23 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     make_folder(settings.data_dir)
     stack.enter_context(data_dir_lock(settings.data_dir, shared=settings.qdrant_url is not None))
     require_finished(settings.data_dir)
-    registry = Registry(settings.registry_at)
+    registry = Registry(settings.registry_at, SERVICE_PATIENCE_S)
     stack.callback(registry.close)
     ring = _key_ring(settings, registry)
     stack.callback(ring.close)
     refusals = Refusals(registry.audit)
     stack.callback(refusals.close)
     artifacts = open_artifacts(settings, registry)
-    require_one_folder(artifacts, registry)
+    require_one_folder(settings, artifacts, registry)
     slot = Slot()
     metrics = Metrics()
     cache = QueryCache(settings.query_cache_bytes)
-    engine = EngineSettings(kind=settings.engine, threads=settings.threads, max_waiting=settings.max_waiting)
+    engine = EngineSettings(
+        kind=settings.engine,
+        precision=settings.precision,
+        threads=settings.threads,
+        max_waiting=settings.max_waiting,
+    )
     pool = EncoderPool(
         lambda record: load_encoder(artifacts, record, engine, cache, metrics),
         lambda: switcher.pinned_ids(),
@@ -94,7 +101,17 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
 
     store = open_store(settings, index_space(artifacts, normalized=base.spec.normalize))
     stack.callback(store.close)
-    lanes = _passage_lanes(artifacts, base, settings)
+    for folder in (settings.data_dir.parent, settings.data_dir):  # the names of what a first start made in them
+        fsync_folder(folder)
+    lanes = passage_lanes(
+        artifacts.files(BASE_KEY),
+        base.spec,
+        kind=base.dispatcher.engine_name,
+        precision=settings.precision,
+        threads=settings.threads,
+        graphs_dir=artifacts.graphs,
+        weights_dir=artifacts.weights,
+    )
     stack.callback(lanes.close)
     switcher.start(replicas.others_have)
     replicas.start()
@@ -115,6 +132,13 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     jobs = JobKeeper(registry, artifacts, store, switcher, settings, datasets.release, replicas.leads)
     jobs.start()
     stack.callback(jobs.stop)
+    webhook = Webhook(settings.webhook_url, settings.webhook_secret, metrics.notified)
+    webhook.start()
+    stack.callback(webhook.stop)
+    seen = Seen()
+    experiments = ExperimentKeeper(registry, switcher, seen, webhook, replicas.leads)
+    experiments.start()
+    stack.callback(experiments.stop)
     metrics.registry.register(
         State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes, cache=cache, replicas=replicas)
     )
@@ -131,11 +155,21 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         switcher=switcher,
         replicas=replicas,
         registrar=Registrar(artifacts, registry, rules, probe_overlap(store)),
-        retrieval=Retrieval(registry, pool, slot, store, metrics.searched, load_on_demand=settings.load_on_demand),
+        retrieval=Retrieval(
+            registry,
+            pool,
+            slot,
+            store,
+            metrics.searched,
+            seen,
+            max_waiting=settings.max_waiting,
+            load_on_demand=settings.load_on_demand,
+        ),
         ingest=ingest,
         intake=Intake(ingest, settings.max_body_bytes),
         datasets=datasets,
         query_log=query_log,
+        experiments=experiments,
         jobs=jobs,
         events=EventStreams(registry.events.after),
         metrics=metrics,
@@ -170,25 +204,6 @@ def _join(settings: Settings, registry: Registry, switcher: Switcher, slot: Slot
     replica.join()
     registry.idempotency.instance = replica.id
     return replica
-
-
-def _passage_lanes(artifacts: ArtifactStore, base: LoadedEncoder, settings: Settings) -> PassageLanes:
-    """One lane to a core, each of one thread; on torch one lane, since torch sets its threads for the process."""
-    cores = settings.threads or whole_cores()
-    onnx = base.dispatcher.engine_name == "onnx"
-    spec = base.spec
-
-    def load() -> Engine:
-        return load_engine(
-            artifacts.files(BASE_KEY),
-            spec,
-            kind="onnx" if onnx else "torch",
-            threads=1 if onnx else settings.threads,
-            graphs_dir=artifacts.graphs,
-            weights_dir=artifacts.weights,
-        )
-
-    return PassageLanes(load, spec.passage_prompt, cores if onnx else 1)
 
 
 def index_space(artifacts: ArtifactStore, *, normalized: bool) -> IndexSpace:

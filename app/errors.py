@@ -9,13 +9,14 @@
     │   └── SourceRefused        a path, hub name or archive that may not be read
     ├── NotFound
     │   ├── EncoderNotFound, PassageNotFound, JobNotFound, DatasetNotFound, EvaluationNotFound,
-    │   └── JudgmentNotFound, KeyNotFound, SearchNotFound
+    │   └── JudgmentNotFound, KeyNotFound, SearchNotFound, ExperimentNotFound
     ├── Conflict                 the request and the state of things disagree
     │   ├── EncoderRefused       admission says no
     │   ├── EncoderBroken        an artifact that cannot be loaded or verified
     │   ├── EncoderNotResident   an encoder that is named, but not in memory and may not be loaded
     │   ├── EncoderInUse         deletion of something somebody needs
     │   ├── IndexSpaceMismatch   the stored vectors mean something else
+    │   ├── NoLexicalSide        a search by words where only vectors are kept
     │   ├── JobFinished          cancel of a job that has ended
     │   ├── JobNotResumable      resume of a job that was not interrupted
     │   ├── DatasetInUse         deletion of what an unfinished job reads
@@ -143,6 +144,12 @@ class KeyNotFound(NotFound):
     slug = "key-not-found"
 
 
+class ExperimentNotFound(NotFound):
+    """No generation of that number had a canary."""
+
+    slug = "experiment-not-found"
+
+
 class SearchNotFound(NotFound):
     """The query log holds no search with that id."""
 
@@ -183,6 +190,12 @@ class IndexSpaceMismatch(Conflict):
     """The stored vectors were made in another index space."""
 
     slug = "index-space-mismatch"
+
+
+class NoLexicalSide(Conflict):
+    """The words of these passages are not kept for search."""
+
+    slug = "no-lexical-side"
 
 
 class JobFinished(Conflict):

@@ -16,6 +16,7 @@ from app.api import (
     datasets,
     encoders,
     evaluations,
+    experiments,
     health,
     judgments,
     keys,
@@ -32,6 +33,7 @@ from app.api.cors import CORS
 from app.api.deps import Parts, known_parameters
 from app.api.description import ABOUT, REFUSALS, TAGS, describe, operation_id
 from app.api.key import KeyCheck, described
+from app.api.leaving import Leaving
 from app.api.limits import BodyLimit, is_ndjson
 from app.api.observed import Observed
 from app.console import cards, files, login, pages, samples
@@ -60,6 +62,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         lifespan=lifespan,
     )
     problems.install(app)
+    app.add_middleware(Leaving)
     app.add_middleware(BodyLimit, limit_for=lambda path, kind: _limit(path, kind, settings))
     app.add_middleware(CaughtUp, replicas=parts.replicas)
     app.add_middleware(
@@ -84,6 +87,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         datasets,
         judgments,
         query_log,
+        experiments,
         openai,
         keys,
         audit,

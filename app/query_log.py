@@ -143,7 +143,8 @@ class QueryLog:
 
 def as_text(search: NewSearch) -> NewSearch:
     """As every database keeps it: PostgreSQL has no NUL in its texts."""
-    return replace(search, query=" ".join(search.query.replace("\0", " ").split()), shown=search.shown[:MAX_SHOWN])
+    query = " ".join(search.query.replace("\0", " ").split())
+    return replace(search, query=query, shown=search.shown[:MAX_SHOWN], teams=search.teams and search.teams[:MAX_SHOWN])
 
 
 def _has_small_filter(search: NewSearch) -> bool:

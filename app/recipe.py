@@ -27,7 +27,7 @@ class Recipe(BaseModel):
     What says "auto" is found by a search on the choose halves of dev and guards (docs/adiabatic.md).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     loss: Literal["infonce", "triplet"] = Field(
         "infonce",
@@ -212,7 +212,7 @@ class Gate(BaseModel):
     set of too few questions cannot show that nothing was lost, and does not pass by being small.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     min_gain: float = Field(
         0.0,

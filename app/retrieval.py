@@ -1,9 +1,14 @@
-"""A search: take one encoder from the slot, embed the query, ask the passage store. Knows no HTTP."""
+"""A search: take one encoder from the slot, embed the query, ask the passage store. Knows no HTTP.
+
+By vector (dense), by words (lexical, where no encoder has a part) or by both (hybrid).
+"""
 
 import asyncio
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -11,12 +16,20 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from app.encoders.artifacts import BASE_KEY
 from app.encoders.loaded import LoadedEncoder
 from app.encoders.pool import EncoderPool
 from app.encoders.slot import Slot
-from app.errors import EncoderNotFound, EncoderNotResident
+from app.errors import BadInput, EncoderNotFound, EncoderNotResident, Overloaded, Unavailable
+from app.guarding import Seen
+from app.interleaving import CANARY, team_draft
 from app.passages import Hit, PassageStore, parse_filter
+from app.passages.fusion import DEPTH
+from app.passages.lexical import highlights
 from app.registry import EncoderState, Registry
+from app.registry.experiments import Role
+from app.registry.signals import Signal
+from app.wire.search import Mode
 
 if TYPE_CHECKING:
     from qdrant_client.models import Filter
@@ -24,9 +37,10 @@ if TYPE_CHECKING:
 SEARCH_THREADS = 8
 LOAD_THREADS = 4
 COMPARE_DEPTH = 100  # how far a comparison looks for a hit in the other encoder's answer
+NO_VECTORS = np.empty((0, 0), np.float32)
 
 
-Rule = Literal["active", "canary", "named"]
+Rule = Literal["active", "canary", "interleaved", "named"]
 Sticky = Callable[[str], str | None]
 
 
@@ -38,6 +52,22 @@ class Chosen(NamedTuple):
     encoder: LoadedEncoder
     generation: int | None  # None where the request named an encoder that is not active
     rule: Rule  # what chose it
+    unit: str | None = None  # who asked, where a split tells requests apart
+    other: LoadedEncoder | None = None  # that answers together with it
+
+
+class Draft(NamedTuple):
+    """With whose hits an answer's were interleaved, and what its coins were drawn from: its next page goes on so."""
+
+    encoder: str
+    seed: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drafted:
+    other: LoadedEncoder
+    seed: str
+    teams: str  # a letter for each hit (`app.interleaving`)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +75,7 @@ class Query:
     """Several texts share everything else, and one run of the encoder."""
 
     texts: tuple[str, ...]
+    mode: Mode = "dense"
     limit: int = 10
     offset: int = 0
     filter: dict[str, Any] | None = None
@@ -53,22 +84,44 @@ class Query:
     generation: int | None = None  # what the answer reports where `encoder` was active when a paging began
     exact: bool = False
     sticky: Sticky = nobody  # who asks, where a part of the requests gets another encoder
+    interleave: bool = False  # whether two encoders may answer it together
+    draft: Draft | None = None  # they did when a paging began
+
+
+class Place(NamedTuple):
+    """Where a passage lies in an answer, from 1."""
+
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explained:
+    """Where passages lie by the answer's encoder, by words and by the base, each among the first `DEPTH`."""
+
+    dense: dict[str, Place]
+    lexical: dict[str, Place] | None  # None where the collection keeps no words
+    base: LoadedEncoder
+    by_base: dict[str, Place]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     hits: list[list[Hit]]  # one list per text
-    encoder: LoadedEncoder
+    encoder: LoadedEncoder  # the one chosen, also where the mode had no part for it
     generation: int | None  # None where the request named its encoder
     rule: Rule
-    query_vectors: NDArray[np.float32]  # (texts, dim)
+    unit: str | None  # who asked, as a split tells it
+    drafted: Drafted | None
+    query_vectors: NDArray[np.float32]  # (texts, dim), or none where no encoder had a part
     encode_ms: float
     search_ms: float
     total_ms: float
 
 
 class Retrieval:
-    """`took` hears how many seconds the passage store needed for each search."""
+    """`took` hears how many seconds the passage store needed for each search, `seen` how a canary does beside the
+    active encoder."""
 
     def __init__(
         self,
@@ -77,7 +130,9 @@ class Retrieval:
         slot: Slot,
         store: PassageStore,
         took: Callable[[float], None],
+        seen: Seen,
         *,
+        max_waiting: int,
         load_on_demand: bool = True,
     ) -> None:
         self._registry = registry
@@ -85,6 +140,9 @@ class Retrieval:
         self._slot = slot
         self._store = store
         self._took = took
+        self._max_waiting = max_waiting
+        self._under_way = 0  # texts; the event loop's alone
+        self._seen = seen
         self._load_on_demand = load_on_demand
         # Apart from one another: encoders that load must not keep searches waiting.
         self._searchers = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
@@ -92,23 +150,49 @@ class Retrieval:
 
     async def search(self, query: Query) -> Answer:
         """Raises what `encoder` does, and `UnsupportedFilter`, `Overloaded`, `Unavailable`."""
+        # For the store too: where it falls behind the encoder, what waits for it would be without a bound.
+        if self._under_way and self._under_way + len(query.texts) > self._max_waiting:
+            raise Overloaded(f"{self._under_way} queries are being answered; try again in a moment.")
+        self._under_way += len(query.texts)
+        try:
+            return await self._search(query)
+        finally:
+            self._under_way -= len(query.texts)
+
+    async def _search(self, query: Query) -> Answer:
         started = time.perf_counter()
         conditions = parse_filter(query.filter)
         # One reference for the whole request: a switch from here on concerns the next one.
-        encoder, generation, rule = await self.encoder(query.encoder, query.sticky)
-        vectors = await encoder.embed_queries(list(query.texts))
+        chosen = await self._choose(query)
+        if chosen.unit is None or chosen.other is not None:
+            return await self._answer(query, chosen, conditions, started)
+        role: Role = "canary" if chosen.rule == "canary" else "active"
+        with self._watched(chosen, role, not chosen.encoder.remembers(list(query.texts))) as watched:
+            answer = await self._answer(query, chosen, conditions, started)
+            watched.empty = not any(answer.hits)
+            return answer
+
+    async def _answer(self, query: Query, chosen: Chosen, conditions: "Filter | None", started: float) -> Answer:
+        vectors, alone = await self._embed(chosen, query)
+        chosen = chosen if not alone else chosen._replace(rule="active", unit=None, other=None)
         encoded = time.perf_counter()
+        deep = query if chosen.other is None else replace(query, limit=query.offset + query.limit, offset=0)
         hits = await asyncio.get_running_loop().run_in_executor(
-            self._searchers, partial(self._look_up, vectors, query, conditions)
+            self._searchers, partial(self._look_up, vectors, deep, conditions)
         )
+        drafted = None
+        if chosen.other is not None:
+            hits, drafted = _interleaved(hits, chosen.other, query)
         done = time.perf_counter()
         self._took(done - encoded)
         return Answer(
             hits=hits,
-            encoder=encoder,
-            generation=generation if query.generation is None else query.generation,
-            rule=rule,
-            query_vectors=vectors,
+            encoder=chosen.encoder,
+            generation=chosen.generation if query.generation is None else query.generation,
+            rule=chosen.rule,
+            unit=chosen.unit,
+            drafted=drafted,
+            query_vectors=vectors[: len(query.texts)],
             encode_ms=(encoded - started) * 1000,
             search_ms=(done - encoded) * 1000,
             total_ms=(done - started) * 1000,
@@ -120,7 +204,96 @@ class Retrieval:
         ours, theirs = await asyncio.gather(self.search(query), self.search(deeper))
         return ours, theirs
 
+    async def explain(self, query: Query, answer: Answer) -> Explained:
+        """What `answer` to the only text of `query` is made of."""
+        whole = replace(query, limit=DEPTH, offset=0, score_threshold=None, sticky=nobody, interleave=False, draft=None)
+        legs = [replace(whole, mode="dense", encoder=key) for key in (answer.encoder.record.key, BASE_KEY)]
+        if self._store.lexical:
+            legs.append(replace(whole, mode="lexical", encoder=None))
+        dense, by_base, *lexical = await asyncio.gather(*map(self.search, legs))
+        return Explained(
+            dense=_places(dense),
+            lexical=_places(lexical[0]) if lexical else None,
+            base=by_base.encoder,
+            by_base=_places(by_base),
+        )
+
+    async def highlight(self, query: Query, answer: Answer) -> list[list[tuple[int, int]]]:
+        """Where in the text of each hit the words of the only text of `query` are."""
+        passages = [hit.passage for hit in answer.hits[0]]
+        return await asyncio.get_running_loop().run_in_executor(self._searchers, highlights, query.texts[0], passages)
+
+    async def _choose(self, query: Query) -> Chosen:
+        chosen = await self.encoder(query.encoder, query.sticky, interleave=query.interleave)
+        if query.draft is None:
+            return chosen
+        other = await self.encoder(query.draft.encoder)
+        return chosen._replace(rule="interleaved", other=other.encoder)
+
+    async def _embed(self, chosen: Chosen, query: Query) -> tuple[NDArray[np.float32], bool]:
+        """With each encoder that answers, its vectors after one another; and whether the active one is left alone.
+
+        A canary that fails beside it, whatever it is, fails no search; but a page that went on would be another one.
+        """
+        if query.mode == "lexical":
+            return NO_VECTORS, False
+        texts = list(query.texts)
+        if chosen.other is None:
+            return await chosen.encoder.embed_queries(texts), False
+        embed = self._embed_watched if query.draft is None else _embed
+        ours, theirs = await asyncio.gather(
+            embed(chosen, "active", chosen.encoder, texts),
+            embed(chosen, "canary", chosen.other, texts),
+            return_exceptions=True,
+        )
+        if isinstance(ours, BaseException):
+            raise ours
+        if isinstance(theirs, Exception) and query.draft is None:
+            return ours, True
+        if isinstance(theirs, BaseException):
+            raise theirs
+        return np.concatenate([ours, theirs]), False
+
+    async def _embed_watched(
+        self, chosen: Chosen, role: Role, encoder: LoadedEncoder, texts: list[str]
+    ) -> NDArray[np.float32]:
+        with self._watched(chosen, role, not encoder.remembers(texts)):
+            return await encoder.embed_queries(texts)
+
+    @contextmanager
+    def _watched(self, chosen: Chosen, role: Role, timed: bool) -> Iterator["_Watched"]:
+        """Whether what is done in this block fails, and how long it takes; refusals are nobody's failure."""
+        watched, started, generation = _Watched(), time.perf_counter(), chosen.generation or 0
+        try:
+            yield watched
+        except BadInput:
+            raise
+        except Exception:
+            self._seen.saw(generation, role, Signal(requests=1, errors=1))
+            raise
+        took_s = time.perf_counter() - started if timed else 0.0
+        this = Signal(requests=1, empty=watched.empty, timed=timed, seconds=took_s, seconds_squared=took_s**2)
+        self._seen.saw(generation, role, this)
+
     def _look_up(self, vectors: NDArray[np.float32], query: Query, conditions: "Filter | None") -> list[list[Hit]]:
+        if query.mode == "lexical":
+            return self._store.search_lexical(
+                query.texts,
+                limit=query.limit,
+                offset=query.offset,
+                filter=conditions,
+                score_threshold=query.score_threshold,
+            )
+        if query.mode == "hybrid":
+            return self._store.search_hybrid(
+                list(vectors),
+                query.texts,
+                limit=query.limit,
+                offset=query.offset,
+                filter=conditions,
+                score_threshold=query.score_threshold,
+                exact=query.exact,
+            )
         return self._store.search_batch(
             list(vectors),
             limit=query.limit,
@@ -130,19 +303,32 @@ class Retrieval:
             exact=query.exact,
         )
 
-    async def encoder(self, named: str | None, sticky: Sticky = nobody) -> Chosen:
+    async def encoder(self, named: str | None, sticky: Sticky = nobody, *, interleave: bool = False) -> Chosen:
         """The encoder of that name, or for `sticky`, in memory when this returns.
 
         Raises `EncoderNotFound`, `EncoderBroken`, `EncoderNotResident`.
         """
         active = self._slot.current
         if named is None:
-            if active.split is not None and active.split.takes(sticky(active.split.sticky_by)):
-                return Chosen(active.split.encoder, active.generation, "canary")
-            return Chosen(active.encoder, active.generation, "active")
+            if active.split is None:
+                return Chosen(active.encoder, active.generation, "active")
+            unit = active.split.unit(sticky(active.split.sticky_by))
+            if active.split.interleave:
+                if interleave and active.split.takes(unit):
+                    return Chosen(active.encoder, active.generation, "interleaved", unit, active.split.encoder)
+                return Chosen(active.encoder, active.generation, "active")
+            if active.split.takes(unit):
+                return Chosen(active.split.encoder, active.generation, "canary", unit)
+            return Chosen(active.encoder, active.generation, "active", unit)
         if named == active.encoder.record.key:
             return Chosen(active.encoder, active.generation, "named")
-        record = await asyncio.to_thread(self._registry.encoders.find, named)
+        try:
+            record = await asyncio.to_thread(self._registry.encoders.find, named)
+        except Unavailable:  # which version is the newest only the registry knows, but not what this one is
+            known = next((each for each in self._pool.resident() if each.record.key == named), None)
+            if known is None:
+                raise
+            return Chosen(known, None, "named")
         if record.state is EncoderState.DELETED:
             raise EncoderNotFound(f"{record.key} was deleted.")
         resident = self._pool.peek(record.id)
@@ -155,6 +341,29 @@ class Retrieval:
             )
         loading = asyncio.get_running_loop().run_in_executor(self._loaders, self._pool.get, record)
         return Chosen(await loading, None, "named")
+
+
+def _places(answer: Answer) -> dict[str, Place]:
+    return {hit.id: Place(rank, hit.score) for rank, hit in enumerate(answer.hits[0], 1)}
+
+
+async def _embed(_chosen: Chosen, _role: Role, encoder: LoadedEncoder, texts: list[str]) -> NDArray[np.float32]:
+    return await encoder.embed_queries(texts)
+
+
+@dataclass(slots=True)
+class _Watched:
+    empty: bool = False
+
+
+def _interleaved(hits: list[list[Hit]], other: LoadedEncoder, query: Query) -> tuple[list[list[Hit]], Drafted]:
+    """Each hit with the score that its own encoder gave it."""
+    ours, theirs = hits
+    seed = query.draft.seed if query.draft else secrets.token_hex(8)
+    ids, teams = team_draft([hit.id for hit in ours], [hit.id for hit in theirs], seed, query.offset + query.limit)
+    of_ours, of_theirs = ({hit.id: hit for hit in each} for each in hits)
+    drafted = [(of_theirs if team == CANARY else of_ours)[id] for id, team in zip(ids, teams, strict=True)]
+    return [drafted[query.offset :]], Drafted(other=other, seed=seed, teams=teams[query.offset :])
 
 
 def probe_overlap(store: PassageStore) -> Callable[[NDArray[np.float32], NDArray[np.float32]], float | None]:

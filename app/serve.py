@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
@@ -15,7 +16,7 @@ from types import FrameType
 import uvicorn
 
 from app.assembly import assemble
-from app.encoders.memory import use_one_arena
+from app.encoders.memory import give_back, use_one_arena
 from app.errors import AdiabatError, BadInput, Unavailable
 from app.main import create_app
 from app.observe import logs
@@ -28,7 +29,7 @@ log = logging.getLogger("adiabat.serve")
 TRAINER_NAME = "embedded"
 RESTART_S = (1, 2, 5, 15, 30)
 STOP_TRAINER_S = 15
-STOP_ANSWERS_S = 20  # what is still being answered after that is cut off
+CLOSE_S = 20.0  # for taking everything apart once the answers have ended; what hangs then ends with the process
 
 
 def serve(settings: Settings) -> None:
@@ -43,10 +44,13 @@ def serve(settings: Settings) -> None:
     _check_port(settings)
     with ExitStack() as stack:
         parts = assemble(settings, stack)
-        if settings.trainer:
-            supervisor = Supervisor(settings, parts.registry)
+        supervisor = Supervisor(settings, parts.registry) if settings.trainer else None
+        if supervisor is not None:
             supervisor.start()
             stack.callback(supervisor.stop)
+        stopping = threading.Event()
+        limit_s = settings.shutdown_s + CLOSE_S
+        threading.Thread(target=_see_it_end, args=(stopping, supervisor, limit_s), name="stop", daemon=True).start()
         active = parts.slot.current
         log.info(
             "serving %d passages with %s, generation %d, on http://%s:%d",
@@ -61,6 +65,7 @@ def serve(settings: Settings) -> None:
         # What was imported stays: without this every full collection walks it and stops all threads for 75 ms.
         gc.collect()
         gc.freeze()
+        give_back()
         # The access log is ours (app.api.observed), and so is the form of every record.
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         web = uvicorn.Config(
@@ -70,11 +75,11 @@ def serve(settings: Settings) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=STOP_ANSWERS_S,
+            timeout_graceful_shutdown=settings.shutdown_s,
             **web_options(settings),
         )
         with suppress(KeyboardInterrupt), _terminated_in_order():
-            _Server(web, on_exit=(parts.events.close, parts.intake.close)).run()
+            _Server(web, on_exit=(parts.events.close, parts.intake.close, stopping.set)).run()
 
 
 def _has_key(settings: Settings) -> bool:
@@ -114,8 +119,21 @@ def _terminated_in_order() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _see_it_end(stopping: threading.Event, supervisor: "Supervisor | None", limit_s: float) -> None:
+    """Beside the answers under way the trainer stops; and whatever hangs, the process ends."""
+    stopping.wait()
+    if supervisor is not None:
+        supervisor.dismiss()
+    time.sleep(limit_s)
+    log.error("not stopped within %g s: the process ends as it is, and nothing acknowledged is lost", limit_s)
+    os._exit(1)
+
+
 class _Server(uvicorn.Server):
-    """A server that stops waits for its answers to end; `on_exit` ends those that may have no end of their own."""
+    """A server that stops waits for its answers to end; `on_exit` ends those that may have no end of their own.
+
+    It is called by a signal, between any two steps of the main thread: it may set flags, and take no lock.
+    """
 
     def __init__(self, config: uvicorn.Config, *, on_exit: Iterable[Callable[[], None]]) -> None:
         super().__init__(config)
@@ -145,12 +163,17 @@ class Supervisor:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
+    def dismiss(self) -> None:
+        """Tell the trainer to stop, and start no other; `stop` waits for it."""
         with self._spawning:  # no child may be born between the flag and the look
             self._stop.set()
-            child = self._child
+            if self._child is not None:
+                self._child.terminate()
+
+    def stop(self) -> None:
+        self.dismiss()
+        child = self._child
         if child is not None:
-            child.terminate()
             try:
                 child.wait(STOP_TRAINER_S)
             except subprocess.TimeoutExpired:

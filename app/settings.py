@@ -2,13 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?")
 BUCKET = re.compile(r"s3://[A-Za-z0-9.-]+(/[A-Za-z0-9._/-]*)?")
+BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+WEBHOOK = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s@]*)?")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -44,7 +46,10 @@ class Settings(BaseSettings):
     source_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="Folders that POST /encoders may read from, separated by ':' in the environment."
     )
-    engine: Literal["auto", "onnx", "torch"] = "auto"
+    engine: Literal["auto", "onnx", "openvino", "torch"] = "auto"
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="What encoders compute in; bf16 on OpenVINO or a GPU, refused where it is far from fp32."
+    )
     threads: int = Field(0, ge=0, description="Threads of the engine; 0: all cores.")
 
     artifacts_url: str | None = Field(
@@ -60,6 +65,15 @@ class Settings(BaseSettings):
     )
     qdrant_url: str | None = Field(None, description="A Qdrant server; None: Qdrant Edge in this process.")
     qdrant_api_key: str | None = None
+    qdrant_grpc_port: int | None = Field(
+        None, ge=1, le=65_535, description="Speak gRPC to the Qdrant server, at this port (6334 as a rule); None: REST."
+    )
+    qdrant_timeout_s: int = Field(30, ge=1, description="How long a call to the Qdrant server may take.")
+    qdrant_shards: int | None = Field(
+        None, ge=1, description="Of the collection, where the service makes it; None: what the server does by itself."
+    )
+    qdrant_replicas: int | None = Field(None, ge=1, description="Copies of each shard, likewise.")
+    qdrant_write_consistency: int | None = Field(None, ge=1, description="Copies that a write waits for, likewise.")
     collection: str = "passages"
     indexed_fields: Annotated[tuple[str, ...], NoDecode] = ("lang",)
     index_after: int = Field(5_000, ge=1, description="Unindexed vectors that start a rebuild of the Edge index.")
@@ -87,7 +101,7 @@ class Settings(BaseSettings):
     openai_vocabulary: Path | None = Field(
         None, description="The file cl100k_base.tiktoken: with it /v1/embeddings takes token numbers too."
     )
-    max_waiting: int = Field(2_048, ge=1, description="Texts that may wait for the engine before 429.")
+    max_waiting: int = Field(2_048, ge=1, description="Queries that may be under way before 429.")
     max_resident_bytes: int = Field(
         2**30, ge=0, description="Weights of encoders in memory; active, previous and base stay whatever they take."
     )
@@ -100,6 +114,13 @@ class Settings(BaseSettings):
     click_eta: float = Field(1, ge=0, le=10, description="People look at a hit at rank k with probability 1/k^eta.")
     clicks_per_key: int = Field(1_000, ge=1, description="Clicks of one key in one day that count at most.")
 
+    webhook_url: str | None = Field(
+        None, description="Told what the service does by itself, such as ending a canary; None: nobody is."
+    )
+    webhook_secret: str | None = Field(
+        None, min_length=16, description="Signs what the webhook is told; needed with ADIABAT_WEBHOOK_URL."
+    )
+
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="One JSON line a record, or text; auto: text where standard error is a terminal."
     )
@@ -108,6 +129,9 @@ class Settings(BaseSettings):
 
     trainer: bool = Field(True, description="Whether `adiabat serve` starts and supervises a trainer.")
 
+    shutdown_s: int = Field(
+        20, ge=0, description="How long a service that stops lets the answers under way go on; the rest is cut off."
+    )
     trainer_lease_s: float = Field(
         60, ge=1, description="A trainer that gave no sign of life for so long loses its job to another one."
     )
@@ -138,6 +162,28 @@ class Settings(BaseSettings):
         if given is not None and not BUCKET.fullmatch(given):
             raise ValueError(f"{given!r} is no address of S3-compatible storage such as s3://bucket/prefix")
         return given
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _webhook(cls, given: str | None) -> str | None:
+        if given is not None and not WEBHOOK.fullmatch(given):
+            raise ValueError("an address that begins with https:// or http:// is expected, without user or password")
+        return given
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _secret(cls, given: str | None) -> str | None:
+        """Standard Webhooks' form, or any other text."""
+        encoded = (given or "").removeprefix("whsec_")
+        if encoded != (given or "") and (len(encoded) % 4 or not BASE64.fullmatch(encoded)):
+            raise ValueError("what follows 'whsec_' is no base64")
+        return given
+
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        if self.webhook_url is not None and self.webhook_secret is None:
+            raise ValueError("ADIABAT_WEBHOOK_URL asks for ADIABAT_WEBHOOK_SECRET, which signs what is sent there")
+        return self
 
     @field_validator("registry_url")
     @classmethod

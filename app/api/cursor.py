@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import orjson
 
 from app.errors import InvalidField
+from app.retrieval import Draft
 from app.wire.search import MAX_OFFSET, SearchRequest
 
 
@@ -16,10 +17,13 @@ class Page:
     encoder: str | None
     generation: int | None
     offset: int
+    drafted: Draft | None = None  # with whose hits the first page's were interleaved
 
 
-def to_cursor(body: SearchRequest, encoder: str, generation: int | None, offset: int) -> str:
-    said = orjson.dumps([encoder, generation, offset, _fingerprint(body)])
+def to_cursor(
+    body: SearchRequest, encoder: str, generation: int | None, offset: int, drafted: Draft | None = None
+) -> str:
+    said = orjson.dumps([encoder, generation, offset, _fingerprint(body), *(drafted or ())])
     return base64.urlsafe_b64encode(said).rstrip(b"=").decode()
 
 
@@ -33,16 +37,23 @@ def page_of(body: SearchRequest) -> Page:
         )
     try:
         padded = body.cursor + "=" * (-len(body.cursor) % 4)
-        encoder, generation, offset, fingerprint = orjson.loads(base64.urlsafe_b64decode(padded))
+        encoder, generation, offset, fingerprint, *drafted = orjson.loads(base64.urlsafe_b64decode(padded))
     except (ValueError, TypeError) as error:
         raise InvalidField("cursor", "is not the next_cursor of an answer; begin again without it.") from error
     if fingerprint != _fingerprint(body):
         raise InvalidField("cursor", "belongs to another search: the same query, filter and options go with it.")
-    if not (isinstance(encoder, str) and isinstance(offset, int) and 0 <= offset <= MAX_OFFSET):
+    texts = [encoder, *drafted]
+    places = isinstance(offset, int) and 0 <= offset <= MAX_OFFSET and len(drafted) in (0, 2)
+    if not (places and all(isinstance(each, str) for each in texts)):
         raise InvalidField("cursor", "is not the next_cursor of an answer; begin again without it.")
-    return Page(encoder=encoder, generation=generation if isinstance(generation, int) else None, offset=offset)
+    return Page(
+        encoder=encoder,
+        generation=generation if isinstance(generation, int) else None,
+        offset=offset,
+        drafted=Draft(*drafted) if drafted else None,
+    )
 
 
 def _fingerprint(body: SearchRequest) -> str:
-    asked = [body.query, body.filter, body.score_threshold, body.exact]
+    asked = [body.query, body.mode, body.filter, body.score_threshold, body.exact]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]

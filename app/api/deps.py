@@ -17,6 +17,7 @@ from app.encoders.replicas import Among
 from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
 from app.errors import InvalidField
+from app.experiments import ExperimentKeeper
 from app.ingest import Ingest
 from app.intake import Intake
 from app.keys import KeyRing
@@ -52,6 +53,7 @@ class Parts:
     intake: Intake
     datasets: DatasetStore
     query_log: QueryLog
+    experiments: ExperimentKeeper
     jobs: JobKeeper
     events: EventStreams
     metrics: Metrics

@@ -1,5 +1,7 @@
 """`/health/live`, `/health/ready`, `/version`: open without a key, so that an orchestrator can ask."""
 
+from contextlib import suppress
+
 from fastapi import APIRouter, Response
 
 from app import __version__
@@ -56,10 +58,10 @@ def _ready(parts: Parts, response: Response) -> Ready:
 
 
 def _trainer_of(parts: Parts) -> str:
-    try:
-        return _trainer(parts.registry.workers.ages_s())
-    except Unavailable:  # searches are answered without the registry
-        return "unknown: the registry does not answer"
+    with suppress(Unavailable):  # searches are answered without the registry
+        if parts.replicas.registry_answers():
+            return _trainer(parts.registry.workers.ages_s())
+    return "unknown: the registry does not answer"
 
 
 def _trainer(ages_s: dict[str, float]) -> str:

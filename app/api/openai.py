@@ -27,7 +27,7 @@ ACTIVE = "active"
 async def create_embeddings(body: EmbeddingsRequest, parts: PartsDep) -> Response:
     """Query vectors: the query prompt is applied. Passages are embedded by POST /passages alone."""
     texts = _texts(body, parts)
-    encoder, generation, _ = await parts.retrieval.encoder(None if body.model == ACTIVE else body.model)
+    encoder, generation, *_ = await parts.retrieval.encoder(None if body.model == ACTIVE else body.model)
     _check_dimensions(body.dimensions, encoder.spec.dimension)
     vectors = await encoder.embed_queries(texts)
     tokens = sum(await asyncio.to_thread(encoder.count_tokens, texts))

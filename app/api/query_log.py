@@ -68,7 +68,7 @@ def delete_query(search_id: SearchId, parts: PartsDep) -> Response:
 
 def _public(search: LoggedSearch) -> SearchLogged:
     said = asdict(search)
-    del said["sequence"], said["query_id"]  # the registry's own
+    del said["sequence"], said["query_id"], said["unit"]  # the registry's own
     return SearchLogged.model_validate(said)
 
 

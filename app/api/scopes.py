@@ -59,6 +59,8 @@ SCOPES: dict[str, KeyScope] = {
     "POST /feedback": SEARCH,  # of whoever asked: it can say no more than which of its own hits were clicked
     "GET /queries": WRITE,
     "DELETE /queries/{search_id}": WRITE,
+    "GET /experiments": SEARCH,
+    "GET /experiments/{generation}": SEARCH,
     "GET /keys": ADMIN,
     "POST /keys": ADMIN,
     "DELETE /keys/{name}": ADMIN,

@@ -1,5 +1,6 @@
 """`POST /search`, `GET /search`, `POST /search/batch`."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import orjson
@@ -10,12 +11,14 @@ from app.api.cursor import Page, page_of, to_cursor
 from app.api.deps import Parts, PartsDep
 from app.api.queries import check_query, filter_parameter
 from app.api.scopes import Scoped
+from app.encoders.loaded import LoadedEncoder
 from app.errors import InvalidField
 from app.observe.logs import note, noted
 from app.passages import Hit
+from app.passages.fusion import DEPTH
 from app.query_log import new_search_id
 from app.registry import NewSearch
-from app.retrieval import Answer
+from app.retrieval import Answer, Draft
 from app.wire.active_encoder import STICKY_KEY
 from app.wire.common import EncoderKey
 from app.wire.judgments import Lang
@@ -23,6 +26,7 @@ from app.wire.search import (
     MAX_BATCH_HITS,
     MAX_LIMIT,
     MAX_OFFSET,
+    Mode,
     SearchBatchRequest,
     SearchBatchResponse,
     SearchRequest,
@@ -36,14 +40,21 @@ Json = dict[str, Any]
 
 @router.post("/search", response_model=SearchResponse, response_model_exclude_none=True)
 async def search(body: SearchRequest, parts: PartsDep, request: Request) -> Response:
-    """The passages nearest to the query, embedded by the active encoder or the one named."""
+    """The passages nearest to the query, embedded by the active encoder or the one named; or by words, or by both."""
     check_query("query", body.query, parts.settings)
-    if body.compare_to is not None:
-        return await _compare(body, body.compare_to, parts, request)
     page = page_of(body)
-    answer = await parts.retrieval.search(_query(body, page, request))
+    _check_mode(body, page)
+    query = _query(body, page, request)
+    if body.compare_to is not None:
+        return await _compare(body, query, body.compare_to, parts)
+    if body.mode == "dense" and page.offset == 0 and not body.with_query_vector:
+        query = replace(query, interleave=True)
+    answer = await parts.retrieval.search(query)
     search_id = _log(answer, body, page.offset, parts)
-    return _json(_answer(answer, body, search_id) | _next(answer, body, page))
+    told = _answer(answer, body, search_id) | _next(answer, body, page)
+    if body.explain or body.highlight:
+        await _tell_more(told, answer, query, body, parts)
+    return _json(told)
 
 
 @router.get("/search", response_model=SearchResponse, response_model_exclude_none=True)
@@ -51,6 +62,7 @@ async def search_by_address(
     parts: PartsDep,
     request: Request,
     q: Annotated[str, Query(min_length=1)],
+    mode: Mode = "dense",
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 10,
     offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
     cursor: Annotated[str | None, Query(max_length=512)] = None,
@@ -60,11 +72,14 @@ async def search_by_address(
     compare_to: EncoderKey | None = None,
     exact: bool = False,
     with_query_vector: bool = False,
+    explain: bool = False,
+    highlight: bool = False,
     lang: Lang | None = None,
 ) -> Response:
     """The same for a browser and curl."""
     body = SearchRequest(
         query=q,
+        mode=mode,
         limit=limit,
         offset=offset,
         cursor=cursor,
@@ -74,6 +89,8 @@ async def search_by_address(
         compare_to=compare_to,
         exact=exact,
         with_query_vector=with_query_vector,
+        explain=explain,
+        highlight=highlight,
         lang=lang,
     )
     return await search(body, parts, request)
@@ -82,6 +99,9 @@ async def search_by_address(
 @router.post("/search/batch", response_model=SearchBatchResponse, response_model_exclude_none=True)
 async def search_batch(body: SearchBatchRequest, parts: PartsDep, request: Request) -> Response:
     """Several queries at once, with one encoder and one set of options: one run of the encoder for all."""
+    _check_encoderless(body, "encoder", "with_query_vector")
+    if body.mode != "dense":
+        _check_depth(body.limit)
     for number, text in enumerate(body.queries):
         check_query(f"queries[{number}]", text, parts.settings)
     if len(body.queries) * body.limit > MAX_BATCH_HITS:
@@ -93,45 +113,88 @@ async def search_batch(body: SearchBatchRequest, parts: PartsDep, request: Reque
     answer = await parts.retrieval.search(
         retrieval.Query(
             texts=tuple(body.queries),
+            mode=body.mode,
             limit=body.limit,
             filter=body.filter,
             score_threshold=body.score_threshold,
             encoder=body.encoder,
             exact=body.exact,
-            sticky=_sticky(request),
+            sticky=_sticky(request, body.mode),
         )
     )
-    results = [
-        {"hits": [_hit(hit) for hit in hits]} | ({"query_vector": vector} if body.with_query_vector else {})
-        for hits, vector in zip(answer.hits, answer.query_vectors, strict=True)
-    ]
-    return _json({"results": results} | _made_by(answer))
+    results: list[Json] = [{"hits": [_hit(hit) for hit in hits]} for hits in answer.hits]
+    if body.with_query_vector:
+        for result, vector in zip(results, answer.query_vectors, strict=True):
+            result["query_vector"] = vector
+    return _json({"results": results, "mode": body.mode} | _made_by(answer))
 
 
-def _sticky(request: Request) -> retrieval.Sticky:
+def _check_mode(body: SearchRequest, page: Page) -> None:
+    """Raises `InvalidField` for what the mode has no place for."""
+    _check_encoderless(body, "encoder", "compare_to", "with_query_vector")
+    if (body.mode != "dense" or body.explain) and not body.cursor:
+        _check_depth(body.limit, page.offset)
+
+
+def _check_depth(limit: int, offset: int = 0) -> None:
+    if offset + limit > DEPTH:
+        raise InvalidField(
+            "limit", f"and offset reach hit {offset + limit}; the modes lexical and hybrid, and explain, go to {DEPTH}."
+        )
+
+
+def _check_encoderless(body: SearchRequest | SearchBatchRequest, *fields: str) -> None:
+    if body.mode != "lexical":
+        return
+    for field in fields:
+        if getattr(body, field):
+            raise InvalidField(field, "has no place in mode lexical, where no encoder has a part; ask in another mode.")
+
+
+def _sticky(request: Request, mode: Mode) -> retrieval.Sticky:
     """By what a split tells requests apart: the key, or a header."""
+    if mode == "lexical":
+        return retrieval.nobody
     return lambda by: noted("key") if by == STICKY_KEY else request.headers.get(by)
 
 
 def _query(body: SearchRequest, page: Page, request: Request) -> retrieval.Query:
+    encoderless = body.mode == "lexical"
     return retrieval.Query(
         texts=(body.query,),
+        mode=body.mode,
         limit=body.limit,
         offset=page.offset,
         filter=body.filter,
         score_threshold=body.score_threshold,
-        encoder=page.encoder,
-        generation=page.generation,
+        encoder=None if encoderless else page.encoder,
+        generation=None if encoderless else page.generation,
+        draft=page.drafted,
         exact=body.exact,
-        sticky=_sticky(request),
+        sticky=_sticky(request, body.mode),
     )
 
 
-async def _compare(body: SearchRequest, other: str, parts: Parts, request: Request) -> Response:
+async def _tell_more(told: Json, answer: Answer, query: retrieval.Query, body: SearchRequest, parts: Parts) -> None:
+    """Add to `told` what is told of each hit where it was asked for."""
+    if body.highlight:
+        for hit, spans in zip(told["hits"], await parts.retrieval.highlight(query, answer), strict=True):
+            hit["highlights"] = spans
+    if not body.explain:
+        return
+    found = await parts.retrieval.explain(query, answer)
+    rankings = {"dense": found.dense, "lexical": found.lexical or {}, "base": found.by_base}
+    for hit in told["hits"]:
+        hit["explain"] = {name: places[hit["id"]]._asdict() for name, places in rankings.items() if hit["id"] in places}
+    base = _encoder(found.base, None)
+    told["explained"] = {"depth": DEPTH, "base": base, "lexical": found.lexical is not None}
+
+
+async def _compare(body: SearchRequest, query: retrieval.Query, other: str, parts: Parts) -> Response:
     """Ranks count from the first hit, so a comparison has no pages."""
     if body.offset or body.cursor:
         raise InvalidField("compare_to", "ranks the first page; leave out offset and cursor, and raise limit instead.")
-    ours, theirs = await parts.retrieval.compare(_query(body, page_of(body), request), other)
+    ours, theirs = await parts.retrieval.compare(query, other)
     ranks = {hit.id: rank for rank, hit in enumerate(theirs.hits[0], 1)}
     answer = _answer(ours, body, _log(ours, body, 0, parts))
     for hit in answer["hits"]:
@@ -140,15 +203,20 @@ async def _compare(body: SearchRequest, other: str, parts: Parts, request: Reque
     kept = {hit.id for hit in ours.hits[0]}
     lost = [_hit(hit) | {"compared_rank": ranks[hit.id]} for hit in theirs.hits[0][: body.limit] if hit.id not in kept]
     depth = max(body.limit, retrieval.COMPARE_DEPTH)
-    return _json(answer | {"compared_to": {"encoder": _encoder(theirs), "depth": depth, "lost": lost}})
+    compared = {"encoder": _encoder(theirs.encoder, theirs.generation), "depth": depth, "lost": lost}
+    told = answer | {"compared_to": compared}
+    if body.explain or body.highlight:
+        await _tell_more(told, ours, query, body, parts)
+    return _json(told)
 
 
 def _next(answer: Answer, body: SearchRequest, page: Page) -> Json:
     """A full page may have a next one; it begins where this one ends."""
     end = page.offset + body.limit
-    if len(answer.hits[0]) < body.limit or end > MAX_OFFSET:
+    if len(answer.hits[0]) < body.limit or end > (MAX_OFFSET if body.mode == "dense" else DEPTH - 1):
         return {}
-    return {"next_cursor": to_cursor(body, answer.encoder.record.key, answer.generation, end)}
+    drafted = Draft(answer.drafted.other.record.key, answer.drafted.seed) if answer.drafted else None
+    return {"next_cursor": to_cursor(body, answer.encoder.record.key, answer.generation, end, drafted)}
 
 
 def _log(answer: Answer, body: SearchRequest, offset: int, parts: Parts) -> str:
@@ -165,6 +233,9 @@ def _log(answer: Answer, body: SearchRequest, offset: int, parts: Parts) -> str:
             generation=answer.generation,
             offset=offset,
             shown=[hit.id for hit in answer.hits[0]],
+            rule=answer.rule,
+            teams=answer.drafted.teams if answer.drafted else None,
+            unit=answer.unit,
         )
         parts.query_log.offer(search)
     return search_id
@@ -172,28 +243,26 @@ def _log(answer: Answer, body: SearchRequest, offset: int, parts: Parts) -> str:
 
 def _answer(answer: Answer, body: SearchRequest, search_id: str) -> Json:
     vector = {"query_vector": answer.query_vectors[0]} if body.with_query_vector else {}
-    return {"search_id": search_id, "hits": [_hit(hit) for hit in answer.hits[0]]} | _made_by(answer) | vector
+    hits = [_hit(hit) for hit in answer.hits[0]]
+    return {"search_id": search_id, "hits": hits, "mode": body.mode} | _made_by(answer) | vector
 
 
 def _made_by(answer: Answer) -> Json:
     """Who made the answer; the request's line in the log says it too."""
     note(encoder=answer.encoder.record.key, generation=answer.generation, rule=answer.rule)
     took = {"encode": answer.encode_ms, "search": answer.search_ms, "total": answer.total_ms}
+    other = answer.drafted and answer.drafted.other
     return {
-        "encoder": _encoder(answer),
+        "encoder": _encoder(answer.encoder, answer.generation),
+        **({"interleaved_with": _encoder(other, answer.generation)} if other else {}),
         "rule": answer.rule,
         "took_ms": {name: round(ms, 3) for name, ms in took.items()},
     }
 
 
-def _encoder(answer: Answer) -> Json:
-    record = answer.encoder.record
-    return {
-        "name": record.name,
-        "version": record.version,
-        "digest": record.digest,
-        "generation": answer.generation,
-    }
+def _encoder(encoder: LoadedEncoder, generation: int | None) -> Json:
+    record = encoder.record
+    return {"name": record.name, "version": record.version, "digest": record.digest, "generation": generation}
 
 
 def _hit(hit: Hit) -> Json:

@@ -157,7 +157,7 @@ def _read_all(shard: "edge.EdgeShard", space: IndexSpace) -> tuple[int, list[Sto
     count, cursor = 0, None
     every = max(1, int(shard.info().points_count) // SAMPLES)
     while True:
-        request = edge.ScrollRequest(offset=cursor, limit=PAGE, with_payload=True, with_vector=True)
+        request = edge.ScrollRequest(offset=cursor, limit=PAGE, with_payload=True, with_vector=[payload.DENSE])
         records, cursor = shard.scroll(request)
         for record in records:
             stored = _checked(record, space)

@@ -15,6 +15,7 @@ from app.cli import (
     doctor,
     encoders,
     evaluating,
+    experiments,
     exporting,
     importing,
     ingesting,
@@ -79,6 +80,7 @@ cli.add_typer(encoders.cli, name="encoders")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")
 cli.add_typer(queries.cli, name="queries")
+cli.add_typer(experiments.cli, name="experiments")
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(artifacts.cli, name="artifacts")
 cli.add_typer(exporting.cli, name="export")

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from app.beir import read_jsonl, read_qrels
+from app.beir import CORPUS, read_jsonl, read_qrels
 from app.bulk import Totals, ingest
 from app.cli.common import console, progress_bar, say
 from app.cli.datasets import zip_folder
@@ -23,6 +23,7 @@ from app.cli.jobs import print_result, watch
 from app.client import AdiabatClient, ApiError, Unreachable
 from app.corpus import count, read_files
 from app.errors import BadInput, Unavailable
+from app.samples import at_hand
 from app.settings import LOOPBACK_HOSTS
 from app.wire.health import Ready
 
@@ -42,7 +43,9 @@ def install(cli: typer.Typer) -> None:
 
 
 def demo(
-    samples: Annotated[Path, typer.Option(help="The sample knowledge base.")] = Path("samples"),
+    samples: Annotated[
+        Path | None, typer.Option(help="The sample knowledge base; default: the one that came along.")
+    ] = None,
     data_dir: Annotated[Path, typer.Option(help="Where the demo's service keeps its data.")] = Path("demo-data"),
     port: Annotated[
         int, typer.Option(envvar="ADIABAT_PORT", help="Port; another is taken where this one is in use.")
@@ -53,8 +56,11 @@ def demo(
 
     Example: adiabat demo --exit
     """
-    if not (samples / "corpus.jsonl").is_file():
-        raise BadInput(f"{samples} holds no corpus.jsonl; run this in the project's folder or name it with --samples.")
+    samples = samples or at_hand()
+    if samples is None:
+        raise BadInput("The samples did not come along with this installation; name their folder with --samples.")
+    if not (samples / CORPUS).is_file():
+        raise BadInput(f"{samples} holds no {CORPUS}; name the folder of the samples with --samples, or leave it out.")
     port = _free_port(port)
     url = f"http://127.0.0.1:{port}"
     service = _start(data_dir, port)
@@ -80,7 +86,7 @@ def _walk(client: AdiabatClient, samples: Path) -> None:
     shown = random.Random(7).sample(judged["test"], SHOWN)
 
     _step(1, "Ingest: every passage is embedded once, now, and never again")
-    _ingest(client, samples / "corpus.jsonl")
+    _ingest(client, samples / CORPUS)
 
     _step(2, "Search with the base encoder")
     _show_search(client, shown[0][0])

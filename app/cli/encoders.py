@@ -1,5 +1,6 @@
 """`adiabat encoders …`: list, show, register, export, activate, rollback, history, delete."""
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -96,6 +97,18 @@ def _on_server(path: Path | None) -> str | None:
     return None if path is None else str(path.resolve() if path.exists() else path)
 
 
+def _rules(given: list[str]) -> dict[str, Any] | bool:
+    """Values are JSON; True where none is given: the defaults."""
+    found = {}
+    for each in given:
+        name, _, value = each.partition("=")
+        try:
+            found[name] = json.loads(value)
+        except ValueError as error:
+            raise typer.BadParameter(f"--rule {each}: NAME=VALUE is expected, such as latency=2") from error
+    return found or True
+
+
 def _labels(given: list[str]) -> dict[str, str]:
     pairs = [each.partition("=") for each in given]
     if wrong := [key for key, separator, _ in pairs if not (key and separator)]:
@@ -152,6 +165,14 @@ def activate(
     sticky_by: Annotated[
         str, typer.Option(help="With --canary: 'key', or the header that tells who asks, such as X-User-Id.")
     ] = STICKY_KEY,
+    interleave: Annotated[
+        bool, typer.Option("--interleave", help="With --canary: both answer those together, their hits in turns.")
+    ] = False,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(help="With --canary: what ends it by itself, such as alpha=0.01, latency=2 or errors=null."),
+    ] = None,
+    no_rules: Annotated[bool, typer.Option("--no-rules", help="With --canary: nothing ends it by itself.")] = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -162,9 +183,18 @@ def activate(
 
     Example: adiabat encoders activate bees --canary 10 --sticky-by X-User-Id
     """
+    rules = False if no_rules else _rules(rule or [])
     with connect(url, api_key) as client:
         if canary is not None:
-            started = client.start_canary(key, canary, sticky_by=sticky_by, force=force, if_generation=if_generation)
+            started = client.start_canary(
+                key,
+                canary,
+                sticky_by=sticky_by,
+                interleave=interleave,
+                rules=rules,
+                force=force,
+                if_generation=if_generation,
+            )
             _print_switch(started, as_json)
             return
         _print_switch(client.activate(key, force=force, if_generation=if_generation), as_json)
@@ -198,7 +228,8 @@ def history(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = Fa
         return
     for item in found:
         beside = f" ({item.canary.percent:g}% {item.canary.encoder})" if item.canary else ""
-        say(f"{item.generation:>5}  {item.encoder:<32} {item.reason}{' (forced)' if item.forced else ''}{beside}")
+        note = f": {item.note}" if item.note else ""
+        say(f"{item.generation:>5}  {item.encoder:<32} {item.reason}{' (forced)' if item.forced else ''}{beside}{note}")
 
 
 @cli.command()
@@ -230,6 +261,7 @@ def _print_switch(switched: SwitchedPublic, as_json: bool) -> None:
         f"(load {swap.load_ms:.0f} ms, warm-up {swap.warmup_ms:.0f} ms, switch {swap.switch_us:.1f} µs)"
     )
     if beside := switched.canary:
-        say(f"{beside.encoder} answers {beside.percent:g}% of the searches, by {beside.sticky_by}")
+        together = ", together with it" if beside.interleave else ""
+        say(f"{beside.encoder} answers {beside.percent:g}% of the searches, by {beside.sticky_by}{together}")
     for each in switched.replicas.behind:
         say(f"not yet: {each.name} is at generation {each.generation}" + (f", {each.reason}" if each.reason else ""))

@@ -10,9 +10,10 @@ from app.cli.common import ApiKey, AsJson, Url, connect, console, print_json, sa
 from app.client import DEFAULT_URL
 from app.errors import BadInput
 from app.wire.common import EncoderUsed
-from app.wire.search import SearchResponse
+from app.wire.search import Mode, RankedHit, SearchResponse
 
 SNIPPET_CHARS = 160
+MADE_BY = {"dense": "{}", "hybrid": "words and {}", "lexical": "words alone"}
 
 
 def install(cli: typer.Typer) -> None:
@@ -21,11 +22,15 @@ def install(cli: typer.Typer) -> None:
 
 def search(
     query: str,
+    mode: Annotated[Mode, typer.Option(help="By vectors, by words in common, or by both.")] = "dense",
     limit: Annotated[int, typer.Option(help="How many hits.")] = 10,
     encoder: Annotated[str | None, typer.Option(help="Use this encoder instead of the active one.")] = None,
     compare_to: Annotated[str | None, typer.Option(help="Show each hit's rank with this encoder, too.")] = None,
     filter: Annotated[str | None, typer.Option(help="Qdrant filter as JSON, or KEY=VALUE.")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every passage.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show each hit's rank by vectors, by words and by the base's vectors.")
+    ] = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -35,32 +40,48 @@ def search(
     Example: adiabat search "why do bees hang off the front of the hive" --filter lang=en
 
     Example: adiabat search "taking honey off" --encoder bees --compare-to base
+
+    Example: adiabat search "Varroa threshold in August" --mode hybrid --explain
     """
     with connect(url, api_key) as client:
         answer = client.search(
-            query, limit=limit, encoder=encoder, compare_to=compare_to, filter=parse_filter(filter), exact=exact
+            query,
+            mode=mode,
+            limit=limit,
+            encoder=encoder,
+            compare_to=compare_to,
+            filter=parse_filter(filter),
+            exact=exact,
+            explain=explain,
         )
     if as_json:
         print_json(answer)
         return
     _print_hits(answer)
     compared = f"; compared to {_name(answer.compared_to.encoder)}" if answer.compared_to else ""
-    say(f"{_name(answer.encoder)}; {answer.took_ms.total:.1f} ms{compared}")
+    say(f"{MADE_BY[answer.mode].format(_name(answer.encoder))}; {answer.took_ms.total:.1f} ms{compared}")
 
 
 def _print_hits(answer: SearchResponse) -> None:
-    compared = answer.compared_to
+    compared, explained = answer.compared_to, ["vectors", "words", "base"] if answer.explained else []
     table = Table(box=None, pad_edge=False)
-    for heading in ("rank", *(["there"] if compared else []), "score", "id", "passage"):
+    for heading in ("rank", *(["there"] if compared else []), *explained, "score", "id", "passage"):
         table.add_column(heading, justify="left" if heading in ("id", "passage") else "right")
     for rank, hit in enumerate(answer.hits, 1):
         there = [f"{hit.compared_rank or f'>{compared.depth}'}{' new' if hit.new else ''}"] if compared else []
-        table.add_row(str(rank), *there, f"{hit.score:.4f}", hit.id, _line(hit.title, hit.text))
+        table.add_row(str(rank), *there, *_places(hit), f"{hit.score:.4f}", hit.id, _line(hit.title, hit.text))
     for lost in compared.lost if compared else []:
-        table.add_row("lost", str(lost.compared_rank), f"{lost.score:.4f}", lost.id, _line(lost.title, lost.text))
+        there = [str(lost.compared_rank), *("" for _ in explained)]
+        table.add_row("lost", *there, f"{lost.score:.4f}", lost.id, _line(lost.title, lost.text))
     console.print(table)
     if not answer.hits:
         say("no hits")
+
+
+def _places(hit: RankedHit) -> list[str]:
+    """Its ranks by each ranking, where they were asked for."""
+    told = hit.explain
+    return [f"{place.rank}" if place else "-" for place in (told.dense, told.lexical, told.base)] if told else []
 
 
 def _line(title: str, text: str) -> str:

@@ -57,12 +57,13 @@ from app.wire.audit import AuditPage
 from app.wire.datasets import DatasetList, DatasetPublic
 from app.wire.encoders import EncoderList, EncoderPublic
 from app.wire.evaluations import EvaluationList, EvaluationPublic
+from app.wire.experiments import ExperimentPage, ExperimentPublic
 from app.wire.health import Ready, Version
 from app.wire.judgments import JudgmentPage, JudgmentPublic
 from app.wire.keys import KeyList, KeyMade, KeyPublic, Scope
 from app.wire.passages import Count, Deleted, PassagePage, PassagePublic, PassagesStreamed, PassagesUpserted
 from app.wire.queries import FeedbackPublic, SearchLogPage
-from app.wire.search import SearchBatchResponse, SearchResponse
+from app.wire.search import Mode, SearchBatchResponse, SearchResponse
 from app.wire.tuning_jobs import JobEventPublic, TuningJobList, TuningJobPublic
 
 
@@ -94,6 +95,7 @@ class AsyncAdiabatClient:
         self,
         query: str,
         *,
+        mode: Mode = "dense",
         limit: int = 10,
         offset: int | None = None,
         cursor: str | None = None,
@@ -103,15 +105,21 @@ class AsyncAdiabatClient:
         compare_to: str | None = None,
         exact: bool = False,
         with_query_vector: bool = False,
+        explain: bool = False,
+        highlight: bool = False,
         lang: str | None = None,
     ) -> SearchResponse:
         """The passages nearest to `query`, with the active encoder or `encoder` (`name` or `name@version`).
 
+        `mode` is `dense` (by vectors), `lexical` (by words: no encoder has a part) or `hybrid` (both, fused).
         `filter` is Qdrant's filter JSON over the passages' metadata. `cursor`, the last answer's `next_cursor`, goes
         on with the encoder that the first page had. `compare_to` also ranks with that encoder: `compared_rank` and
-        `new` per hit, `compared_to.lost`. `lang` is the query's language, for the service's query log.
+        `new` per hit, `compared_to.lost`. `explain` tells each hit's rank and score by vector, by words and by the
+        vectors of `base`, `highlight` where in its text the query's words are. `lang` is the query's language, for the
+        service's query log.
         """
-        body = {"query": query, "limit": limit, "exact": exact, "with_query_vector": with_query_vector}
+        body: Json = {"query": query, "mode": mode, "limit": limit, "exact": exact, "explain": explain}
+        body |= {"with_query_vector": with_query_vector, "highlight": highlight}
         body |= without_none(offset=offset, cursor=cursor, filter=filter, score_threshold=score_threshold)
         body |= without_none(encoder=encoder, compare_to=compare_to, lang=lang)
         return await self._call(SearchResponse, "POST", "/search", json=body)
@@ -120,6 +128,7 @@ class AsyncAdiabatClient:
         self,
         queries: list[str],
         *,
+        mode: Mode = "dense",
         limit: int = 10,
         filter: Json | None = None,
         score_threshold: float | None = None,
@@ -128,7 +137,8 @@ class AsyncAdiabatClient:
         with_query_vector: bool = False,
     ) -> SearchBatchResponse:
         """Up to 256 queries with one encoder and one set of options; one of `results` for each, in their order."""
-        body = {"queries": queries, "limit": limit, "exact": exact, "with_query_vector": with_query_vector}
+        body: Json = {"queries": queries, "mode": mode, "limit": limit, "exact": exact}
+        body |= {"with_query_vector": with_query_vector}
         body |= without_none(filter=filter, score_threshold=score_threshold, encoder=encoder)
         return await self._call(SearchBatchResponse, "POST", "/search/batch", json=body)
 
@@ -248,13 +258,18 @@ class AsyncAdiabatClient:
         percent: float,
         *,
         sticky_by: str = "key",
+        interleave: bool = False,
+        rules: Json | bool = True,
         force: bool = False,
         if_generation: int | None = None,
         timeout_s: float = 30,
     ) -> SwitchedPublic:
         """Let `name` or `name@version` answer `percent` of the searches beside the active encoder, the same ones by
-        their key or by the header `sticky_by`. `activate` and `rollback` end it."""
-        canary = split_key(key) | {"percent": percent, "sticky_by": sticky_by}
+        their key or by the header `sticky_by`; `interleave`: both answer those together. `activate` and `rollback` end
+        it, and its rules by themselves: as PUT /active-encoder takes them, True: the defaults, False: none do."""
+        canary = split_key(key) | {"percent": percent, "sticky_by": sticky_by, "interleave": interleave}
+        if rules is not True:
+            canary["rules"] = rules or None
         body = {"canary": canary, "force": force, "timeout_s": timeout_s}
         return await self._call(SwitchedPublic, "PUT", "/active-encoder", json=body, headers=if_match(if_generation))
 
@@ -455,6 +470,15 @@ class AsyncAdiabatClient:
     async def delete_query(self, search_id: str) -> None:
         """Forget a search and its clicks; `search-not-found` where there is none."""
         await self._send("DELETE", f"/queries/{quoted(search_id)}")
+
+    async def experiments(self, cursor: str | None = None, limit: int = 20) -> ExperimentPage:
+        """Every generation with a canary, newest first; `next_cursor` is None on the last page."""
+        return await self._call(ExperimentPage, "GET", "/experiments", params=without_none(limit=limit, cursor=cursor))
+
+    async def experiment(self, generation: int) -> ExperimentPublic:
+        """What was asked and clicked of both encoders, and what that says; `experiment-not-found` where it had no
+        canary."""
+        return await self._call(ExperimentPublic, "GET", f"/experiments/{generation}")
 
     async def create_key(
         self,

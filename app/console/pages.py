@@ -10,7 +10,7 @@ from app.api.deps import Parts, PartsDep
 from app.api.scopes import holder_of
 from app.console.fields import gate_fields, recipe_fields
 from app.console.rendering import render
-from app.console.samples import at_hand
+from app.samples import at_hand
 
 router = APIRouter(include_in_schema=False)
 

@@ -1,19 +1,18 @@
-"""The sample knowledge base, where it is at hand: beside the package in a checkout, else where it was installed.
+"""The sample knowledge base, where it is at hand.
 
 The console reads it here and sends it through the public API, as it would send anybody's own.
 """
 
 import io
-import sys
 import zipfile
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
-import app
 from app.beir import CORPUS, QUERIES, splits
 from app.errors import NotFound
+from app.samples import at_hand
 
 router = APIRouter(prefix="/console/samples", include_in_schema=False)
 
@@ -32,11 +31,6 @@ def read_judged(_: Request) -> Response:
         for qrels in splits(folder):
             archive.write(qrels, f"qrels/{qrels.name}")
     return Response(packed.getvalue(), media_type="application/zip")
-
-
-def at_hand() -> Path | None:
-    places = (Path(app.__file__).parents[1] / "samples", Path(sys.prefix) / "share" / "adiabat" / "samples")
-    return next((place for place in places if (place / CORPUS).is_file()), None)
 
 
 def _folder() -> Path:

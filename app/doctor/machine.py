@@ -4,15 +4,25 @@ import os
 import platform
 from collections.abc import Iterator
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from app.doctor.finding import Finding, fail, ok, warn
 from app.encoders.cores import allowed_cores, whole_cores
-from app.encoders.engine import GPU, has_gpu
+from app.encoders.engine import GPU, chosen, has_gpu
 from app.settings import Settings
 
 CPUINFO = Path("/proc/cpuinfo")
-FEATURES = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "AVX-512 VNNI", "amx_tile": "AMX", "asimd": "NEON"}
+FEATURES = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx512_bf16": "AVX-512 BF16",
+    "amx_tile": "AMX",
+    "asimd": "NEON",
+}
+
+NAMES = {"onnx": ("ONNX Runtime", "onnxruntime"), "openvino": ("OpenVINO", "openvino"), "torch": ("torch", "torch")}
 
 
 def python() -> Finding:
@@ -41,14 +51,37 @@ def torch_build() -> Finding:
 
 
 def engine(settings: Settings) -> Finding:
+    kind, precision = chosen(settings.engine, settings.precision), settings.precision
     if settings.engine != "auto":
-        kind, why = settings.engine, f"because ADIABAT_ENGINE={settings.engine}"
-    elif has_gpu():
-        kind, why = "torch", f"because there is a GPU ({GPU})"
+        why = f"because ADIABAT_ENGINE={settings.engine}"
+    elif kind == "torch":
+        why = f"because there is a GPU ({GPU})"
     else:
-        kind, why = "onnx", f"because there is no GPU ({GPU})"
-    names = {"onnx": f"ONNX Runtime {version('onnxruntime')}", "torch": f"torch {version('torch')}"}
-    return ok("engine", f"Query encoders run on {names[kind]}, {why}.")
+        why = f"because there is no GPU ({GPU})" + (
+            f" and ADIABAT_PRECISION={precision}" if precision != "fp32" else ""
+        )
+    if kind == "openvino" and find_spec("openvino") is None:
+        return fail(
+            "engine",
+            f"OpenVINO is not installed, and query encoders should run on it, {why}.",
+            "pip install 'adiabat[openvino]', or set ADIABAT_ENGINE=onnx and ADIABAT_PRECISION=fp32.",
+        )
+    name, package = NAMES[kind]
+    said = f"{name} {version(package)} in {precision}, {why}"
+    if precision == "bf16" and kind == "onnx":
+        return fail(
+            "engine", f"Query encoders cannot run on {said}.", "Set ADIABAT_ENGINE=openvino, or ADIABAT_PRECISION=fp32."
+        )
+    if precision == "bf16" and kind == "openvino":
+        from app.encoders.openvino_engine import has_bf16
+
+        if not has_bf16():
+            return fail(
+                "engine",
+                f"Query encoders cannot run on {said}: this processor has no bf16.",
+                "Set ADIABAT_PRECISION=fp32.",
+            )
+    return ok("engine", f"Query encoders run on {said}.")
 
 
 def processor(settings: Settings) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ import numpy as np
 from app.encoders.artifacts import MANIFEST, PROBES, Manifest
 from app.encoders.child import confine, ran_out_of_memory
 from app.encoders.digest import digest_encoder
-from app.encoders.engine import load_engine, runs_on_torch
+from app.encoders.engine import chosen, load_engine
 from app.encoders.export import graph_key
 from app.encoders.files import check_finite, write_delta, write_full
 from app.encoders.overlay import EncoderFiles
@@ -56,7 +56,7 @@ def admit(request: AdmitRequest) -> dict[str, Any]:
         report = asdict(write_delta(base, source, staging))
         staged = EncoderFiles(staging, base)
     else:
-        if runs_on_torch(request.engine):  # the export of a graph does so too
+        if chosen(request.engine) == "torch":  # the export of a graph does so too
             from app.encoders.export_torch import check_parameters
 
             check_parameters(source, spec)

@@ -145,11 +145,12 @@ class ArtifactStore:
         """
         if not (self.root / key).exists():
             return
-        self._remove_weights(key)
+        self.forget_weights(key)
         with self.staging() as doomed:
             (self.root / key).rename(doomed / key)
 
-    def _remove_weights(self, key: str) -> None:
+    def forget_weights(self, key: str) -> None:
+        """Remove the engine's copy of the weights; it is made again where it is needed."""
         try:
             ending = weights_ending(self.files(key))
         except AdiabatError:  # a damaged artifact is being removed: nothing is known of its weights

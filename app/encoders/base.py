@@ -42,13 +42,15 @@ def ensure_base(
     return record
 
 
-def require_one_folder(artifacts: ArtifactStore, registry: Registry) -> None:
+def require_one_folder(settings: Settings, artifacts: ArtifactStore, registry: Registry) -> None:
     """Before anything is touched: the registry's encoders are those in this folder. Raises `IndexSpaceMismatch`."""
     try:
         record = registry.encoders.find(BASE_KEY)
     except EncoderNotFound:
         if isinstance(artifacts, SharedArtifacts):
             artifacts.require_unclaimed()
+        else:
+            _require_first_start(settings, artifacts, registry)
         return
     where = f"The registry at {registry.database.name}"
     mend = (
@@ -62,6 +64,19 @@ def require_one_folder(artifacts: ArtifactStore, registry: Registry) -> None:
         raise IndexSpaceMismatch(
             f"{where} belongs to another collection: its passage encoder has digest {record.digest}, the one in "
             f"{artifacts.where} has {found}. {mend}"
+        )
+
+
+def _require_first_start(settings: Settings, artifacts: ArtifactStore, registry: Registry) -> None:
+    """An empty registry is a new service's, or one that was lost; a first start that was cut off leaves no more than
+    the base."""
+    others = sorted(set(artifacts.keys()) - {BASE_KEY})
+    if others or (settings.passages_dir / "CURRENT").exists():
+        raise IndexSpaceMismatch(
+            f"The registry at {registry.database.name} is empty, and {settings.data_dir} holds "
+            f"{'the encoder ' + others[0] if others else 'passages'} of an earlier one. Restore a backup ('adiabat "
+            "restore FILE'), name the registry that knows them (ADIABAT_REGISTRY_URL), or choose an empty "
+            "ADIABAT_DATA_DIR to start anew."
         )
 
 

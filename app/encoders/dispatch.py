@@ -1,6 +1,8 @@
-"""One dispatcher per encoder: it takes whatever is queued when the engine is free, so batches form by themselves.
+"""One dispatcher per encoder: a run takes whatever is queued when it begins, so batches form by themselves.
 
-Nothing is delayed to fill a batch. Passages have lanes of their own (`lanes.py`), so that no query waits for them.
+Nothing is delayed to fill a batch. Two runs may be under way at once: a run over all cores waits for the slowest of
+them at every operator, and one core alone splits its texts into tokens. Passages have lanes of their own (`lanes.py`),
+so that no query waits for them.
 """
 
 import asyncio
@@ -22,8 +24,11 @@ from app.errors import Overloaded, Unavailable
 Vectors = NDArray[np.float32]
 
 
+RUNS = 2  # at once
+
+
 class Observer(Protocol):
-    """Hears of every run, on the dispatcher's own thread and after its answers are out."""
+    """Hears of every run, on the run's own thread and after its answers are out."""
 
     def ran(self, *, texts: int, tokens: int, waited_s: Sequence[float], took_s: float) -> None: ...
 
@@ -42,10 +47,16 @@ class _Job:
 
 
 class Dispatcher:
-    """Owns `engine` and one worker thread. Thread-safe."""
+    """Owns `engine` and `runs` worker threads. Thread-safe."""
 
     def __init__(
-        self, engine: Engine, *, max_waiting: int, batch_tokens: int = BATCH_TOKENS, observer: Observer | None = None
+        self,
+        engine: Engine,
+        *,
+        max_waiting: int,
+        batch_tokens: int = BATCH_TOKENS,
+        runs: int = RUNS,
+        observer: Observer | None = None,
     ) -> None:
         self._engine = engine
         self.engine_name = engine.name
@@ -57,8 +68,11 @@ class Dispatcher:
         self._changed = threading.Condition()
         self._closing = False
         self._closed = threading.Lock()
-        self._worker = threading.Thread(target=self._work, name=f"encoder-{engine.name}", daemon=True)
-        self._worker.start()
+        self._workers = [
+            threading.Thread(target=self._work, name=f"encoder-{engine.name}-{n}", daemon=True) for n in range(runs)
+        ]
+        for worker in self._workers:
+            worker.start()
 
     @property
     def waiting(self) -> int:
@@ -95,8 +109,9 @@ class Dispatcher:
             if not drain:
                 for job in self._jobs:
                     job.future.cancel()
-            self._changed.notify()
-        self._worker.join()
+            self._changed.notify_all()
+        for worker in self._workers:
+            worker.join()
         if self._closed.acquire(blocking=False):  # once, however many close
             self._engine.close()
 
@@ -112,20 +127,16 @@ class Dispatcher:
         self._waiting += texts
 
     def _work(self) -> None:
-        while self._wait():
-            if jobs := [job for job in self._take() if job.future.set_running_or_notify_cancel()]:
+        while taken := self._take():
+            if jobs := [job for job in taken if job.future.set_running_or_notify_cancel()]:
                 self._embed(jobs)
 
-    def _wait(self) -> bool:
-        with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closing)
-            return bool(self._jobs)
-
     def _take(self) -> list[_Job]:
-        """The oldest that wait, as many as one batch holds, at least one."""
+        """The oldest that wait, as many as one batch holds, at least one; waits for it. None once all is done."""
         taken: list[_Job] = []
         room = self._batch_tokens
         with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self._closing)
             while self._jobs and (not taken or self._jobs[0].tokens() <= room):
                 job = self._jobs.popleft()
                 room -= job.tokens()

@@ -1,16 +1,27 @@
-"""What turns texts into vectors. Two kinds with one face: ONNX Runtime, and torch as the reference."""
+"""What turns texts into vectors. Three kinds with one face: ONNX Runtime, OpenVINO, and torch as the reference."""
 
+import threading
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.encoders.overlay import EncoderFiles
 from app.encoders.spec import EncoderSpec
+from app.errors import EncoderBroken
+
+Precision = Literal["fp32", "bf16"]
 
 GPU = Path("/dev/nvidiactl")  # there where the driver is, without importing torch to ask
+
+
+class OwnCount(threading.local):
+    """A number that each thread has for itself."""
+
+    value = 0
 
 
 class Engine(Protocol):
@@ -34,7 +45,7 @@ class Engine(Protocol):
 
     @property
     def tokens(self) -> int:
-        """Tokens embedded so far, padding not counted; exact where one thread embeds."""
+        """Tokens that the calling thread has embedded so far, padding not counted."""
         ...
 
     def embed(self, texts: Sequence[str], prompt: str = "") -> NDArray[np.float32]:
@@ -49,26 +60,55 @@ class Engine(Protocol):
 
 
 def load_engine(
-    files: EncoderFiles, spec: EncoderSpec, *, kind: str, threads: int, graphs_dir: Path, weights_dir: Path
+    files: EncoderFiles,
+    spec: EncoderSpec,
+    *,
+    kind: str,
+    threads: int,
+    graphs_dir: Path,
+    weights_dir: Path,
+    precision: Precision = "fp32",
+    lanes: int = 1,
 ) -> Engine:
-    """Load the encoder on the engine of that kind: "onnx", "torch", or "auto" (torch where there is a GPU).
+    """Load the encoder on the engine of that kind: "onnx", "openvino", "torch", or "auto".
 
-    `graphs_dir` holds exported graphs, one per architecture, `weights_dir` the runtime's copies of weights;
-    both are caches that may be emptied while nothing is loaded. Raises `EncoderBroken`.
+    "auto" is torch where there is a GPU, else ONNX Runtime, which knows fp32 alone, so OpenVINO for bf16. `threads` 0
+    means all cores; OpenVINO shares them among `lanes` runs that may be under way at once. `graphs_dir` holds exported
+    graphs, one per architecture, `weights_dir` the runtime's copies of weights; both are caches that may be emptied
+    while nothing is loaded. Raises `EncoderBroken`.
     """
-    if runs_on_torch(kind):
+    kind = chosen(kind, precision)
+    if kind == "torch":
         from app.encoders.torch_engine import TorchEngine  # torch takes seconds and 300 MB to import
 
-        return TorchEngine(files, spec, threads=threads)
+        return TorchEngine(files, spec, threads=threads, precision=precision)
     from app.encoders.export import export_graph
-    from app.encoders.onnx_engine import OnnxEngine
 
     graph = export_graph(files, spec, graphs_dir)
+    if kind == "openvino":
+        if find_spec("openvino") is None:
+            raise EncoderBroken(
+                "OpenVINO is not installed; pip install 'adiabat[openvino]', or set ADIABAT_ENGINE=onnx."
+            )
+        from app.encoders.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(
+            files, spec, graph=graph, weights_dir=weights_dir, threads=threads, lanes=lanes, precision=precision
+        )
+    if precision != "fp32":
+        raise EncoderBroken("ONNX Runtime computes in fp32; for bf16 set ADIABAT_ENGINE=openvino, or torch on a GPU.")
+    from app.encoders.onnx_engine import OnnxEngine
+
     return OnnxEngine(files, spec, graph=graph, weights_dir=weights_dir, threads=threads)
 
 
-def runs_on_torch(kind: str) -> bool:
-    return kind == "torch" or (kind == "auto" and has_gpu())
+def chosen(kind: str, precision: Precision = "fp32") -> str:
+    """What "auto" comes to on this machine."""
+    if kind != "auto":
+        return kind
+    if has_gpu():
+        return "torch"
+    return "onnx" if precision == "fp32" else "openvino"
 
 
 def has_gpu() -> bool:

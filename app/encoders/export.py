@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from app.encoders.child import Limits, confine, run_child
-from app.encoders.graph import GRAPH, MAP
+from app.encoders.graph import is_whole
 from app.encoders.overlay import EncoderFiles
 from app.encoders.spec import EncoderSpec, read_spec
 from app.errors import AdiabatError, EncoderBroken
@@ -40,7 +40,7 @@ def export_graph(
     """
     key = graph_key(files, spec)
     folder = graphs_dir / key[:32]
-    if (folder / MAP).exists() and (folder / GRAPH).exists():
+    if is_whole(folder):
         return folder
     graphs_dir.mkdir(parents=True, exist_ok=True)
     half = graphs_dir / f".half-{uuid.uuid4().hex}"
@@ -53,11 +53,13 @@ def export_graph(
 
 
 def _place(half: Path, folder: Path) -> None:
-    """Give the folder its name; another process may have been faster, and then theirs stays."""
+    """Give the folder its name, in place of a damaged one; another process may have been faster, and theirs stays."""
+    if not is_whole(folder):
+        shutil.rmtree(folder, ignore_errors=True)
     try:
         half.rename(folder)
     except OSError:
-        if not (folder / MAP).exists():
+        if not is_whole(folder):
             raise
 
 

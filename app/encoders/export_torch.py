@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from app.encoders.files import fsync_tree
-from app.encoders.graph import ALIGNMENT, GRAPH, MAP, WEIGHTS, GraphMap, Placement, write_weights
+from app.encoders.graph import ALIGNMENT, GRAPH, MAP, WEIGHTS, GraphMap, Placement, write_sums, write_weights
 from app.encoders.overlay import EncoderFiles, canonical
 from app.encoders.session import OUTPUT, SharedTensors, open_session, shared_tables
 from app.encoders.spec import DenseLayer, EncoderSpec
@@ -101,7 +101,7 @@ def _pool(mode: str, hidden: Tensor, mask: Tensor) -> Tensor:
 
 
 def build_graph(files: EncoderFiles, spec: EncoderSpec, key: str, dest: Path) -> None:
-    """Write `graph.onnx` and, after the proof, `map.json` to `dest`. Raises `EncoderBroken`."""
+    """Write `graph.onnx` and, after the proof, `map.json` and the sums to `dest`. Raises `EncoderBroken`."""
     torch.manual_seed(0)
     check_parameters(files, spec)
     chain = _chain(files, spec)
@@ -115,6 +115,7 @@ def build_graph(files: EncoderFiles, spec: EncoderSpec, key: str, dest: Path) ->
     _randomise(parameters)
     _prove(chain, spec, parameters, graph, dest)
     graph.write(dest / MAP)
+    write_sums(dest)
     fsync_tree(dest)
 
 

@@ -1,9 +1,11 @@
-"""An exported graph on disk: `graph.onnx` without weights, and `map.json`, which says where each one goes.
+"""An exported graph on disk: `graph.onnx` without weights, `map.json`, which says where each one goes, and the sums
+of both, by which damage is told from a graph that fits no encoder.
 
 The graph is the same for all encoders of an architecture. Its initialisers point into a file `weights.bin`,
 which is written here for each encoder, with numpy alone.
 """
 
+import hashlib
 import json
 import os
 import uuid
@@ -20,6 +22,7 @@ from app.errors import EncoderBroken
 
 GRAPH = "graph.onnx"
 MAP = "map.json"
+SUMS = "sums.json"
 WEIGHTS = "weights.bin"
 ALIGNMENT = 4096  # a page, so that the runtime may map the file
 
@@ -57,6 +60,24 @@ class GraphMap:
     @property
     def weights_bytes(self) -> int:
         return max((place.offset + place.nbytes for place in self.placements if not place.table), default=0)
+
+
+def write_sums(folder: Path) -> None:
+    """The last thing to be written to a graph's folder."""
+    (folder / SUMS).write_text(json.dumps(_sums(folder), indent=1) + "\n")
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a graph is there, and is what was written."""
+    try:
+        said: object = json.loads((folder / SUMS).read_bytes())
+        return said == _sums(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (GRAPH, MAP)}
 
 
 def write_weights(graph: GraphMap, tensor: Callable[[str], NDArray[np.float32]], folder: Path) -> Path:

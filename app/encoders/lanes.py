@@ -9,12 +9,16 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.encoders.engine import Engine
+from app.encoders.cores import whole_cores
+from app.encoders.engine import Engine, Precision, chosen, load_engine
+from app.encoders.overlay import EncoderFiles
 from app.encoders.packing import pack
+from app.encoders.spec import EncoderSpec
 from app.errors import Unavailable
 
 PORTION_TOKENS = 512  # a run: 40 to 60 ms of MiniLM on one core
@@ -92,3 +96,37 @@ def _lower_priority() -> None:
     if sys.platform == "linux":  # elsewhere it would be the whole process
         own = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, own, max(os.getpriority(os.PRIO_PROCESS, own), _NICE))
+
+
+def passage_lanes(
+    files: EncoderFiles,
+    spec: EncoderSpec,
+    *,
+    kind: str,
+    threads: int,
+    graphs_dir: Path,
+    weights_dir: Path,
+    precision: Precision = "fp32",
+    prompt: str | None = None,
+) -> PassageLanes:
+    """One lane to a core, each of one thread; on torch one lane, since torch sets its threads for the process.
+
+    `prompt` stands in for the passage prompt that the encoder has; the rest is as `load_engine` takes it.
+    """
+    kind = chosen(kind, precision)
+    cores = threads or whole_cores()
+    lanes = 1 if kind == "torch" else cores
+
+    def load() -> Engine:
+        return load_engine(
+            files,
+            spec,
+            kind=kind,
+            precision=precision,
+            threads=1 if kind == "onnx" else cores,  # of a run; the others count all their threads
+            lanes=lanes,
+            graphs_dir=graphs_dir,
+            weights_dir=weights_dir,
+        )
+
+    return PassageLanes(load, spec.passage_prompt if prompt is None else prompt, lanes)

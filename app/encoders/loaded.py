@@ -1,5 +1,6 @@
 """A loaded encoder: an immutable version in memory, verified, with its own micro-batching dispatcher."""
 
+import logging
 import threading
 import time
 import weakref
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from app.encoders import memory
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.digest import digest_encoder
-from app.encoders.dispatch import Dispatcher, Observer
-from app.encoders.engine import load_engine
+from app.encoders.dispatch import RUNS, Dispatcher, Observer
+from app.encoders.engine import Engine, Precision, chosen, load_engine
 from app.encoders.overlay import EncoderFiles
 from app.encoders.probes import PROBE_TEXTS, check_recorded
 from app.encoders.query_cache import QueryCache, cache_key
@@ -22,6 +23,9 @@ from app.encoders.spec import EncoderSpec, read_spec
 from app.errors import EncoderBroken, SourceRefused
 from app.registry import EncoderRecord
 
+log = logging.getLogger("adiabat.encoders")
+
+MEND = "Restore a backup ('adiabat restore FILE'), or register the encoder again."
 WARM_ROUNDS = 3
 TURN_TEXTS = 32  # one run of the engine, some 50 ms of MiniLM on two cores
 
@@ -29,6 +33,7 @@ TURN_TEXTS = 32  # one run of the engine, some 50 ms of MiniLM on two cores
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineSettings:
     kind: str
+    precision: Precision
     threads: int
     max_waiting: int
 
@@ -62,6 +67,10 @@ class LoadedEncoder:
             self.cache.keep(made)
             rows |= made
         return np.frombuffer(b"".join(rows[key] for key in keys), np.float32).reshape(len(texts), -1)
+
+    def remembers(self, texts: list[str]) -> bool:
+        """Whether they cost no run of the engine now."""
+        return all(self.cache.holds(cache_key(self.record.digest, text)) for text in texts)
 
     async def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         """Many texts take turns with what others ask meanwhile."""
@@ -101,27 +110,19 @@ def _load(
 ) -> LoadedEncoder:
     started = time.perf_counter()
     try:
-        files, spec = _verified(artifacts, record)
-    except (EncoderBroken, OSError, SourceRefused):
+        files, spec, recorded = _registered(artifacts, record)
+    except EncoderBroken:
         if not artifacts.renew(record.key):
             raise
-        files, spec = _verified(artifacts, record)
-    engine = load_engine(
-        files,
-        spec,
-        kind=settings.kind,
-        threads=settings.threads,
-        graphs_dir=artifacts.graphs,
-        weights_dir=artifacts.weights,
-    )
-    loaded_at = time.perf_counter()
+        files, spec, recorded = _registered(artifacts, record)
     try:
-        for _ in range(WARM_ROUNDS):
-            vectors = engine.embed(list(PROBE_TEXTS), spec.query_prompt)
-            check_recorded(vectors, artifacts.probe_vectors(record.key))
-    except BaseException:
-        engine.close()
-        raise
+        engine, loaded_at = _warm_engine(artifacts, record, files, spec, settings, recorded)
+    except EncoderBroken as error:  # its files are whole: what is damaged may be the engine's copy of them
+        if chosen(settings.kind, settings.precision) == "torch":
+            raise
+        log.warning("%s: %s It is tried once more with the engine's weights made anew.", record.key, error.detail)
+        artifacts.forget_weights(record.key)
+        engine, loaded_at = _warm_engine(artifacts, record, files, spec, settings, recorded)
     warm_at = time.perf_counter()
     dispatcher = Dispatcher(engine, max_waiting=settings.max_waiting, observer=observer)
     loaded = LoadedEncoder(
@@ -138,16 +139,55 @@ def _load(
     return loaded
 
 
-def _verified(artifacts: ArtifactStore, record: EncoderRecord) -> tuple[EncoderFiles, EncoderSpec]:
-    files = artifacts.files(record.key)
-    spec = read_spec(files)
-    digest = digest_encoder(files, spec)
+def _registered(
+    artifacts: ArtifactStore, record: EncoderRecord
+) -> tuple[EncoderFiles, EncoderSpec, NDArray[np.float32]]:
+    """What was registered, with its probe vectors. Raises `EncoderBroken` where it is not that any more."""
+    try:
+        files = artifacts.files(record.key)
+        spec = read_spec(files)
+        digest = digest_encoder(files, spec)
+        recorded = artifacts.probe_vectors(record.key)
+    except (OSError, EncoderBroken, SourceRefused) as error:
+        raise EncoderBroken(f"The artifact of {record.key} cannot be read: {error} {MEND}") from error
     if digest != record.digest:
         raise EncoderBroken(
             f"{record.key}: its files have digest {digest}, {record.digest} was registered: they were changed or "
-            "damaged. Restore the folder from a backup, or register the encoder again."
+            f"damaged. {MEND}"
         )
-    return files, spec
+    return files, spec, recorded
+
+
+def _warm_engine(
+    artifacts: ArtifactStore,
+    record: EncoderRecord,
+    files: EncoderFiles,
+    spec: EncoderSpec,
+    settings: EngineSettings,
+    recorded: NDArray[np.float32],
+) -> tuple[Engine, float]:
+    """An engine that embeds the probe texts as `recorded`, and when it was loaded. Raises `EncoderBroken`."""
+    engine = load_engine(
+        files,
+        spec,
+        kind=settings.kind,
+        precision=settings.precision,
+        lanes=RUNS,
+        threads=settings.threads,
+        graphs_dir=artifacts.graphs,
+        weights_dir=artifacts.weights,
+    )
+    loaded_at = time.perf_counter()
+    try:
+        for _ in range(WARM_ROUNDS):
+            vectors = engine.embed(list(PROBE_TEXTS), spec.query_prompt)
+            cosine = check_recorded(vectors, recorded, settings.precision)
+    except BaseException:
+        engine.close()
+        raise
+    if settings.precision != "fp32":
+        log.info("%s runs on %s in %s, lowest cosine to fp32 %.6f", record.key, engine.name, settings.precision, cosine)
+    return engine, loaded_at
 
 
 def _close_aside(dispatcher: Dispatcher) -> None:

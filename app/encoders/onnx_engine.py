@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.encoders.digest import weights_ending
+from app.encoders.engine import OwnCount
 from app.encoders.graph import MAP, GraphMap, write_weights
 from app.encoders.overlay import EncoderFiles
 from app.encoders.packing import BATCH_TOKENS, pack
@@ -36,8 +37,6 @@ class OnnxEngine:
         batch_tokens: int = BATCH_TOKENS,
     ) -> None:
         placed = GraphMap.read(graph / MAP)
-        if {place.name for place in placed.placements} != set(files.tensor_names()):
-            raise EncoderBroken("The exported graph was made for an encoder with other parameters.")
         folder = weights_folder(files, placed, weights_dir)
         write_weights(placed, files.tensor, folder)
         tables = {p.name: (files.tensor(p.name), files.tensor_hashes[p.name]) for p in placed.placements if p.table}
@@ -48,14 +47,18 @@ class OnnxEngine:
         self.dimension = spec.dimension
         self.weights_bytes = placed.weights_bytes
         self.shared_bytes = {table.key: table.array.nbytes for table in self._tables.values()}
-        self.tokens = 0
+        self._tokens = OwnCount()
+
+    @property
+    def tokens(self) -> int:
+        return self._tokens.value
 
     def embed(self, texts: Sequence[str], prompt: str = "") -> NDArray[np.float32]:
         """Vectors of `prompt` + each text, shape (n, dim). Raises `BadInput` for text that is no Unicode."""
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         encodings = self._tokenizer.split(texts, prompt)
         lengths = [len(encoding) for encoding in encodings]
-        self.tokens += sum(lengths)
+        self._tokens.value += sum(lengths)
         for group in pack(lengths, self._batch_tokens):
             batch = self._tokenizer.pad([encodings[i] for i in group])
             vectors[group] = self._session.run([OUTPUT], batch)[0]
@@ -71,5 +74,10 @@ class OnnxEngine:
 
 
 def weights_folder(files: EncoderFiles, graph: GraphMap, weights_dir: Path) -> Path:
-    """Where the runtime's copy of these weights is kept: by content, so that no other encoder's is ever read."""
+    """Where the runtime's copy of these weights is kept: by content, so that no other encoder's is ever read.
+
+    Raises `EncoderBroken` where the graph is of other parameters.
+    """
+    if {place.name for place in graph.placements} != set(files.tensor_names()):
+        raise EncoderBroken("The exported graph was made for an encoder with other parameters.")
     return weights_dir / f"{graph.key[:16]}-{weights_ending(files)}"

@@ -45,7 +45,7 @@ def _verified(artifacts: ArtifactStore, record: EncoderRecord) -> tuple[EncoderF
     if digest != record.digest:
         raise EncoderBroken(
             f"{record.key}: its files were changed or damaged since it was registered, and are not handed out. "
-            "Restore the folder from a backup, or register the encoder again."
+            "Restore a backup ('adiabat restore FILE'), or register the encoder again."
         )
     return files, manifest
 

@@ -8,6 +8,7 @@ vectors tell how near an encoder of unknown lineage is to the base.
 import numpy as np
 from numpy.typing import NDArray
 
+from app.encoders.engine import Precision
 from app.errors import EncoderBroken
 
 PROBE_TEXTS = (
@@ -24,7 +25,8 @@ PROBE_TEXTS = (
     "كيف أحضّر القهوة العربية؟",
     "x",
 )
-VERIFY_COSINE = 1 - 1e-5
+# The least cosine of an engine's vectors to those recorded in fp32. bf16 has 8 bits of mantissa: MiniLM is at 0.99997.
+LEAST_COSINE: dict[Precision, float] = {"fp32": 1 - 1e-5, "bf16": 0.999}
 
 
 def check_unit(vectors: NDArray[np.float32], dimension: int) -> None:
@@ -44,12 +46,21 @@ def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float6
     return np.asarray(products)
 
 
-def check_recorded(vectors: NDArray[np.float32], recorded: NDArray[np.float32]) -> None:
-    """Raise `EncoderBroken` unless the engine reproduces what the artifact recorded at publish."""
+def check_recorded(vectors: NDArray[np.float32], recorded: NDArray[np.float32], precision: Precision = "fp32") -> float:
+    """The lowest cosine to what the artifact recorded at publish, in fp32.
+
+    Raises `EncoderBroken` where the engine does not reproduce it.
+    """
     check_unit(vectors, recorded.shape[1])
     lowest = float(cosines(vectors, recorded).min())
-    if lowest < VERIFY_COSINE:
+    if lowest >= LEAST_COSINE[precision]:
+        return lowest
+    figures = f"lowest cosine {lowest:.7f}, at least {LEAST_COSINE[precision]} expected"
+    if precision == "fp32":
         raise EncoderBroken(
-            f"The loaded encoder does not reproduce the vectors recorded when it was published "
-            f"(lowest cosine {lowest:.7f}, at least {VERIFY_COSINE} expected): its files were changed or damaged."
+            f"The loaded encoder does not reproduce the vectors recorded when it was published ({figures}): its files "
+            "were changed or damaged."
         )
+    raise EncoderBroken(
+        f"In {precision} the encoder is too far from its vectors in fp32 ({figures}); set ADIABAT_PRECISION=fp32."
+    )

@@ -73,6 +73,9 @@ class Among(Protocol):
     def note(self) -> str | None:
         """A sentence where something is not as it should be here."""
 
+    def registry_answers(self) -> bool:
+        """Whether it did lately, so that a probe need not wait for one that hangs. Costs nothing."""
+
     def leads(self) -> bool:
         """Whether this one prepares jobs and activates what they made, for all."""
 
@@ -107,6 +110,9 @@ class Alone:
     def note(self) -> str | None:
         return None
 
+    def registry_answers(self) -> bool:
+        return True
+
     def leads(self) -> bool:
         return True
 
@@ -129,10 +135,13 @@ class Replica:
         self._where = ""
         self._stop = threading.Event()
         self._wanted = threading.Event()
-        self._looked_at = _clock()
+        self._ticked_at = _clock()
+        self._missed_at: float | None = None  # when a pause was noticed after which nobody has yet looked
+        self._asked_at: float | None = None  # when a look began that has not ended
         self._newest = 0
         self._away: str | None = None  # why the registry did not answer the last look
         self._failed: tuple[int, str] | None = None
+        self._ticking = threading.Thread(target=self._tick_on, name="replica-tick", daemon=True)
         self._beating = threading.Thread(target=self._beat_on, name="replica-beat", daemon=True)
         self._following = threading.Thread(target=self._follow_on, name="replica-follow", daemon=True)
 
@@ -146,15 +155,15 @@ class Replica:
 
     def start(self) -> None:
         self._where = self._store()
-        self._looked_at = _clock()
+        self._ticked_at = _clock()
         self._newest = self._slot.current.generation
-        self._beating.start()
-        self._following.start()
+        for thread in (self._ticking, self._beating, self._following):
+            thread.start()
 
     def stop(self) -> None:
         self._stop.set()
         self._wanted.set()
-        for thread in (self._beating, self._following):
+        for thread in (self._ticking, self._beating, self._following):
             thread.join()
         try:
             self._registry.instances.leave(self.id)
@@ -162,7 +171,7 @@ class Replica:
             log.warning("This replica could not take its leave: %s", error.detail)
 
     def is_paused(self) -> bool:
-        return _clock() - self._looked_at > LEASE_S
+        return self._missed_at is not None or _clock() - self._ticked_at > LEASE_S
 
     async def caught_up(self) -> None:
         until = _clock() + CATCH_UP_S
@@ -189,6 +198,12 @@ class Replica:
         return max(self._newest - self._slot.current.generation, 0)
 
     def note(self) -> str | None:
+        asked_at = self._asked_at
+        if asked_at is not None and _clock() - asked_at > LEASE_S:
+            return (
+                f"The registry has not answered for {_clock() - asked_at:.0f} s, so this replica may miss a switch; "
+                "searches go on."
+            )
         if self._away is not None:
             return f"The registry does not answer, so this replica may miss a switch: {self._away}"
         failed, behind = self._failed, self.generations_behind()
@@ -199,6 +214,10 @@ class Replica:
                 f"generation {serves.generation}: {failed[1]}"
             )
         return None
+
+    def registry_answers(self) -> bool:
+        asked_at = self._asked_at
+        return self._away is None and (asked_at is None or _clock() - asked_at < 2 * BEAT_S)
 
     def leads(self) -> bool:
         """The one that has lived longest."""
@@ -225,10 +244,18 @@ class Replica:
             reason=failed[1] if failed else None,
         )
 
+    def _tick_on(self) -> None:
+        """Knows nothing of the registry: one that hangs is no pause of this process."""
+        while not self._stop.wait(BEAT_S):
+            now = _clock()
+            if now - self._ticked_at > LEASE_S:
+                self._missed_at = now
+            self._ticked_at = now
+
     def _beat_on(self) -> None:
         bell = Bell(self._registry.database, self._stop)
         while not self._stop.is_set():
-            began = _clock()
+            began = self._asked_at = _clock()
             try:
                 self._look(paused=self.is_paused())
                 self._away = None
@@ -238,7 +265,9 @@ class Replica:
                 self._away = error.detail
             except Exception:  # a bug must not end the only thread that says that this replica lives
                 log.exception("The registry could not be looked at")
-            self._looked_at = began
+            self._asked_at = None
+            if self._missed_at is not None and began >= self._missed_at:
+                self._missed_at = None
             bell.wait(BEAT_S)
         bell.close()
 

@@ -10,26 +10,34 @@ from dataclasses import dataclass
 
 from app.encoders.loaded import LoadedEncoder
 from app.errors import Unavailable
-from app.registry import EncoderRecord
+from app.registry import EncoderRecord, Rules
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """A second encoder for `percent` of the requests: the same ones again and again, by what `sticky_by` names."""
+    """A second encoder for `percent` of the requests: the same ones again and again, by what `sticky_by` names.
+
+    Where they `interleave`, both answer those together.
+    """
 
     encoder: LoadedEncoder
     percent: float
     sticky_by: str  # "key", or a header
+    interleave: bool = False
+    rules: Rules | None = None
 
-    def takes(self, value: str | None) -> bool:
-        """A request that says nothing stays with the active encoder.
+    def unit(self, value: str | None) -> str | None:
+        """Who asks, as an experiment knows them: a hash; None for a request that says nothing."""
+        if value is None:
+            return None
+        return hashlib.blake2b(f"{self.encoder.record.digest} {value}".encode(), digest_size=8).hexdigest()
+
+    def takes(self, unit: str | None) -> bool:
+        """A request that says nothing stays with the active encoder, but where all are taken.
 
         Of the same encoder a greater share takes all that a smaller one took, so nobody is sent to and fro.
         """
-        if value is None:
-            return False
-        drawn = hashlib.blake2b(f"{self.encoder.record.digest} {value}".encode(), digest_size=8).digest()
-        return int.from_bytes(drawn) < self.percent / 100 * 2**64
+        return self.percent >= 100 or (unit is not None and int(unit, 16) < self.percent / 100 * 2**64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from app.encoders.loaded import LoadedEncoder
 from app.encoders.pool import EncoderPool
 from app.encoders.slot import Active, Slot, Split
 from app.errors import AdiabatError, Conflict, EncoderBroken, StaleGeneration, Unavailable
-from app.registry import Activation, EncoderRecord, EncoderState, NewCanary, Registry
+from app.registry import Activation, EncoderRecord, EncoderState, NewCanary, Registry, Rules
 from app.registry.activations import Reason
 
 log = logging.getLogger("adiabat.switching")
@@ -71,11 +71,14 @@ class Switcher:
         *,
         percent: float,
         sticky_by: str,
+        interleave: bool = False,
+        rules: Rules | None = None,
         force: bool = False,
         expected: int | None = None,
         timeout_s: float | None = None,
     ) -> Switched:
-        """Let `name@version` answer `percent` of the requests beside the active one. Raises as `activate` does."""
+        """Let `name@version` answer `percent` of the requests beside the active one, or with it. Raises as `activate`
+        does."""
         with self._refusals_told("canary"):
             record = self._registry.encoders.get(name, version)
             self._check_state(record, force)
@@ -90,7 +93,9 @@ class Switcher:
                 expected=newest.generation if expected is None else expected,  # as below: beside what was read
                 timeout_s=timeout_s,
                 reason="canary",
-                canary=NewCanary(encoder_id=record.id, percent=percent, sticky_by=sticky_by),
+                canary=NewCanary(
+                    encoder_id=record.id, percent=percent, sticky_by=sticky_by, interleave=interleave, rules=rules
+                ),
             )
 
     def rollback(self, *, expected: int | None = None) -> Switched:
@@ -103,6 +108,13 @@ class Switcher:
             # Read-then-write: the history may grow in between, so the write insists on what was read.
             expected = newest[0].generation if expected is None else expected
             return self._switch_to(record, forced=False, expected=expected, timeout_s=None, reason="rollback")
+
+    def end_canary(self, generation: int, note: str) -> Switched:
+        """Only that of this generation, by a rule. Raises `StaleGeneration` where it has ended already."""
+        with self._refusals_told("rule"):
+            newest = self._registry.activations.newest(1)[0]
+            record = self._registry.encoders.by_id(newest.encoder_id)
+            return self._switch_to(record, forced=False, expected=generation, timeout_s=None, reason="rule", note=note)
 
     def start(self, others_have: Callable[[int], bool] = lambda _: False) -> None:
         """Take up the generation the service had; the base, as a new generation, if that encoder is gone.
@@ -193,6 +205,7 @@ class Switcher:
         timeout_s: float | None,
         reason: Reason,
         canary: NewCanary | None = None,
+        note: str | None = None,
     ) -> Switched:
         if expected is not None:
             self._require(expected)
@@ -201,7 +214,7 @@ class Switcher:
         loaded, beside = self._load(record, timeout_s), self._canary(canary, timeout_s)
         with self._lock:
             advanced = self._registry.activations.advance(
-                record.id, reason=reason, forced=forced, expected=expected, canary=canary
+                record.id, reason=reason, forced=forced, expected=expected, canary=canary, note=note
             )
             switch_us = self._take_up(loaded, advanced.standing, beside)
             active = self._slot.current  # before the lock goes: the next switch is somebody else's
@@ -286,7 +299,13 @@ class Switcher:
     ) -> float:
         said, split = activation.canary, None
         if said is not None and canary is not None:
-            split = Split(encoder=canary, percent=said.percent, sticky_by=said.sticky_by)
+            split = Split(
+                encoder=canary,
+                percent=said.percent,
+                sticky_by=said.sticky_by,
+                interleave=said.interleave,
+                rules=said.rules,
+            )
         return self._slot.swap(Active(encoder=loaded, generation=activation.generation, previous=previous, split=split))
 
     def _check_state(self, record: EncoderRecord, force: bool) -> None:

@@ -61,6 +61,7 @@ class KeyRing:
         self._revision: KeysRevision | None = None
         self._read_at = -math.inf
         self._looked_at = -math.inf
+        self._asked_at = -math.inf
         self._changes = 0
         self._reading: asyncio.Task[None] | None = None
         self._memory_key = secrets.token_bytes(32)
@@ -94,9 +95,14 @@ class KeyRing:
     async def fresh(self) -> None:
         """What is known is at most half a second old after this, unless the registry does not answer."""
         until = time.monotonic() + PATIENCE_S
-        while time.monotonic() - self._looked_at >= FRESH_S and (left_s := until - time.monotonic()) > 0:
+        while time.monotonic() - self._looked_at >= FRESH_S:
             if self._reading is None:
                 self._reading = asyncio.ensure_future(self._look())
+                self._asked_at = time.monotonic()
+            # For a look that hangs one second is waited once, not by each request.
+            left_s = min(until, self._asked_at + PATIENCE_S) - time.monotonic()
+            if left_s <= 0:
+                return
             await asyncio.wait({self._reading}, timeout=left_s)  # which cancels nothing: others wait for it too
 
     async def of_token(self, given: str) -> Holder | None:

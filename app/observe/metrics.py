@@ -92,6 +92,14 @@ class Metrics:
         )
         for outcome in ("stored", "dropped"):
             self._logged.labels(outcome)
+        self._webhooks = Counter(
+            "adiabat_webhook_messages",
+            "Messages to the webhook: sent, or failed at every try.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        for outcome in ("sent", "failed"):
+            self._webhooks.labels(outcome)
         clicks = Counter("adiabat_clicks", "Clicks that were stored.", registry=self.registry)
         self.clicked = clicks.inc
 
@@ -127,6 +135,9 @@ class Metrics:
 
     def logged(self, outcome: str, count: int) -> None:
         self._logged.labels(outcome).inc(count)
+
+    def notified(self, outcome: str) -> None:
+        self._webhooks.labels(outcome).inc()
 
     def _histogram(self, name: str, help: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
         return Histogram(name, help, labels, buckets=buckets, registry=self.registry)

@@ -110,6 +110,8 @@ class State(Collector):
         )
 
     def _registered(self) -> Iterator[Metric]:
+        if not self.replicas.registry_answers():
+            return
         ages_s = self.registry.workers.ages_s()
         alive = sum(age < TRAINER_SILENT_S for age in ages_s.values())
         yield GaugeMetricFamily(

@@ -48,10 +48,10 @@ def described(settings: Settings) -> str:
     if settings.qdrant_url is None:
         where = f"{settings.data_dir.resolve()} on {socket.gethostname()}"
         return f"Qdrant Edge in {where}, which serves one process"
-    from app.passages.qdrant import collection_id, connect
+    from app.passages.qdrant import client_of, collection_id
     from app.registry.instances import WITH_ID
 
-    client = connect(settings.qdrant_url, settings.qdrant_api_key)
+    client = client_of(settings, settings.qdrant_url)
     try:
         found = collection_id(client, settings.collection)
     finally:
@@ -73,7 +73,6 @@ def open_store(settings: Settings, index_space: IndexSpace) -> PassageStore:
             indexed_fields=settings.indexed_fields,
             index_after=settings.index_after,
         )
-    from app.passages.qdrant import QdrantStore, connect
+    from app.passages.qdrant import open_collection
 
-    client = connect(settings.qdrant_url, settings.qdrant_api_key)
-    return QdrantStore(client, settings.collection, index_space, indexed_fields=settings.indexed_fields)
+    return open_collection(settings, settings.qdrant_url, index_space)

@@ -5,6 +5,27 @@ import os
 import shutil
 from pathlib import Path
 
+from app.errors import Unavailable
+
+# Qdrant Edge writes through memory maps: where the disk is full, that ends the process without a word.
+MIN_FREE_BYTES = 64 * 2**20
+
+
+def require_space(folder: Path, more_bytes: int = 0) -> None:
+    """Raises `Unavailable` unless there is space for `more_bytes` and what is always kept free."""
+    disk = os.statvfs(folder)
+    free, needed = disk.f_bavail * disk.f_frsize, MIN_FREE_BYTES + more_bytes
+    if free < needed:
+        raise Unavailable(
+            f"The disk of {folder} has {free / 2**20:.0f} MiB left, and {needed / 2**20:.0f} MiB are needed; what was "
+            "acknowledged is stored. Free some space and try again."
+        )
+
+
+def allocated_bytes(folder: Path) -> int:
+    """What its files take on disk: holes are not counted."""
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
+
 
 def sync_file(path: Path) -> None:
     """fsync of a file or a folder; Python releases the GIL meanwhile, Qdrant Edge's own flush does not."""

@@ -6,6 +6,7 @@ slices, indexing and exports run in a child on a copy (`edge_rebuild`, `edge_chi
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,26 +15,22 @@ import orjson
 import qdrant_edge as edge
 from qdrant_client import models
 
-from app.passages import edge_booleans, payload
-from app.passages.disk import remove_tree, sync_file, sync_tree
+from app.errors import NoLexicalSide
+from app.passages import edge_queries, lexical, payload
+from app.passages.disk import remove_tree, require_space, sync_tree
 from app.passages.edge_children import Children
 from app.passages.edge_filters import to_edge
 from app.passages.edge_flush import Flusher
 from app.passages.edge_folder import FIRST_SHARD, EdgeFolder, describe
+from app.passages.edge_open import open_shard
+from app.passages.edge_points import ids_of, new_terms, to_hit, to_payload, to_point
 from app.passages.edge_rebuild import Rebuilder
-from app.passages.edge_shard import (
-    Handle,
-    Pace,
-    ShardSlot,
-    breathe,
-    create_field_indexes,
-    create_shard,
-    load_shard,
-    sync_log,
-)
+from app.passages.edge_shard import Handle, Pace, ShardSlot, breathe, sync_log
 from app.passages.export import is_complete
+from app.passages.fusion import Ranking, cut, fuse
 from app.passages.index_space import IndexSpace
-from app.passages.payload import DENSE, point_id
+from app.passages.lexical import LEXICAL
+from app.passages.payload import DENSE, METADATA, point_id
 from app.passages.store import Hashes, Hit, Passage, Point, StoredPassage, StoreInfo, Vector
 
 READ_SLICE = 256  # points per call: 2 ms with payload and vectors
@@ -55,7 +52,7 @@ class EdgeStore:
         self._space = index_space
         self._folder = EdgeFolder(root)
         try:
-            handle = self._open(indexed_fields)
+            handle = open_shard(self._folder, index_space, indexed_fields)
         except BaseException:
             self._folder.close()
             raise
@@ -67,8 +64,9 @@ class EdgeStore:
             self._slot,
             self._folder,
             self._children,
+            index_space,
             index_after,
-            publish=lambda shard: self._folder.write_current(index_space, shard),
+            publish=lambda shard: self._folder.write_current(index_space, shard, self._lexical_format()),
         )
         self._closing, self._closed = threading.Lock(), False
         self._rebuilder.look()
@@ -77,13 +75,18 @@ class EdgeStore:
     def index_space(self) -> IndexSpace:
         return self._space
 
+    @property
+    def lexical(self) -> bool:
+        with self._slot.reading() as live:
+            return live.lexical
+
     # Writing
 
     def upsert(self, points: Sequence[Point], *, durable: bool = False) -> None:
-        checked = payload.last_of_each(points, self._space.dimension)
+        checked, with_terms = payload.last_of_each(points, self._space.dimension), self.lexical
         for taken in self._write_pace.slices(checked):
-            made = [_edge_point(point, vector) for point, vector in taken]
-            self._update(edge.UpdateOperation.upsert_points(made), _ids(made))
+            made = [to_point(point, vector, with_terms=with_terms) for point, vector in taken]
+            self._update(edge.UpdateOperation.upsert_points(made), ids_of(made))
         self._written(durable)
 
     def set_metadata(self, items: Sequence[tuple[Passage, str]]) -> int:
@@ -91,9 +94,14 @@ class EdgeStore:
         rewritten = 0
         for ids in Pace(32).slices(list(latest)):
             with self._slot.writing() as writer:
-                for id in _present(writer.handle, ids):
-                    operation = edge.UpdateOperation.overwrite_payload([id], _edge_payload(*latest[id]))
-                    writer.update(operation, [id])
+                for id, before in _languages(writer.handle, ids):
+                    passage, content_hash = latest[id]
+                    # Only for another language's rules, since a new vector takes the point out of its graph; and before
+                    # the payload, so that a write that broke between the two is seen as undone and done again.
+                    if writer.handle.lexical and before != lexical.language_of(passage.metadata):
+                        writer.update(new_terms([passage]), [id])
+                    told = to_payload(passage, content_hash)
+                    writer.update(edge.UpdateOperation.overwrite_payload([id], told), [id])
                     self._folder.writes.add()
                     rewritten += 1
             breathe()
@@ -115,7 +123,7 @@ class EdgeStore:
             )
             with self._slot.reading() as live:
                 records, cursor = _scroll(live, request)
-            ids += _ids(records)
+            ids += ids_of(records)
             if cursor is None:
                 break
         deleted = self._delete_points(ids)
@@ -149,7 +157,7 @@ class EdgeStore:
                 limit=min(READ_SLICE, limit - len(found)),
                 filter=translated,
                 with_payload=True,
-                with_vector=with_vectors,
+                with_vector=[DENSE] if with_vectors else False,
             )
             with self._slot.reading() as live:
                 records, at = _scroll(live, request)
@@ -192,21 +200,53 @@ class EdgeStore:
     ) -> list[list[Hit]]:
         translated = to_edge(filter)
         requests = [
-            edge.QueryRequest(
+            edge_queries.by_vector(
+                payload.checked_vector(one, self._space.dimension),
                 limit=limit,
                 offset=offset,
-                query=edge.Query.Nearest(checked.tolist(), DENSE),
                 filter=translated,
                 score_threshold=score_threshold,
-                params=edge.SearchParams(exact=exact, hnsw_ef=payload.search_ef(limit + offset)),
-                with_payload=True,
-                with_vector=with_vectors,
+                exact=exact,
+                with_vectors=with_vectors,
             )
-            for checked in (payload.checked_vector(one, self._space.dimension) for one in vectors)
+            for one in vectors
         ]
         with self._slot.reading() as live:
-            slices = (requests[at : at + SEARCH_SLICE] for at in range(0, len(requests), SEARCH_SLICE))
-            return [[_hit(one) for one in found] for each in slices for found in self._query(live, each)]
+            return [[to_hit(one) for one in found] for found in self._answers(live, requests)]
+
+    def search_lexical(
+        self,
+        texts: Sequence[str],
+        *,
+        limit: int,
+        offset: int = 0,
+        filter: models.Filter | None = None,
+        score_threshold: float | None = None,
+    ) -> list[list[Hit]]:
+        translated = to_edge(filter)
+        with self._reading_lexical() as live:
+            rankings = self._rankings(live, [edge_queries.by_words(text, translated) for text in texts])
+            return self._hits(live, [cut(each, limit, offset, score_threshold) for each in rankings])
+
+    def search_hybrid(
+        self,
+        vectors: Sequence[Vector],
+        texts: Sequence[str],
+        *,
+        limit: int,
+        offset: int = 0,
+        filter: models.Filter | None = None,
+        score_threshold: float | None = None,
+        exact: bool = False,
+    ) -> list[list[Hit]]:
+        translated = to_edge(filter)
+        checked = [payload.checked_vector(vector, self._space.dimension) for vector in vectors]
+        with self._reading_lexical() as live:
+            near = [edge_queries.nearest(vector, translated, exact) for vector in checked]
+            words = [edge_queries.by_words(text, translated) for text in texts]
+            rankings = self._rankings(live, near + words)
+            both = zip(rankings[: len(near)], rankings[len(near) :], strict=True)
+            return self._hits(live, [cut(fuse(*each), limit, offset, score_threshold) for each in both])
 
     def count(self, filter: models.Filter | None = None) -> int:
         request = edge.CountRequest(filter=to_edge(filter), exact=True)
@@ -218,7 +258,7 @@ class EdgeStore:
             told = live.shard.info()
             return StoreInfo(
                 passages=told.points_count,
-                indexed=told.indexed_vectors_count,
+                indexed=live.indexed(),
                 segments=told.segments_count,
                 writes=self._folder.writes.value,
                 indexing=self._rebuilder.running,
@@ -251,7 +291,26 @@ class EdgeStore:
             return self._folder.writes.value
 
         writes = self._slot.copy(folder / FIRST_SHARD, track=False, note=note)
-        describe(folder, self._space, FIRST_SHARD, writes)
+        describe(folder, self._space, FIRST_SHARD, self._lexical_format(), writes)
+
+    def add_lexical(self, done: Callable[[int], None]) -> int:
+        self._rebuilder.wait(None)  # a copy made before the vector has a name would have no place for it
+        with self._slot.writing() as writer:
+            writer.update(edge.UpdateOperation.create_sparse_vector(LEXICAL, edge.Modifier.Idf), [])
+        added, cursor = 0, None
+        while True:
+            page, cursor = self.page(cursor, READ_SLICE)
+            for taken in self._write_pace.slices([one.passage for one in page]):
+                self._update(new_terms(taken), [point_id(passage.id) for passage in taken])
+            added += len(page)
+            done(added)
+            if cursor is None:
+                break
+        self._flusher.wait(self._flusher.written())
+        with self._slot.writing() as writer:
+            self._folder.write_current(self._space, writer.handle.folder, lexical.FORMAT)
+            writer.handle.lexical = True
+        return added
 
     def interrupt(self) -> None:
         # The children first: the rebuilder may be waiting for one.
@@ -267,29 +326,6 @@ class EdgeStore:
         self._flusher.close()
         self._slot.close()
         self._folder.close()
-
-    def _open(self, indexed_fields: Sequence[str]) -> Handle:
-        current = self._folder.read_current()
-        if current is None:
-            shard = self._folder.root / FIRST_SHARD
-            self._folder.write_current(self._space, shard)
-        else:
-            stored, shard = current
-            stored.require(self._space)
-        self._folder.remove_leftovers(shard)
-        # CURRENT is written before the first shard is made, so a crash may have come between the two.
-        if shard.name == FIRST_SHARD and not shard.exists():
-            self._create(shard)
-        handle = Handle(shard=load_shard(shard), folder=shard)
-        create_field_indexes(handle.shard, indexed_fields)
-        return handle
-
-    def _create(self, shard: Path) -> None:
-        build = self._folder.new_build()
-        create_shard(build, self._space)
-        sync_tree(build)
-        build.rename(shard)
-        sync_file(self._folder.root)
 
     def _update(self, operation: "edge.UpdateOperation", ids: Sequence[UUID]) -> None:
         with self._slot.writing() as writer, self._write_pace.measured(len(ids)):
@@ -320,6 +356,7 @@ class EdgeStore:
         with self._slot.reading() as live:
             sync_log(live.folder)
             if live.unflushed > LOG_LIMIT:
+                require_space(live.folder)
                 sync_tree(live.folder)  # without the GIL, so that little is left for Edge to write
                 # Edge's flush cuts its log: a copy under way might have the segments of before and the log of after.
                 with self._slot.writing():
@@ -329,8 +366,35 @@ class EdgeStore:
     def _retrieve(self, ids: Sequence[str], with_payload: Any, with_vectors: bool) -> Iterator[Any]:
         wanted = [point_id(id) for id in dict.fromkeys(ids)]
         for start in range(0, len(wanted), READ_SLICE):
+            taken: list[Any] = [*wanted[start : start + READ_SLICE]]
             with self._slot.reading() as live:
-                yield from live.shard.retrieve([*wanted[start : start + READ_SLICE]], with_payload, with_vectors)
+                yield from live.shard.retrieve(taken, with_payload, [DENSE] if with_vectors else False)
+
+    def _lexical_format(self) -> int | None:
+        return lexical.FORMAT if self.lexical else None
+
+    @contextmanager
+    def _reading_lexical(self) -> Iterator[Handle]:
+        with self._slot.reading() as live:
+            if not live.lexical:
+                raise NoLexicalSide(lexical.MISSING)
+            yield live
+
+    def _answers(self, live: Handle, requests: list[Any]) -> Iterator[list[Any]]:
+        for at in range(0, len(requests), SEARCH_SLICE):
+            yield from self._query(live, requests[at : at + SEARCH_SLICE])
+
+    def _rankings(self, live: Handle, requests: list[Any]) -> list[Ranking[UUID]]:
+        return [[(one.id, one.score) for one in found] for found in self._answers(live, requests)]
+
+    def _hits(self, live: Handle, pages: list[Ranking[UUID]]) -> list[list[Hit]]:
+        """What is deleted meanwhile is left out."""
+        wanted: list[Any] = list({point for page in pages for point, _ in page})
+        slices = (wanted[at : at + READ_SLICE] for at in range(0, len(wanted), READ_SLICE))
+        passages = {
+            one.id: payload.to_passage(one.payload) for each in slices for one in live.shard.retrieve(each, True, False)
+        }
+        return [[Hit.of(passages[point], score) for point, score in page if point in passages] for page in pages]
 
     def _query(self, live: Handle, requests: list[Any]) -> Iterator[Any]:
         for taken in self._query_pace.slices(requests):
@@ -339,29 +403,16 @@ class EdgeStore:
             yield from found
 
 
-def _edge_point(point: Point, vector: Vector) -> "edge.Point":
-    told = _edge_payload(point.passage, point.content_hash)
-    return edge.Point(point_id(point.passage.id), {DENSE: vector.tolist()}, told)
-
-
-def _edge_payload(passage: Passage, content_hash: str) -> dict[str, Any]:
-    told = payload.to_payload(passage, content_hash)
-    return {**told, payload.OURS: {**told[payload.OURS], **edge_booleans.marks(passage.metadata)}}
+def _languages(handle: Handle, ids: Sequence[UUID]) -> list[tuple[UUID, str]]:
+    """Those that are there, with the language by whose rules each is read."""
+    records: list[Any] = handle.shard.retrieve([*ids], [f"{METADATA}.lang"], False)
+    return [(record.id, lexical.language_of(record.payload.get(METADATA) or {})) for record in records]
 
 
 def _present(handle: Handle, ids: Sequence[UUID]) -> list[UUID]:
-    return _ids(handle.shard.retrieve([*ids], False, False))
-
-
-def _ids(points: Sequence[Any]) -> list[UUID]:
-    return [one.id for one in points]
+    return ids_of(handle.shard.retrieve([*ids], False, False))
 
 
 def _scroll(handle: Handle, request: "edge.ScrollRequest") -> tuple[list[Any], UUID | None]:
     records, cursor = handle.shard.scroll(request)
     return records, None if cursor is None else UUID(str(cursor))
-
-
-def _hit(scored: "edge.ScoredPoint") -> Hit:
-    passage = payload.to_passage(scored.payload)
-    return Hit(id=passage.id, score=scored.score, passage=passage, vector=payload.to_vector(scored.vector))

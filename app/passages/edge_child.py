@@ -18,21 +18,29 @@ from app.passages.disk import sync_tree
 from app.passages.edge_shard import load_shard
 from app.passages.export import write_export
 from app.passages.index_space import IndexSpace
-from app.passages.payload import to_stored
+from app.passages.payload import DENSE, to_stored
 from app.passages.store import StoredPassage
 
 PAGE = 1_000
 PR_SET_PDEATHSIG = 1
 
 
-def index(shard_folder: Path) -> dict[str, object]:
-    """Builds the HNSW graphs, drops deleted points, leaves the folder flushed. `changed`: if it did."""
-    shard = load_shard(shard_folder)
+def index(shard_folder: Path, space: IndexSpace) -> dict[str, object]:
+    """Builds the HNSW graphs, all of them where the config has changed since, drops deleted points, flushes the folder.
+
+    `changed`: if it did.
+    """
+    shard = load_shard(shard_folder, space)
     changed = shard.optimize()
     shard.flush()
     shard.close()
     sync_tree(shard_folder)
     return {"changed": changed}
+
+
+def check(shard_folder: Path) -> dict[str, object]:
+    """Reads all of it: whether this ends the process is what somebody wants to know."""
+    return {"count": sum(len(page) for page in read_all(load_shard(shard_folder)))}
 
 
 def export(shard_folder: Path, target: Path, space: IndexSpace, writes: int) -> dict[str, object]:
@@ -43,7 +51,7 @@ def export(shard_folder: Path, target: Path, space: IndexSpace, writes: int) -> 
 def read_all(shard: "edge.EdgeShard") -> Iterator[list[StoredPassage]]:
     cursor = None
     while True:
-        request = edge.ScrollRequest(offset=cursor, limit=PAGE, with_payload=True, with_vector=True)
+        request = edge.ScrollRequest(offset=cursor, limit=PAGE, with_payload=True, with_vector=[DENSE])
         records, cursor = shard.scroll(request)
         yield [to_stored(record.payload, record.vector) for record in records]
         if cursor is None:
@@ -63,20 +71,23 @@ def main() -> None:
     parser.add_argument("--parent", type=int, required=True, help="process id of the service")
     work = parser.add_subparsers(dest="work", required=True)
     indexing = work.add_parser("index")
+    checking = work.add_parser("check")
     exporting = work.add_parser("export")
-    for one in (indexing, exporting):
+    for one in (indexing, checking, exporting):
         one.add_argument("shard", type=Path)
+        one.add_argument("--space", required=True)
     exporting.add_argument("target", type=Path)
-    exporting.add_argument("--space", required=True)
     exporting.add_argument("--writes", type=int, required=True)
     given = parser.parse_args()
 
     os.nice(19)
     die_with_parent(given.parent)
+    space = IndexSpace.from_dict(orjson.loads(given.space))
     if given.work == "index":
-        result = index(given.shard)
+        result = index(given.shard, space)
+    elif given.work == "check":
+        result = check(given.shard)
     else:
-        space = IndexSpace.from_dict(orjson.loads(given.space))
         result = export(given.shard, given.target, space, given.writes)
     sys.stdout.buffer.write(orjson.dumps(result))
 

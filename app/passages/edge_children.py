@@ -26,10 +26,15 @@ class Children:
         """Hold it from before the copy until the child's work is taken over: one copy on disk at a time."""
         return self._turn
 
-    def run(self, *arguments: str) -> dict[str, Any]:
-        """Waits for the child's result. Raises Unavailable if it fails or the store is closed meanwhile."""
+    def run(self, *arguments: str, timeout_s: float | None = None) -> dict[str, Any]:
+        """Waits for the child's result. Raises Unavailable if it fails, hangs, or the store is closed meanwhile."""
         child = self._start(arguments)
-        out, err = child.communicate()
+        try:
+            out, err = child.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            child.communicate()
+            raise Unavailable(f"Background work on the passages did not end within {timeout_s:g} s.") from error
         if self._closed:
             raise Unavailable("The passage store is closed.")
         if child.returncode != 0:

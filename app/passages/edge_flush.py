@@ -8,6 +8,8 @@ from app.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
+RETRY_S = 1.0  # after a sync that failed
+
 
 class Flusher:
     """Calls `sync` in its own thread. A write takes a ticket, which is durable once a later sync ended."""
@@ -57,18 +59,21 @@ class Flusher:
 
     def _wait_for_work(self) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._written > self._tried)
+            failed = self._tried > self._synced
+            self._changed.wait_for(lambda: self._stopping or self._written > self._tried, RETRY_S if failed else None)
             if self._written > self._tried:
                 self._changed.wait_for(lambda: self._stopping or self._waiting, timeout=self._within_s)
-            return self._written > self._tried
+                return True
+            return failed and not self._stopping
 
     def _try_sync(self, ticket: int) -> None:
         problem = ""
         try:
             self._sync()
         except Exception as error:
-            log.exception("Passages could not be flushed")
-            problem = str(error)
+            if not self._problem:
+                log.exception("Passages could not be flushed; it is tried again every %g s", RETRY_S)
+            problem = str(error) or type(error).__name__
         with self._changed:
             self._tried, self._problem = ticket, problem
             if not problem:

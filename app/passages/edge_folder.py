@@ -1,7 +1,8 @@
 """The folder of an Edge store: which shard counts, who holds it, how many writes it has seen.
 
 LOCK            held (flock) by the process that has the store open; its content is that process's id
-CURRENT         JSON: the index space and the name of the shard that counts
+CURRENT         JSON: the index space, the name of the shard that counts, and of what format its lexical side is
+OPENING         there while the shard is opened; left where that ended the process
 WRITES          the write counter: 8 bytes, mapped, so that kill -9 loses no count
 shard-000001/   an Edge shard; any other than the one in CURRENT is a leftover
 build-…/        a copy on which a child works; always a leftover after a crash
@@ -14,7 +15,7 @@ import struct
 import threading
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -27,6 +28,20 @@ FORMAT = 1
 COUNT = "<q"  # how WRITES is written
 
 
+class Current(NamedTuple):
+    index_space: IndexSpace
+    shard: Path
+    lexical: int | None  # `lexical.FORMAT` of its terms; None where it has none, or not of all passages
+
+
+def mend(root: Path) -> str:
+    """What to do where the store in `root` is damaged."""
+    return (
+        f"Stop the service and restore a backup ('adiabat restore FILE'); without one move {root} away, start the "
+        "service and ingest the passages again."
+    )
+
+
 class EdgeFolder:
     """Holds the lock from construction to `close`. Raises DataDirLocked naming the process that has it."""
 
@@ -35,22 +50,27 @@ class EdgeFolder:
         self.root = root
         self._lock = _lock(root / "LOCK")
         self._builds = count()
+        self.opening = root / "OPENING"
         self.writes = WriteCounter(root / "WRITES")
 
-    def read_current(self) -> tuple[IndexSpace, Path] | None:
-        """The stored index space and the shard that counts; None in a new folder."""
+    def read_current(self) -> Current | None:
+        """What counts; None in a new folder."""
         path = self.root / "CURRENT"
         if not path.exists():
             if any(self.root.glob("shard-*")):
                 raise Unavailable(f"{self.root} holds shards but no CURRENT file; restore it, or move them away.")
             return None
-        record: dict[str, Any] = orjson.loads(path.read_bytes())
-        if record["format"] != FORMAT:
-            raise Unavailable(f"{path} has format {record['format']}, this version reads format {FORMAT}.")
-        return IndexSpace.from_dict(record["index_space"]), self.root / record["shard"]
+        try:
+            record: dict[str, Any] = orjson.loads(path.read_bytes())
+            if record["format"] != FORMAT:
+                raise Unavailable(f"{path} has format {record['format']}, this version reads format {FORMAT}.")
+            space = IndexSpace.from_dict(record["index_space"])
+            return Current(space, self.root / record["shard"], record.get("lexical"))
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise Unavailable(f"{path} is damaged ({error}). {mend(self.root)}") from error
 
-    def write_current(self, index_space: IndexSpace, shard: Path) -> None:
-        _write_current(self.root, index_space, shard.name)
+    def write_current(self, index_space: IndexSpace, shard: Path, lexical: int | None) -> None:
+        _write_current(self.root, index_space, shard.name, lexical)
 
     def next_shard(self, current: Path) -> Path:
         return self.root / f"shard-{int(current.name.removeprefix('shard-')) + 1:06d}"
@@ -68,14 +88,14 @@ class EdgeFolder:
         os.close(self._lock)
 
 
-def describe(root: Path, index_space: IndexSpace, shard: str, writes: int) -> None:
+def describe(root: Path, index_space: IndexSpace, shard: str, lexical: int | None, writes: int) -> None:
     """Make `root`, which holds a copy of a shard, a folder to open."""
-    _write_current(root, index_space, shard)
+    _write_current(root, index_space, shard, lexical)
     write_whole(root / "WRITES", struct.pack(COUNT, writes))
 
 
-def _write_current(root: Path, index_space: IndexSpace, shard: str) -> None:
-    record = {"format": FORMAT, "shard": shard, "index_space": index_space.to_dict()}
+def _write_current(root: Path, index_space: IndexSpace, shard: str, lexical: int | None) -> None:
+    record = {"format": FORMAT, "shard": shard, "lexical": lexical, "index_space": index_space.to_dict()}
     write_whole(root / "CURRENT", orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 

@@ -6,10 +6,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from app.passages.disk import remove_tree, sync_tree
+import orjson
+
+from app.passages.disk import allocated_bytes, remove_tree, require_space, sync_tree
 from app.passages.edge_children import Children
 from app.passages.edge_folder import EdgeFolder
 from app.passages.edge_shard import Handle, ShardSlot, load_shard
+from app.passages.index_space import IndexSpace
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +28,12 @@ class Rebuilder:
         slot: ShardSlot,
         folder: EdgeFolder,
         children: Children,
+        space: IndexSpace,
         index_after: int,
         publish: Callable[[Path], None],
     ) -> None:
         self._slot, self._folder, self._children = slot, folder, children
+        self._space = orjson.dumps(space.to_dict()).decode()
         self._index_after = index_after
         self._publish = publish
         self._changed = threading.Condition()
@@ -86,8 +91,7 @@ class Rebuilder:
 
     def _unindexed(self) -> int:
         with self._slot.reading() as live:
-            info = live.shard.info()
-            return int(info.points_count - info.indexed_vectors_count)
+            return live.unindexed()
 
     def _settle(self) -> None:
         """What is unindexed now stays so until `index_after` more have come: no rebuild in a loop."""
@@ -100,9 +104,10 @@ class Rebuilder:
         self.running = True
         try:
             with self._children.turn:
+                self._require_space()
                 deleted = self._deleted
                 self._slot.copy(build, track=True)
-                if not self._children.run("index", str(build))["changed"]:
+                if not self._children.run("index", str(build), "--space", self._space)["changed"]:
                     return self._settle()
                 self._take_over(build)
                 with self._changed:
@@ -112,19 +117,24 @@ class Rebuilder:
             self._slot.forget()
             remove_tree(build)
 
+    def _require_space(self) -> None:
+        """For the copy and its graph: what fills the disk is written to no more."""
+        with self._slot.reading() as live:
+            require_space(self._folder.root, 2 * allocated_bytes(live.folder))
+
     def _take_over(self, build: Path) -> None:
         with self._slot.reading() as live:
             target = self._folder.next_shard(live.folder)
         build.rename(target)
-        fresh = Handle(shard=load_shard(target), folder=target)
-        info = fresh.shard.info()
+        fresh = Handle(shard=load_shard(target), folder=target, lexical=live.lexical)
+        unindexed = fresh.unindexed()
         try:
             old = self._slot.swap(fresh, publish=lambda: self._publish(target))
         except BaseException:
             fresh.shard.close()
             remove_tree(target)
             raise
-        self._unindexable = int(info.points_count - info.indexed_vectors_count)
+        self._unindexable = unindexed
         # Edge flushes what it closes, holding the GIL: leave it little to write.
         sync_tree(old.folder)
         old.shard.close()

@@ -15,25 +15,47 @@ from uuid import UUID
 import qdrant_edge as edge
 
 from app.errors import Unavailable
-from app.passages.disk import copy_tree, sync_file
+from app.passages.disk import copy_tree, require_space, sync_file
+from app.passages.edge_folder import mend
 from app.passages.index_space import IndexSpace
-from app.passages.payload import DENSE, METADATA
+from app.passages.lexical import LEXICAL
+from app.passages.payload import DENSE, EF_CONSTRUCT, METADATA
 
 Item = TypeVar("Item")
 
+OF_FILES = ("Service runtime error", "Inconsistent storage", "Storage file not found")  # how Edge begins then
 TAIL = 256  # points that a swap may carry over while writers wait: about 40 ms
 
 
 def create_shard(path: Path, space: IndexSpace) -> None:
-    edge.EdgeShard.create(str(path), _config(space)).close()
+    edge.EdgeShard.create(str(path), _config(space, WORDS)).close()
 
 
-def load_shard(path: Path) -> "edge.EdgeShard":
-    """Raises Unavailable if Edge cannot read it."""
+def load_shard(path: Path, space: IndexSpace | None = None) -> "edge.EdgeShard":
+    """With its `space` the shard takes today's config, and the next `optimize` makes anew what was made by another.
+
+    Raises Unavailable if Edge cannot read it.
+    """
+    with in_our_words(f"The passages in {path} cannot be opened", mend(path.parent)):
+        return edge.EdgeShard.load(str(path), None if space is None else _config(space, None))
+
+
+@contextmanager
+def in_our_words(what: str, then: str = "") -> Iterator[None]:
+    """What Edge says of its files. What it says of a wrong request is our mistake, and goes on as it is."""
     try:
-        return edge.EdgeShard.load(str(path))
-    except Exception as error:  # Edge raises nothing more precise
-        raise Unavailable(f"The passages in {path} cannot be opened: {error}.") from error
+        yield
+    except BaseException as error:
+        if not _is_of_files(error):
+            raise
+        raise Unavailable(f"{what}: {str(error).strip().rstrip('.')}. {then}".strip()) from error
+
+
+def _is_of_files(error: BaseException) -> bool:
+    """Edge raises nothing more precise than Exception, and where its Rust panics not even that."""
+    if type(error).__name__ == "PanicException":
+        return True
+    return type(error) is Exception and str(error).startswith(OF_FILES)
 
 
 def create_field_indexes(shard: "edge.EdgeShard", fields: Iterable[str]) -> None:
@@ -43,13 +65,18 @@ def create_field_indexes(shard: "edge.EdgeShard", fields: Iterable[str]) -> None
             shard.update(edge.UpdateOperation.create_field_index(name, edge.PayloadSchemaType.Keyword))
 
 
-def _config(space: IndexSpace) -> "edge.EdgeConfig":
+WORDS = {LEXICAL: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)}
+
+
+def _config(space: IndexSpace, sparse: "dict[str, edge.EdgeSparseVectorParams] | None") -> "edge.EdgeConfig":
+    """With `sparse` None a shard that is opened keeps the lexical side that it has, or that it has none."""
     # Qdrant's Cosine normalises every vector again on its way in; Dot gives back what was given, bit by bit.
     dot = space.distance == "dot" or space.normalized
     vectors = edge.EdgeVectorParams(space.dimension, edge.Distance.Dot if dot else edge.Distance.Cosine)
     return edge.EdgeConfig(
         vectors={DENSE: vectors},
-        hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=100, full_scan_threshold=10_000),
+        sparse_vectors=sparse,
+        hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=EF_CONSTRUCT, full_scan_threshold=10_000),
         # 1 KB: whatever is there when a child optimizes gets its graph; `index_after` decides when one does.
         optimizers=edge.EdgeOptimizersConfig(indexing_threshold=1),
     )
@@ -90,8 +117,17 @@ class Handle:
 
     shard: "edge.EdgeShard"
     folder: Path
+    lexical: bool  # every passage has its lexical vector
     readers: int = 0
     unflushed: int = 0  # points written since Edge's own flush; they are in its log only
+
+    def indexed(self) -> int:
+        """How many passages are in the HNSW graphs. Edge counts lexical vectors, which need no graph, as indexed."""
+        told = self.shard.info()
+        return max(0, int(told.indexed_vectors_count) - (int(told.points_count) if self.lexical else 0))
+
+    def unindexed(self) -> int:
+        return int(self.shard.info().points_count) - self.indexed()
 
 
 @dataclass(slots=True, eq=False)
@@ -102,13 +138,12 @@ class Writer:
     touched: set[UUID] | None
 
     def update(self, operation: "edge.UpdateOperation", ids: Sequence[UUID]) -> None:
+        require_space(self.handle.folder)
         if self.touched is not None:
             # Before the write: if it fails half-way, carrying the point over once more does no harm.
             self.touched.update(ids)
-        try:
+        with in_our_words("The passage store could not write"):
             self.handle.shard.update(operation)
-        except Exception as error:
-            raise Unavailable(f"The passage store could not write: {error}.") from error
         self.handle.unflushed += len(ids)
 
 
@@ -127,7 +162,8 @@ class ShardSlot:
             handle = self._live()
             handle.readers += 1
         try:
-            yield handle
+            with in_our_words(f"The passages in {handle.folder} cannot be read", mend(handle.folder.parent)):
+                yield handle
         finally:
             with self._leases:
                 handle.readers -= 1
@@ -204,6 +240,7 @@ class ShardSlot:
 
 
 def _carry_slice(live: Handle, fresh: Handle, ids: Sequence[UUID]) -> None:
+    require_space(fresh.folder)
     records: list[Any] = live.shard.retrieve(list(ids), True, True)
     if records:
         points = [edge.Point(record.id, record.vector, record.payload) for record in records]

@@ -21,9 +21,10 @@ OURS = "_adiabat"
 METADATA = "metadata"
 HASH_KEYS = [f"{OURS}.id", f"{OURS}.content_hash", f"{OURS}.payload_hash"]
 
-# How many candidates HNSW keeps while it searches. Real questions are harder than random vectors: on 1,425 MedQuAD
-# questions over 15,801 passages the engine's default of 100 finds 97.7% of the true top 10 (docs/LOG.md).
-SEARCH_EF = 512
+# How many candidates HNSW keeps while it searches and while it builds. Real questions are harder than random vectors:
+# with the engine's defaults of 100 a search finds 97.7% of the true top 10 of MedQuAD, with these 99.5% (docs/LOG.md).
+SEARCH_EF = 192
+EF_CONSTRUCT = 200
 
 # Never change it: every stored point's id depends on it.
 POINT_NAMESPACE = UUID("6f0d3a52-7c1e-5b8e-9d43-2b1a7f0c5e91")

@@ -1,42 +1,91 @@
 """The passage store on a Qdrant server through `qdrant-client` (its local mode, ":memory:", is for tests).
 
 The index space lies in the collection's metadata, which Qdrant keeps since 1.16, and beside it an id of the collection,
-which no other one has.
+which no other one has, and of what format its lexical side is.
 """
 
+import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
+from grpc import RpcError, StatusCode
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 from qdrant_client.local.qdrant_local import QdrantLocal
 
-from app.errors import Conflict, InvalidField, Unavailable
-from app.passages import payload
+from app.errors import Conflict, InvalidField, NoLexicalSide, Unavailable
+from app.passages import lexical, payload, qdrant_queries
 from app.passages.export import is_complete, write_export
+from app.passages.fusion import DEPTH, Ranking, cut, fuse
 from app.passages.index_space import IndexSpace
-from app.passages.payload import DENSE, METADATA, point_id
+from app.passages.lexical import LEXICAL
+from app.passages.payload import DENSE, EF_CONSTRUCT, METADATA, point_id
+from app.passages.qdrant_queries import to_sparse
 from app.passages.store import Hashes, Hit, Passage, Point, StoredPassage, StoreInfo, Vector
+from app.settings import Settings
 
 Result = TypeVar("Result")
 
 INDEX_SPACE = "adiabat_index_space"
 COLLECTION_ID = "adiabat_collection_id"
+LEXICAL_FORMAT = "adiabat_lexical"
 WRITE_SLICE = 256
 READ_SLICE = 1_000
 
 
-def connect(url: str, api_key: str | None = None, timeout_s: int = 30) -> QdrantClient:
-    """`url` of a server, or ":memory:". Nothing is sent yet."""
+# Before a call is made again; each a half more or less, by lot. All may be but the making of a collection: points are
+# written under ids of their own, so the same again changes nothing.
+BACKOFF_S = (0.1, 0.3)
+AGAIN = (429, 502, 503)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """Of a collection that is made: how many shards, copies of each, and copies that a write waits for.
+
+    None: what the server does by itself.
+    """
+
+    shards: int | None = None
+    replicas: int | None = None
+    write_consistency: int | None = None
+
+
+def connect(url: str, api_key: str | None = None, timeout_s: int = 30, grpc_port: int | None = None) -> QdrantClient:
+    """`url` of a server, or ":memory:". Nothing is sent yet. With `grpc_port` points go by gRPC."""
     if url == ":memory:":
         return QdrantClient(":memory:")
-    # The check would warn, not fail; opening the collection says what is wrong.
-    return QdrantClient(url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False)
+    return QdrantClient(
+        url=url,
+        api_key=api_key,
+        timeout=timeout_s,
+        prefer_grpc=grpc_port is not None,
+        grpc_port=grpc_port or 0,
+        check_compatibility=False,  # it would warn, not fail; opening the collection says what is wrong
+    )
+
+
+def client_of(settings: Settings, url: str) -> QdrantClient:
+    """As the settings have it for their server."""
+    return connect(url, settings.qdrant_api_key, settings.qdrant_timeout_s, settings.qdrant_grpc_port)
+
+
+def open_collection(settings: Settings, url: str, index_space: IndexSpace) -> "QdrantStore":
+    """The collection that the settings name, made as they say where it is missing. Raises as `QdrantStore` does."""
+    layout = Layout(
+        shards=settings.qdrant_shards,
+        replicas=settings.qdrant_replicas,
+        write_consistency=settings.qdrant_write_consistency,
+    )
+    fields = settings.indexed_fields
+    return QdrantStore(client_of(settings, url), settings.collection, index_space, indexed_fields=fields, layout=layout)
 
 
 def collection_id(client: QdrantClient, collection: str) -> str | None:
@@ -48,6 +97,15 @@ def collection_id(client: QdrantClient, collection: str) -> str | None:
         if not client.collection_exists(collection):
             return None
         return (client.get_collection(collection).config.metadata or {}).get(COLLECTION_ID)
+
+
+def recorded_index_space(client: QdrantClient, collection: str) -> IndexSpace | None:
+    """None where there is no such collection, or it is not ours. Raises `Unavailable`."""
+    with _in_our_words(client):
+        if not client.collection_exists(collection):
+            return None
+        recorded = (client.get_collection(collection).config.metadata or {}).get(INDEX_SPACE)
+        return None if recorded is None else IndexSpace.from_dict(recorded)
 
 
 class QdrantStore:
@@ -64,8 +122,10 @@ class QdrantStore:
         index_space: IndexSpace,
         *,
         indexed_fields: Sequence[str] = (),
+        layout: Layout = Layout(),  # it is frozen
     ) -> None:
         self._client = client
+        self._layout = layout
         self._collection = collection
         self._space = index_space
         self._local = isinstance(client._client, QdrantLocal)
@@ -74,27 +134,39 @@ class QdrantStore:
         self._writes = time.time_ns() // 1_000_000
         self._counting = threading.Lock()
         self._closed = False
+        self._lexical = False
         self._open(indexed_fields)
 
     @property
     def index_space(self) -> IndexSpace:
         return self._space
 
+    @property
+    def lexical(self) -> bool:
+        return self._lexical
+
     # Writing
 
     def upsert(self, points: Sequence[Point], *, durable: bool = False) -> None:  # noqa: ARG002 - the port's
         """The server logs every write before it answers; `durable` adds nothing."""
-        made = [_to_point(point, vector) for point, vector in payload.last_of_each(points, self._space.dimension)]
+        checked = payload.last_of_each(points, self._space.dimension)
+        made = [_to_point(point, vector, with_terms=self._lexical) for point, vector in checked]
         for taken in _slices(made, WRITE_SLICE):
             self._write(self._client.upsert, taken)
 
     def set_metadata(self, items: Sequence[tuple[Passage, str]]) -> int:
         latest = {passage.id: (passage, content_hash) for passage, content_hash in items}
-        present = self._present(list(latest))
-        for taken in _slices(present, WRITE_SLICE):
-            operations = [_overwrite(id, payload.to_payload(*latest[id])) for id in taken]
+        stored = [one.payload for one in self._retrieve(list(latest), [*payload.HASH_KEYS, f"{METADATA}.lang"], False)]
+        for taken in _slices(stored, WRITE_SLICE):
+            operations: list[Any] = []
+            for told in taken:
+                passage, content_hash = latest[told[payload.OURS]["id"]]
+                before = lexical.language_of(told.get(METADATA) or {})
+                if self._lexical and before != lexical.language_of(passage.metadata):
+                    operations.append(models.UpdateVectorsOperation(update_vectors=_new_terms([passage])))
+                operations.append(_overwrite(passage.id, payload.to_payload(passage, content_hash)))
             self._write(self._client.batch_update_points, operations)
-        return len(present)
+        return len(stored)
 
     def delete(self, ids: Sequence[str], *, durable: bool = False) -> int:  # noqa: ARG002 - the port's
         present = self._present(list(dict.fromkeys(ids)))
@@ -136,7 +208,7 @@ class QdrantStore:
             limit=limit,
             offset=None if at is None else str(at),
             with_payload=True,
-            with_vectors=with_vectors,
+            with_vectors=[DENSE] if with_vectors else False,
         )
         found = [payload.to_stored(one.payload, one.vector) for one in records]
         return found, None if following is None else str(following)
@@ -174,33 +246,63 @@ class QdrantStore:
         exact: bool = False,
         with_vectors: bool = False,
     ) -> list[list[Hit]]:
-        # The local mode is always exact and warns of being told so.
-        params = None if self._local else models.SearchParams(exact=exact, hnsw_ef=payload.search_ef(limit + offset))
         requests = [
-            models.QueryRequest(
-                query=payload.checked_vector(vector, self._space.dimension).tolist(),
-                using=DENSE,
-                filter=filter,
-                params=params,
-                score_threshold=score_threshold,
+            qdrant_queries.by_vector(
+                payload.checked_vector(vector, self._space.dimension),
                 limit=limit,
                 offset=offset,
-                with_payload=True,
-                with_vector=with_vectors,
+                filter=filter,
+                score_threshold=score_threshold,
+                params=self._params(exact, limit + offset),
+                with_vectors=with_vectors,
             )
             for vector in vectors
         ]
-        answers = self._call(self._client.query_batch_points, requests) if requests else []
-        return [[_hit(one) for one in answer.points] for answer in answers]
+        return [[_hit(one) for one in found] for found in self._answers(requests)]
+
+    def search_lexical(
+        self,
+        texts: Sequence[str],
+        *,
+        limit: int,
+        offset: int = 0,
+        filter: models.Filter | None = None,
+        score_threshold: float | None = None,
+    ) -> list[list[Hit]]:
+        self._require_lexical()
+        rankings = self._rankings([qdrant_queries.by_words(text, filter) for text in texts])
+        return self._hits([cut(each, limit, offset, score_threshold) for each in rankings])
+
+    def search_hybrid(
+        self,
+        vectors: Sequence[Vector],
+        texts: Sequence[str],
+        *,
+        limit: int,
+        offset: int = 0,
+        filter: models.Filter | None = None,
+        score_threshold: float | None = None,
+        exact: bool = False,
+    ) -> list[list[Hit]]:
+        self._require_lexical()
+        checked = [payload.checked_vector(vector, self._space.dimension) for vector in vectors]
+        near = [qdrant_queries.nearest(vector, filter, self._params(exact, DEPTH)) for vector in checked]
+        words = [qdrant_queries.by_words(text, filter) for text in texts]
+        rankings = self._rankings(near + words)
+        both = zip(rankings[: len(near)], rankings[len(near) :], strict=True)
+        return self._hits([cut(fuse(*each), limit, offset, score_threshold) for each in both])
 
     def count(self, filter: models.Filter | None = None) -> int:
         return self._call(self._client.count, count_filter=filter, exact=True).count
 
     def info(self) -> StoreInfo:
         told = self._call(self._client.get_collection)
+        passages = self.count()
+        # Lexical vectors, which need no graph, are counted as indexed.
+        indexed = (told.indexed_vectors_count or 0) - (passages if self._lexical else 0)
         return StoreInfo(
-            passages=self.count(),
-            indexed=told.indexed_vectors_count or 0,
+            passages=passages,
+            indexed=max(0, indexed),
             segments=told.segments_count,
             writes=self._writes,
             indexing=told.status != models.CollectionStatus.GREEN,
@@ -219,6 +321,25 @@ class QdrantStore:
             "folder alone: take a snapshot of that collection there (POST /collections/NAME/snapshots) while nothing "
             "is written; docs/operations.md has the whole."
         )
+
+    def add_lexical(self, done: Callable[[int], None]) -> int:
+        made = self._call(self._client.get_collection).config.params.sparse_vectors or {}
+        if LEXICAL not in made:
+            sparse = models.SparseVectorConfig(modifier=models.Modifier.IDF)
+            self._call(self._client.create_vector_name, LEXICAL, models.SparseVectorNameConfig(sparse=sparse))
+        added, cursor = 0, None
+        while True:
+            found, cursor = self.page(cursor, WRITE_SLICE)
+            if found:
+                self._write(self._client.update_vectors, _new_terms([one.passage for one in found]).points)
+            added += len(found)
+            done(added)
+            if cursor is None:
+                break
+        metadata = self._call(self._client.get_collection).config.metadata or {}
+        self._call(self._client.update_collection, metadata={**metadata, LEXICAL_FORMAT: lexical.FORMAT})
+        self._lexical = True
+        return added
 
     def interrupt(self) -> None:
         self._closed = True
@@ -240,8 +361,21 @@ class QdrantStore:
         dot = self._space.distance == "dot" or self._space.normalized
         distance = models.Distance.DOT if dot else models.Distance.COSINE
         vectors = {DENSE: models.VectorParams(size=self._space.dimension, distance=distance)}
-        metadata = {INDEX_SPACE: self._space.to_dict(), COLLECTION_ID: uuid.uuid4().hex}
-        self._call(self._client.create_collection, vectors_config=vectors, metadata=metadata)
+        metadata = {
+            INDEX_SPACE: self._space.to_dict(),
+            COLLECTION_ID: uuid.uuid4().hex,
+            LEXICAL_FORMAT: lexical.FORMAT,
+        }
+        self._once(
+            self._client.create_collection,
+            vectors_config=vectors,
+            sparse_vectors_config={LEXICAL: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+            hnsw_config=models.HnswConfigDiff(ef_construct=EF_CONSTRUCT),
+            metadata=metadata,
+            shard_number=self._layout.shards,
+            replication_factor=self._layout.replicas,
+            write_consistency_factor=self._layout.write_consistency,
+        )
 
     def _require_index_space(self) -> None:
         metadata = self._call(self._client.get_collection).config.metadata or {}
@@ -252,6 +386,28 @@ class QdrantStore:
                 "Name another collection (ADIABAT_COLLECTION), or update the server."
             )
         IndexSpace.from_dict(metadata[INDEX_SPACE]).require(self._space)
+        self._lexical = metadata.get(LEXICAL_FORMAT) == lexical.FORMAT
+
+    def _require_lexical(self) -> None:
+        if not self._lexical:
+            raise NoLexicalSide(lexical.MISSING)
+
+    def _params(self, exact: bool, wanted: int) -> models.SearchParams | None:
+        # The local mode is always exact and warns of being told so.
+        return None if self._local else models.SearchParams(exact=exact, hnsw_ef=payload.search_ef(wanted))
+
+    def _answers(self, requests: Sequence[models.QueryRequest]) -> list[list[models.ScoredPoint]]:
+        answers = self._call(self._client.query_batch_points, requests) if requests else []
+        return [answer.points for answer in answers]
+
+    def _rankings(self, requests: Sequence[models.QueryRequest]) -> list[Ranking[str]]:
+        return [[(str(one.id), one.score) for one in found] for found in self._answers(requests)]
+
+    def _hits(self, pages: list[Ranking[str]]) -> list[list[Hit]]:
+        """What is deleted meanwhile is left out."""
+        records = self._records({point for page in pages for point, _ in page}, True, False)
+        passages = {str(one.id): payload.to_passage(one.payload) for one in records}
+        return [[Hit.of(passages[point], score) for point, score in page if point in passages] for page in pages]
 
     def _pages(self) -> Iterator[list[StoredPassage]]:
         cursor = None
@@ -265,9 +421,12 @@ class QdrantStore:
         return [one.payload[payload.OURS]["id"] for one in self._retrieve(ids, payload.HASH_KEYS, False)]
 
     def _retrieve(self, ids: Sequence[str], with_payload: Any, with_vectors: bool) -> Iterator[Any]:
-        wanted = [str(point_id(id)) for id in dict.fromkeys(ids)]
-        for taken in _slices(wanted, READ_SLICE):
-            yield from self._call(self._client.retrieve, taken, with_payload=with_payload, with_vectors=with_vectors)
+        return self._records([str(point_id(id)) for id in dict.fromkeys(ids)], with_payload, with_vectors)
+
+    def _records(self, points: Collection[str], with_payload: Any, with_vectors: bool) -> Iterator[Any]:
+        vectors = [DENSE] if with_vectors else False
+        for taken in _slices(list(points), READ_SLICE):
+            yield from self._call(self._client.retrieve, taken, with_payload=with_payload, with_vectors=vectors)
 
     def _write(self, method: Callable[..., Any], change: Any) -> None:
         self._call(method, change, wait=True)
@@ -275,11 +434,31 @@ class QdrantStore:
             self._writes += 1
 
     def _call(self, method: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-        """`method` of the client, on our collection, with what it raises in our words."""
+        """`method` of the client, on our collection, a few times where the server cannot be reached."""
+        for pause_s in BACKOFF_S:
+            try:
+                return self._once(method, *arguments, **options)
+            except Unavailable as error:
+                if not _may_pass(error.__cause__):
+                    raise
+            time.sleep(pause_s * random.uniform(0.5, 1.5))  # nothing to be guessed
+        return self._once(method, *arguments, **options)
+
+    def _once(self, method: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+        """With what it raises in our words."""
         if self._closed:
             raise Unavailable("The passage store is closed.")
         with _in_our_words(self._client), self._one_at_a_time:
             return method(self._collection, *arguments, **options)
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether the same call may be answered in a moment. One that timed out has waited long enough."""
+    if isinstance(error, ResponseHandlingException):
+        return not isinstance(error.source, httpx.TimeoutException)
+    if isinstance(error, RpcError):
+        return error.code() is StatusCode.UNAVAILABLE
+    return isinstance(error, UnexpectedResponse) and error.status_code in AGAIN
 
 
 @contextmanager
@@ -292,14 +471,16 @@ def _in_our_words(client: QdrantClient) -> Iterator[None]:
             f"The Qdrant server at {url} does not answer ({error.source}): start it, or correct ADIABAT_QDRANT_URL."
         ) from error
     except UnexpectedResponse as error:
-        raise _refused(error) from error
+        wrong = error.status_code in (400, 422)
+        raise _refused(wrong, error.status_code, error.content.decode(errors="replace")) from error
+    except RpcError as error:
+        raise _refused(error.code() is StatusCode.INVALID_ARGUMENT, error.code().name, error.details()) from error
 
 
-def _refused(error: UnexpectedResponse) -> Exception:
-    said = error.content.decode(errors="replace")[:300]
-    if error.status_code in (400, 422):
-        return InvalidField("filter", f"the Qdrant server refuses the request: {said}")
-    return Unavailable(f"The Qdrant server answered {error.status_code}: {said}")
+def _refused(wrong: bool, code: object, said: str) -> Exception:
+    if wrong:
+        return InvalidField("filter", f"the Qdrant server refuses the request: {said[:300]}")
+    return Unavailable(f"The Qdrant server answered {code}: {said[:300]}")
 
 
 def _slices(items: Sequence[Result], size: int) -> Iterator[list[Result]]:
@@ -307,10 +488,23 @@ def _slices(items: Sequence[Result], size: int) -> Iterator[list[Result]]:
         yield list(items[start : start + size])
 
 
-def _to_point(point: Point, vector: Vector) -> models.PointStruct:
+def _to_point(point: Point, vector: Vector, *, with_terms: bool) -> models.PointStruct:
     told = payload.to_payload(point.passage, point.content_hash)
     id = str(point_id(point.passage.id))
-    return models.PointStruct(id=id, vector={DENSE: vector.tolist()}, payload=told)
+    vectors: dict[str, Any] = {DENSE: vector.tolist()}
+    if with_terms:
+        vectors[LEXICAL] = to_sparse(lexical.passage_terms(point.passage))
+    return models.PointStruct(id=id, vector=vectors, payload=told)
+
+
+def _new_terms(passages: Sequence[Passage]) -> models.UpdateVectors:
+    """Replaces the lexical vectors of stored passages."""
+    return models.UpdateVectors(
+        points=[
+            models.PointVectors(id=str(point_id(one.id)), vector={LEXICAL: to_sparse(lexical.passage_terms(one))})
+            for one in passages
+        ]
+    )
 
 
 def _overwrite(id: str, told: dict[str, Any]) -> models.OverwritePayloadOperation:

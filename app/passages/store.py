@@ -57,6 +57,10 @@ class Hit:
     passage: Passage
     vector: Vector | None = None
 
+    @classmethod
+    def of(cls, passage: Passage, score: float) -> "Hit":
+        return cls(id=passage.id, score=score, passage=passage)
+
 
 class Hashes(NamedTuple):
     """Of a stored passage: of what was embedded, and of title, text and metadata (`payload.payload_hash`)."""
@@ -81,6 +85,10 @@ class PassageStore(Protocol):
 
     @property
     def index_space(self) -> IndexSpace: ...
+
+    @property
+    def lexical(self) -> bool:
+        """Whether the words of all passages are there to be searched; a collection made before has to be given them."""
 
     def upsert(self, points: Sequence[Point], *, durable: bool = False) -> None:
         """Writes the points; an id that is there is replaced, of a repeated id the last counts.
@@ -140,6 +148,42 @@ class PassageStore(Protocol):
         with_vectors: bool = False,
     ) -> list[list[Hit]]:
         """`search` for each of the vectors."""
+
+    def search_lexical(
+        self,
+        texts: Sequence[str],
+        *,
+        limit: int,
+        offset: int = 0,
+        filter: "Filter | None" = None,
+        score_threshold: float | None = None,
+    ) -> list[list[Hit]]:
+        """For each text the passages that share words with it, by BM25, best first, `fusion.DEPTH` at most.
+
+        Raises NoLexicalSide.
+        """
+
+    def search_hybrid(
+        self,
+        vectors: Sequence[Vector],
+        texts: Sequence[str],
+        *,
+        limit: int,
+        offset: int = 0,
+        filter: "Filter | None" = None,
+        score_threshold: float | None = None,
+        exact: bool = False,
+    ) -> list[list[Hit]]:
+        """The best `fusion.DEPTH` of `search` and of `search_lexical`, fused (`fusion.fuse`), as many at most.
+
+        Raises NoLexicalSide.
+        """
+
+    def add_lexical(self, done: Callable[[int], None]) -> int:
+        """Makes the lexical side of a collection that has none, from the stored texts; `done` hears how many so far.
+
+        Nobody else may write meanwhile. It may be repeated, and has to be if it broke. Returns the number of passages.
+        """
 
     def count(self, filter: "Filter | None" = None) -> int: ...
 

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from app.registry.activations import Activation, Activations, Canary, NewCanary
+from app.registry.activations import Activation, Activations, Canary, NewCanary, Rules
 from app.registry.audit import Action, Actor, Audit, Entry, acting
 from app.registry.database import Database
 from app.registry.datasets import DatasetRecord, Datasets
 from app.registry.encoders import Admission, EncoderRecord, Encoders, EncoderState, NewEncoder
+from app.registry.engines import PATIENCE_S
 from app.registry.events import EventKind, JobEvent, JobEvents
+from app.registry.experiments import Decided, ExperimentRecord, Experiments, Tally
 from app.registry.idempotency import Answer, IdempotencyKeys, Keep
 from app.registry.instances import Instance, Instances
 from app.registry.job_records import AnyJob, EvaluationRecord, JobRecord, JobStatus, NewEvaluation, NewJob
@@ -15,6 +17,7 @@ from app.registry.jobs import Jobs
 from app.registry.judgments import Judgment, Judgments, NewJudgment, Revision
 from app.registry.keys import KeyRecord, Keys, NewKey, Scope
 from app.registry.queries import Click, LoggedSearch, NewSearch, QueryRecords
+from app.registry.signals import Signals
 from app.registry.workers import Workers
 
 __all__ = [
@@ -30,12 +33,15 @@ __all__ = [
     "Click",
     "DatasetRecord",
     "Datasets",
+    "Decided",
     "EncoderRecord",
     "EncoderState",
     "Encoders",
     "Entry",
     "EvaluationRecord",
     "EventKind",
+    "ExperimentRecord",
+    "Experiments",
     "IdempotencyKeys",
     "Instance",
     "Instances",
@@ -60,7 +66,10 @@ __all__ = [
     "QueryRecords",
     "Registry",
     "Revision",
+    "Rules",
     "Scope",
+    "Signals",
+    "Tally",
     "Workers",
     "acting",
 ]
@@ -69,13 +78,15 @@ __all__ = [
 class Registry:
     """At a file of SQLite, or at the address of a database (`ADIABAT_REGISTRY_URL`)."""
 
-    def __init__(self, at: Path | str) -> None:
-        self.database = Database(at)
+    def __init__(self, at: Path | str, patience_s: float = PATIENCE_S) -> None:
+        self.database = Database(at, patience_s)
         self.encoders = Encoders(self.database)
         self.activations = Activations(self.database)
         self.datasets = Datasets(self.database)
         self.judgments = Judgments(self.database)
         self.queries = QueryRecords(self.database)
+        self.experiments = Experiments(self.database)
+        self.signals = Signals(self.database)
         self.jobs = Jobs(self.database)
         self.events = JobEvents(self.database)
         self.instances = Instances(self.database)

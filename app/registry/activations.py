@@ -1,9 +1,10 @@
 """The history of generations: append-only, one row per activation. The newest row says what is active."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, insert, select
 
 from app.errors import Conflict, StaleGeneration
 from app.registry.audit import Action, record
@@ -12,7 +13,21 @@ from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.tables import activations, encoders
 
-Reason = Literal["start", "activate", "rollback", "job", "fallback", "canary"]
+Reason = Literal["start", "activate", "rollback", "job", "fallback", "canary", "rule"]
+BACK = ("rollback", "rule")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """What ends a canary by itself; `app.guarding` applies them. None: that one does not."""
+
+    alpha: float  # of the test on clicks
+    min_requests: int  # of either encoder, before any rule acts
+    window_s: float
+    clicks: bool
+    zero_hits: float | None  # by how much the share of searches without a hit may be greater
+    errors: float | None  # and that of those that fail
+    latency: float | None  # how many times as long a search may take in the mean
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +37,8 @@ class NewCanary:
     encoder_id: int
     percent: float
     sticky_by: str
+    interleave: bool = False  # both encoders answer each of those requests, their hits in turns
+    rules: Rules | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +56,7 @@ class Activation:
     forced: bool
     at: float
     canary: Canary | None
+    note: str | None = None  # why the service did it by itself
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +87,7 @@ class Activations:
         expected: int | None = None,
         again: bool = False,
         canary: NewCanary | None = None,
+        note: str | None = None,
     ) -> "Advanced":
         """As `append`, with a `canary` or without; what is so already makes no generation unless `again`."""
         with self._database.write() as connection:
@@ -96,14 +115,18 @@ class Activations:
                     canary_id=canary and canary.encoder_id,
                     canary_percent=canary and canary.percent,
                     canary_sticky_by=canary and canary.sticky_by,
+                    canary_interleave=canary and int(canary.interleave),
+                    canary_rules=asdict(canary.rules) if canary and canary.rules else None,
+                    note=note,
                 )
             )
             newest = _standing(connection)
             split = newest[0].canary
-            detail = {"canary": split.encoder, "percent": split.percent} if split else {}
+            detail: dict[str, Any] = {"canary": split.encoder, "percent": split.percent} if split else {}
+            detail |= {"note": note} if note else {}
             record(
                 connection,
-                Action.ROLLED_BACK if reason == "rollback" else Action.SWITCHED,
+                Action.ROLLED_BACK if reason in BACK else Action.SWITCHED,
                 newest[0].encoder,
                 outcome="forced" if forced else "done",
                 generation=newest[0].generation,
@@ -143,22 +166,30 @@ def _standing(connection: Connection) -> list[Activation]:
     return newest + (_newest(connection, 1, activations.c.encoder_id != newest[0].encoder_id) if newest else [])
 
 
-def _told(canary: NewCanary | None) -> tuple[int, float, str] | None:
-    return None if canary is None else (canary.encoder_id, canary.percent, canary.sticky_by)
+def _told(canary: NewCanary | None) -> tuple[int, float, str, bool, Rules | None] | None:
+    if canary is None:
+        return None
+    return canary.encoder_id, canary.percent, canary.sticky_by, canary.interleave, canary.rules
 
 
 def _newest(connection: Connection, count: int, *conditions: ColumnElement[bool]) -> list[Activation]:
+    query = with_encoders(select(activations)).where(*conditions).order_by(activations.c.generation.desc()).limit(count)
+    return to_activations(connection.execute(query))
+
+
+def with_encoders(query: Select[Any]) -> Select[Any]:
+    """Of activations, with what names their encoders."""
     second = encoders.alias()
     named = second.c.name.label("canary_name"), second.c.version.label("canary_version")
-    query = (
-        select(activations, encoders.c.name, encoders.c.version, encoders.c.digest, *named)
+    return (
+        query.add_columns(encoders.c.name, encoders.c.version, encoders.c.digest, *named)
         .join(encoders, encoders.c.id == activations.c.encoder_id)
         .outerjoin(second, second.c.id == activations.c.canary_id)
-        .where(*conditions)
-        .order_by(activations.c.generation.desc())
-        .limit(count)
     )
-    return [_activation(row) for row in connection.execute(query)]
+
+
+def to_activations(rows: Iterable[Row[Any]]) -> list[Activation]:
+    return [_activation(row) for row in rows]
 
 
 def _activation(row: Row[Any]) -> Activation:
@@ -171,6 +202,7 @@ def _activation(row: Row[Any]) -> Activation:
         forced=bool(row.forced),
         at=row.at,
         canary=_canary(row),
+        note=row.note,
     )
 
 
@@ -181,5 +213,7 @@ def _canary(row: Row[Any]) -> Canary | None:
         encoder_id=row.canary_id,
         percent=row.canary_percent,
         sticky_by=row.canary_sticky_by,
+        interleave=bool(row.canary_interleave),
+        rules=Rules(**row.canary_rules) if row.canary_rules else None,
         encoder=f"{row.canary_name}@{row.canary_version}",
     )

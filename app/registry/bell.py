@@ -56,6 +56,7 @@ class Bell:
         if self._line is None:
             url = self._database.url
             address = url.set(drivername=POSTGRESQL).render_as_string(hide_password=False)
-            self._line = psycopg.connect(address, autocommit=True, **connect_arguments(url))
+            arguments = connect_arguments(url, self._database.patience_s)
+            self._line = psycopg.connect(address, autocommit=True, **arguments)
             self._line.execute(f"LISTEN {CHANNEL}")
         return self._line

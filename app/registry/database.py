@@ -4,6 +4,7 @@ Every write is one transaction, and writers come one after another (`BEGIN IMMED
 so that processes that read and then write can never act on the same stale picture.
 """
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,26 +16,30 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Insert, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.errors import BadInput, Conflict, Unavailable
 from app.registry.clock import now
-from app.registry.engines import POSTGRESQL, engine_at, read_url
+from app.registry.engines import PATIENCE_S, POSTGRESQL, engine_at, read_url
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+PRIMARY = 0xFF  # of SQLite's codes; the rest tells more of the same
+DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 WRITERS = 0x41444941424154  # "ADIABAT": the advisory lock that writers take, whatever else is in the database
 
 
 class Database:
     """Connections to the registry at a file of SQLite or an address, migrated to the newest schema when opened.
 
-    Raises `Conflict` when the database was written by a newer release, `Unavailable` when it does not answer.
+    Every call waits at most `patience_s` for a lock that another process holds. Raises `Conflict` when the database was
+    written by a newer release, `Unavailable` when it does not answer or is damaged.
     """
 
-    def __init__(self, at: Path | str) -> None:
+    def __init__(self, at: Path | str, patience_s: float = PATIENCE_S) -> None:
         self.url = URL.create("sqlite", database=str(at)) if isinstance(at, Path) else read_url(at)
-        self.engine = engine_at(self.url)
+        self.patience_s = patience_s
+        self.engine = engine_at(self.url, patience_s)
         try:
             self._migrate()
         except BaseException:
@@ -53,7 +58,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         with (
-            _in_our_words(),
+            self._in_our_words(),
             self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
         ):
             yield connection
@@ -61,7 +66,7 @@ class Database:
     @contextmanager
     def write(self, *, shared: bool = False) -> Iterator[Connection]:
         """A transaction; on PostgreSQL `shared` ones run beside others: for what locks the rows it looks at."""
-        with _in_our_words(), self.engine.connect() as connection:
+        with self._in_our_words(), self.engine.connect() as connection:
             if not self.on_postgresql:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             elif not shared:
@@ -103,6 +108,26 @@ class Database:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
+    @contextmanager
+    def _in_our_words(self) -> Iterator[None]:
+        try:
+            yield
+        except DataError as error:
+            raise BadInput(f"The registry cannot keep a text that holds the character NUL ({error.orig}).") from error
+        except (OperationalError, InterfaceError, InternalError) as error:
+            raise Unavailable(
+                f"The registry database does not answer ({_said(error)}): check its disk space, and that it runs."
+            ) from error
+        except PoolTimeout as error:
+            raise Unavailable("Too much is asked of the registry database at once; repeat the call.") from error
+        except DatabaseError as error:  # what all of them are; SQLite has no other for a damaged file
+            if getattr(error.orig, "sqlite_errorcode", 0) & PRIMARY not in DAMAGED:
+                raise
+            raise Unavailable(
+                f"The registry in {self.name} is damaged ({_said(error)}): stop the service and restore a backup "
+                "('adiabat restore FILE'); 'adiabat doctor' looks at all of it."
+            ) from error
+
 
 def migration_config() -> Config:
     config = Config()
@@ -115,18 +140,5 @@ def known_revisions() -> list[str]:
     return [script.revision for script in ScriptDirectory.from_config(migration_config()).walk_revisions()]
 
 
-@contextmanager
-def _in_our_words() -> Iterator[None]:
-    try:
-        yield
-    except DataError as error:
-        raise BadInput(f"The registry cannot keep a text that holds the character NUL ({error.orig}).") from error
-    except (OperationalError, InterfaceError, InternalError) as error:
-        raise _unavailable(error) from error
-    except PoolTimeout as error:
-        raise Unavailable("Too much is asked of the registry database at once; repeat the call.") from error
-
-
-def _unavailable(error: DBAPIError) -> Unavailable:
-    said = " ".join(str(error.orig).split())
-    return Unavailable(f"The registry database does not answer ({said}): check its disk space, and that it runs.")
+def _said(error: DBAPIError) -> str:
+    return " ".join(str(error.orig).split())

@@ -10,7 +10,8 @@ from sqlalchemy.exc import ArgumentError
 from app.errors import BadInput, Unavailable
 from app.registry.clock import give_clock
 
-BUSY_TIMEOUT_S = 30
+PATIENCE_S = 30.0  # of a trainer or a command with a database whose lock another one holds
+SERVICE_PATIENCE_S = 5.0  # of the service: whoever waits for its answer is told to come again
 CONNECT_TIMEOUT_S = 5
 POSTGRESQL = "postgresql"
 DRIVER = "postgresql+psycopg"
@@ -34,16 +35,16 @@ def read_url(given: str) -> URL:
 _EXPECTED = "postgresql://USER:PASSWORD@HOST:5432/DATABASE is expected, or sqlite:////path/to/registry.db"
 
 
-def engine_at(url: URL) -> Engine:
+def engine_at(url: URL, patience_s: float = PATIENCE_S) -> Engine:
     """Nothing is opened yet. Raises `Unavailable` where the driver is missing."""
     if url.drivername == DRIVER:
-        return _postgresql(url)
+        return _postgresql(url, patience_s)
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
-    return _sqlite(url)
+    return _sqlite(url, patience_s)
 
 
-def _sqlite(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+def _sqlite(url: URL, patience_s: float) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": patience_s})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
@@ -55,7 +56,7 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
-def _postgresql(url: URL) -> Engine:
+def _postgresql(url: URL, patience_s: float) -> Engine:
     if find_spec("psycopg") is None:
         raise Unavailable(
             "ADIABAT_REGISTRY_URL names a PostgreSQL database and psycopg is not installed: pip install "
@@ -63,24 +64,25 @@ def _postgresql(url: URL) -> Engine:
         )
     return create_engine(
         url,
-        connect_args=connect_arguments(url),
+        connect_args=connect_arguments(url, patience_s),
         pool_pre_ping=True,  # after a restart of the server every connection of before is dead
         pool_size=5,
         max_overflow=20,
-        pool_timeout=BUSY_TIMEOUT_S,
+        pool_timeout=patience_s,
     )
 
 
-def connect_arguments(url: URL) -> dict[str, Any]:
+def connect_arguments(url: URL, patience_s: float) -> dict[str, Any]:
     """What the address says itself counts before these."""
     wanted = {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "application_name": "adiabat",
-        # A server that went without a word is noticed within a quarter of a minute.
+        # A server that went without a word is noticed within a quarter of a minute, or when patience ends.
         "keepalives_idle": 5,
         "keepalives_interval": 3,
         "keepalives_count": 3,
-        "tcp_user_timeout": 15_000,
-        "options": f"-c lock_timeout={BUSY_TIMEOUT_S}s -c idle_in_transaction_session_timeout={IDLE_WRITER_S}s",
+        "tcp_user_timeout": min(15_000, round(patience_s * 1_000)),
+        "options": f"-c lock_timeout={round(patience_s * 1_000)} "
+        f"-c idle_in_transaction_session_timeout={IDLE_WRITER_S}s",
     }
     return {name: value for name, value in wanted.items() if name not in url.query}

@@ -73,7 +73,8 @@ class Instances:
 
 
 def _alive() -> ColumnElement[bool]:
-    return instances.c.seen_at > now() - LEASE_S
+    """Seen lately; not in times to come either, as one that died before the clock was set back."""
+    return instances.c.seen_at.between(now() - LEASE_S, now() + LEASE_S)
 
 
 def _columns(of: Instance) -> dict[str, Any]:

@@ -31,6 +31,9 @@ class NewSearch:
     generation: int | None
     offset: int
     shown: list[str]
+    rule: str | None = None
+    teams: str | None = None  # whose pick each of `shown` is, where two encoders' hits were interleaved
+    unit: str | None = None  # who asked, as far as a canary told requests apart
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +41,7 @@ class Click:
     passage_id: str
     position: int  # from 1, over all pages
     at: float
+    team: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +106,13 @@ class QueryRecords:
             _check_shown(clicked, row.shown, row.offset)
             known = set(connection.scalars(select(clicks.c.passage_id).where(clicks.c.search_id == search_id)))
             new = [
-                {"search_id": search_id, "passage_id": passage_id, "position": position, "at": now()}
+                {
+                    "search_id": search_id,
+                    "passage_id": passage_id,
+                    "position": position,
+                    "team": row.teams and row.teams[position - row.offset - 1],
+                    "at": now(),
+                }
                 for passage_id, position in dict(clicked).items()
                 if passage_id not in known
             ]
@@ -157,7 +167,7 @@ class QueryRecords:
             for start in range(0, len(ids), TRIMMED_AT_ONCE):
                 some = clicks.c.search_id.in_(ids[start : start + TRIMMED_AT_ONCE])
                 for each in connection.execute(select(clicks).where(some).order_by(clicks.c.sequence)):
-                    found = Click(passage_id=each.passage_id, position=each.position, at=each.at)
+                    found = Click(passage_id=each.passage_id, position=each.position, at=each.at, team=each.team)
                     clicked.setdefault(each.search_id, []).append(found)
         return [_record(row, clicked.get(row.search_id, ())) for row in rows]
 

@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from app.errors import Unavailable
-from app.registry.engines import BUSY_TIMEOUT_S
+from app.registry.engines import PATIENCE_S
 
 BUSY_S = 5
 
@@ -34,4 +34,4 @@ def snapshot(path: Path, target: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    return sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None)

@@ -46,6 +46,9 @@ activations = Table(
     Column("canary_id", Integer, nullable=True),
     Column("canary_percent", Float, nullable=True),
     Column("canary_sticky_by", String(64), nullable=True),
+    Column("canary_interleave", Integer, nullable=True),
+    Column("canary_rules", JSON(none_as_null=True), nullable=True),
+    Column("note", String, nullable=True),  # why the service did it by itself
 )
 
 datasets = Table(
@@ -133,9 +136,14 @@ query_log = Table(
     Column("lang", String(64), nullable=True),
     Column("filter", JSON(none_as_null=True), nullable=True),
     Column("encoder", String(140), nullable=False),
-    Column("generation", Integer, nullable=True),
+    Column("generation", Integer, nullable=True, index=True),
+    # What chose the encoder, and who asked, as far as a canary told requests apart: a hash.
+    Column("rule", String(16), nullable=True),
+    Column("unit", String(16), nullable=True),
     Column("offset", Integer, nullable=False),
     Column("shown", JSON, nullable=False),
+    # Of an interleaved search a letter for each that was shown: whose pick it was (`app.interleaving`).
+    Column("teams", String(100), nullable=True),
     UniqueConstraint("search_id"),
     sqlite_autoincrement=True,
 )
@@ -148,9 +156,39 @@ clicks = Table(
     Column("search_id", String(32), ForeignKey("query_log.search_id", ondelete="CASCADE"), nullable=False),
     Column("passage_id", String(512), nullable=False),
     Column("position", Integer, nullable=False),
+    Column("team", String(1), nullable=True),
     Column("at", Float, nullable=False),
     UniqueConstraint("search_id", "passage_id"),
     sqlite_autoincrement=True,
+)
+
+# What an experiment had shown when it was last looked at: its searches leave the query log. Every generation with a
+# canary is an experiment.
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("generation", Integer, ForeignKey("activations.generation"), primary_key=True, autoincrement=False),
+    Column("tally", JSON, nullable=False),
+    # {"verdict", "requests", "at", "alpha"}: of the first look at which the test decided
+    Column("decided", JSON(none_as_null=True), nullable=True),
+    # It has ended, and what comes in later clicks is not counted any more.
+    Column("settled", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+# How the searches of both encoders of a canary went, by the minute since 1970: what rules look at.
+signals = Table(
+    "signals",
+    metadata,
+    Column("generation", Integer, ForeignKey("activations.generation"), primary_key=True, autoincrement=False),
+    Column("role", String(8), primary_key=True),
+    Column("minute", Integer, primary_key=True, autoincrement=False),
+    Column("requests", Integer, nullable=False),
+    Column("errors", Integer, nullable=False),
+    Column("empty", Integer, nullable=False),
+    Column("timed", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("seconds_squared", Float, nullable=False),
 )
 
 workers = Table(

@@ -1,6 +1,6 @@
 """Who is alive among the trainers, by the heartbeats they write."""
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from app.registry.clock import now
 from app.registry.database import Database
@@ -24,7 +24,7 @@ class Workers:
             connection.execute(delete(workers).where(workers.c.name == name))
 
     def ages_s(self) -> dict[str, float]:
-        """Seconds since each worker was last seen."""
+        """Seconds since each worker was last seen; or until then, where the clock was set back meanwhile."""
         with self._database.read() as connection:
-            query = select(workers.c.name, (now() - workers.c.seen_at).label("age_s"))
+            query = select(workers.c.name, func.abs(now() - workers.c.seen_at).label("age_s"))
             return {row.name: row.age_s for row in connection.execute(query)}

@@ -162,7 +162,7 @@ def _opened(asked: Asked, settings: Settings) -> Iterator[tuple[PassageStore, bo
         registry = Registry(settings.registry_at)
         try:
             artifacts = open_artifacts(settings, registry)
-            require_one_folder(artifacts, registry)
+            require_one_folder(settings, artifacts, registry)
             asked.keep_graph(artifacts)
             ensure_base(settings, artifacts, registry, Registrar(artifacts, registry, admission_rules(settings), None))
             normalized = read_spec(artifacts.files(BASE_KEY)).normalize

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from app.encoders.artifacts import BASE_KEY, ArtifactStore, Manifest
 from app.encoders.base import PACKAGED, base_differences, base_source
-from app.encoders.cores import whole_cores
-from app.encoders.engine import Engine, load_engine, runs_on_torch
-from app.encoders.lanes import PassageLanes
+from app.encoders.lanes import PassageLanes, passage_lanes
 from app.encoders.overlay import EncoderFiles
 from app.encoders.spec import EncoderSpec, read_spec, with_prompts
 from app.errors import IndexSpaceMismatch
@@ -80,19 +78,15 @@ def asking(named: Named, settings: Settings) -> Iterator[Asked]:
     with TemporaryDirectory(prefix="adiabat-") as scratch:
         kept = settings.artifacts_dir / "graphs"
         graphs = kept if kept.is_dir() else Path(scratch) / "graphs"
-        on_torch = runs_on_torch(settings.engine)
-
-        def load() -> Engine:
-            return load_engine(
-                named.files,
-                named.spec,
-                kind=settings.engine,
-                threads=settings.threads if on_torch else 1,
-                graphs_dir=graphs,
-                weights_dir=Path(scratch) / "weights",
-            )
-
-        lanes = PassageLanes(load, "", 1 if on_torch else settings.threads or whole_cores())
+        lanes = passage_lanes(
+            named.files,
+            named.spec,
+            kind=settings.engine,
+            threads=settings.threads,
+            graphs_dir=graphs,
+            weights_dir=Path(scratch) / "weights",
+            prompt="",
+        )
         try:
             yield Asked(named, lanes, graphs)
         finally:

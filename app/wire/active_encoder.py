@@ -12,18 +12,55 @@ STICKY_KEY = "key"
 Version = Annotated[int, Field(ge=1, le=10**9)]
 
 
+class CanaryRules(RequestModel):
+    """What ends a canary by itself, each compared with the active encoder over the same time; null: not that."""
+
+    alpha: Annotated[
+        float, Field(gt=0, le=0.5, description="Error rate of the test on clicks, over all looks together.")
+    ] = 0.05
+    min_requests: Annotated[int, Field(ge=20, le=10**9, description="Of either encoder, before any rule acts.")] = 100
+    window_s: Annotated[
+        float, Field(ge=60, le=86_400, description="What the rules but that on clicks look back on, by whole minutes.")
+    ] = 600
+    clicks: Annotated[bool, Field(description="It ends when the test on clicks says that it is worse.")] = True
+    zero_hits: Annotated[
+        float | None, Field(ge=0, le=1, description="By how much its share of searches without a hit may be greater.")
+    ] = 0.05
+    errors: Annotated[float | None, Field(ge=0, le=1, description="The same of searches that fail.")] = 0.02
+    latency: Annotated[
+        float | None, Field(ge=1, le=1000, description="How many times as long a search may take, in the mean.")
+    ] = 3
+
+
 class CanaryCreate(RequestModel):
     """Another encoder for a part of the requests that name none: for the same ones again and again."""
 
     name: Name
     version: Version | None = None
-    percent: Annotated[float, Field(gt=0, lt=100)]
+    percent: Annotated[float, Field(gt=0, le=100, description="Under 100, but where both answer together.")]
     sticky_by: Annotated[
         str,
         StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$"),
         plainly("must be 'key' or the name of a header, such as 'X-User-Id'"),
         Field(description="What tells requests apart: `key`, or a header's name. One without stays on the active."),
     ] = STICKY_KEY
+    interleave: Annotated[
+        bool,
+        Field(
+            description="Both answer those requests together, their hits in turns (team draft): clicks tell sooner "
+            "which is preferred."
+        ),
+    ] = False
+    rules: Annotated[
+        CanaryRules | None,
+        Field(description="What ends it by itself; null: nothing does.", default_factory=CanaryRules),
+    ]
+
+    @model_validator(mode="after")
+    def _not_all(self) -> Self:
+        if self.percent == 100 and not self.interleave:
+            raise ValueError("percent 100 leaves nothing to compare with: activate the encoder, or set interleave")
+        return self
 
 
 class Activate(RequestModel):
@@ -50,6 +87,8 @@ class CanaryPublic(PublicModel):
     encoder: Annotated[str, Field(description="name@version")]
     percent: float
     sticky_by: str
+    interleave: bool = False
+    rules: CanaryRules | None = None
 
 
 class EncoderNamed(PublicModel):
@@ -102,6 +141,7 @@ class ActivationPublic(PublicModel):
     forced: bool
     at: float
     canary: CanaryPublic | None = None
+    note: Annotated[str | None, Field(description="Why the service did it by itself: the rule, in words.")] = None
 
 
 class History(PublicModel):

@@ -36,9 +36,11 @@ class RequestModel(BaseModel):
 
 
 class PublicModel(BaseModel):
-    """Unknown fields are kept: a newer service may send more to an older client."""
+    """Unknown fields are kept: a newer service may send more to an older client. Built when first used, since a client
+    uses few of them, and should be imported fast.
+    """
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", defer_build=True)
 
 
 class EncoderUsed(PublicModel):

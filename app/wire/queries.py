@@ -51,6 +51,7 @@ class ClickPublic(PublicModel):
     passage_id: str
     position: int
     at: float
+    team: Annotated[str | None, Field(description="As of `teams`.")] = None
 
 
 class SearchLogged(PublicModel):
@@ -62,8 +63,13 @@ class SearchLogged(PublicModel):
     filter: dict[str, Any] | None = None
     encoder: str
     generation: int | None = None
+    rule: Annotated[str | None, Field(description="What chose the encoder, as `/search` answered.")] = None
     offset: Annotated[int, Field(description="How many hits came before the first of `shown`.")]
     shown: Annotated[list[str], Field(description="Ids of the passages, best first; the first 100.")]
+    teams: Annotated[
+        str | None,
+        Field(description="Of an interleaved search, for each of `shown`: `a` active, `c` canary, `=` both alike."),
+    ] = None
     clicks: list[ClickPublic]
 
 

@@ -1,6 +1,6 @@
 """What `/search` and `/search/batch` take and answer."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -12,6 +12,16 @@ MAX_OFFSET = 100_000
 MAX_QUERIES = 256
 MAX_BATCH_HITS = 10_000
 
+Mode = Literal["dense", "lexical", "hybrid"]
+
+How = Annotated[
+    Mode,
+    Field(
+        description="`dense`: by the query encoder's vectors. `lexical`: by words in common (BM25), with stemming and "
+        "stopwords of each passage's `metadata.lang`; no encoder has a part. `hybrid`: both, fused by reciprocal "
+        "ranks. The last two go to the 500th hit."
+    ),
+]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="How many hits.")]
 Filter = Annotated[dict[str, Any] | None, Field(description="Qdrant's filter JSON; keys address the metadata.")]
 Threshold = Annotated[float | None, Field(allow_inf_nan=False, description="Leave out hits that score less.")]
@@ -19,13 +29,19 @@ Named = Annotated[
     EncoderKey | None, Field(description="`name` or `name@version` to embed with, instead of the active encoder.")
 ]
 Rule = Annotated[
-    str, Field(description="What chose the encoder: `active`, `canary` (it answers a part of the requests) or `named`.")
+    str,
+    Field(
+        description="What chose the encoder: `active`, `canary` (it answers a part of the requests), `interleaved` "
+        "(with it, the hits of both in turns) or `named`."
+    ),
 ]
+Used = Annotated[EncoderUsed, Field(description="The encoder of this request; in mode `lexical` it had no part.")]
 Exact = Annotated[bool, Field(description="Compare with every passage instead of asking the index.")]
 
 
 class SearchRequest(RequestModel):
     query: Annotated[str, Field(min_length=1)]
+    mode: How = "dense"
     limit: Limit = 10
     offset: Annotated[int, Field(ge=0, le=MAX_OFFSET, description="Skip this many hits.")] = 0
     cursor: Annotated[
@@ -45,6 +61,14 @@ class SearchRequest(RequestModel):
     ] = None
     exact: Exact = False
     with_query_vector: bool = False
+    explain: Annotated[
+        bool,
+        Field(description="Each hit says its rank and score by vector, by words, and by the vectors of `base`."),
+    ] = False
+    highlight: Annotated[
+        bool,
+        Field(description="Each hit says where in its text the query's words are, by the rules of its language."),
+    ] = False
     lang: Annotated[
         Lang | None, Field(description="The query's language, for the query log; it changes nothing in the answer.")
     ] = None
@@ -59,6 +83,7 @@ class SearchRequest(RequestModel):
                     "filter": {"must": [{"key": "lang", "match": {"value": "de"}}]},
                 },
                 {"query": "when do I take the honey off", "compare_to": "base", "limit": 3},
+                {"query": "Varroa threshold in August", "mode": "hybrid", "explain": True, "limit": 3},
             ]
         }
     )
@@ -72,11 +97,29 @@ class HitPublic(PublicModel):
     metadata: Metadata
 
 
+class Place(PublicModel):
+    rank: Annotated[int, Field(description="From 1.")]
+    score: float
+
+
+class HitExplained(PublicModel):
+    """Where a hit lies by each of the rankings; absent where it is not among their first `explained.depth`."""
+
+    dense: Annotated[Place | None, Field(description="By the vectors of the encoder that answered.")] = None
+    lexical: Annotated[Place | None, Field(description="By the words it shares with the query.")] = None
+    base: Annotated[Place | None, Field(description="By the vectors of `base`: what tuning changed.")] = None
+
+
 class RankedHit(HitPublic):
     compared_rank: Annotated[
         int | None, Field(description="Its rank with the other encoder, from 1; absent where it is not among those.")
     ] = None
     new: Annotated[bool | None, Field(description="The other encoder would not have answered it.")] = None
+    explain: HitExplained | None = None
+    highlights: Annotated[
+        list[tuple[int, int]] | None,
+        Field(description="[start, end) in characters (code points) of `text`; none in scripts without spaces."),
+    ] = None
 
 
 class LostHit(HitPublic):
@@ -97,21 +140,33 @@ class Comparison(PublicModel):
     ]
 
 
+class Explained(PublicModel):
+    depth: Annotated[int, Field(description="How many hits of each ranking were looked at.")]
+    base: EncoderUsed
+    lexical: Annotated[bool, Field(description="Whether the collection keeps words to search.")]
+
+
 class SearchResponse(PublicModel):
     search_id: Annotated[str, Field(description="By it `POST /feedback` says what of this answer was clicked.")]
     hits: list[RankedHit]
-    encoder: EncoderUsed
+    mode: Mode = "dense"
+    encoder: Used
     rule: Rule
     took_ms: Took
     next_cursor: Annotated[
         str | None, Field(description="Leads to the next page; absent on the last and past offset 100,000.")
     ] = None
     compared_to: Comparison | None = None
+    explained: Explained | None = None
+    interleaved_with: Annotated[
+        EncoderUsed | None, Field(description="The canary, where hits of both are in this answer.")
+    ] = None
     query_vector: list[float] | None = None
 
 
 class SearchBatchRequest(RequestModel):
     queries: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MAX_QUERIES)]
+    mode: How = "dense"
     limit: Limit = 10
     filter: Filter = None
     score_threshold: Threshold = None
@@ -133,6 +188,7 @@ class SearchResult(PublicModel):
 
 class SearchBatchResponse(PublicModel):
     results: Annotated[list[SearchResult], Field(description="One per query, in their order.")]
-    encoder: EncoderUsed
+    mode: Mode = "dense"
+    encoder: Used
     rule: Rule
     took_ms: Took

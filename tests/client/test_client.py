@@ -16,7 +16,10 @@ from app.client.common import wait_s
 from tests.conftest import Service
 
 SEARCHED = {
+    "search_id": "a" * 32,
     "hits": [],
+    "mode": "dense",
+    "rule": "active",
     "encoder": {"name": "base", "version": 1, "digest": "sha256:0", "generation": 1},
     "took_ms": {"encode": 1, "search": 1, "total": 2},
     "a_field_of_tomorrow": {"kept": True},
@@ -144,7 +147,7 @@ def test_a_request_that_is_still_worked_on_is_waited_for(peer: Peer, call: Call)
 def test_fields_of_a_newer_service_are_kept_and_missing_ones_named(peer: Peer, call: Call) -> None:
     peer.script += [(200, SEARCHED, {}), (200, {"hits": []}, {})]
     assert call(peer.url, "search", "x").a_field_of_tomorrow == {"kept": True}
-    with pytest.raises(Unreachable, match="SearchResponse has no usable 'encoder'"):
+    with pytest.raises(Unreachable, match="SearchResponse has no usable 'search_id'"):
         call(peer.url, "search", "x")
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from app.doctor import data
+from app.doctor import data, machine
 from app.doctor.examine import examine, examine_machine
 from app.doctor.finding import Finding, Level
+from app.encoders import engine as engines
 from app.settings import Settings
-from tests.conftest import Service, running
+from tests.conftest import Service, has_bf16, openvino_needed, running
 
 BASE = "base@1"
 
@@ -151,3 +152,30 @@ def test_a_misspelt_variable_and_too_many_threads_are_told(settings: Settings, m
 def test_the_engine_is_told_with_its_reason(settings: Settings) -> None:
     assert "because ADIABAT_ENGINE=torch" in found(settings.model_copy(update={"engine": "torch"}), "engine").said
     assert "GPU" in found(settings, "engine").said
+    assert "in fp32" in found(settings, "engine").said
+
+
+@openvino_needed
+def test_openvino_is_told_with_its_precision(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "has_gpu", lambda: False)
+    finding = found(settings.model_copy(update={"engine": "auto", "precision": "bf16"}), "engine")
+    assert "OpenVINO" in finding.said
+    assert "and ADIABAT_PRECISION=bf16" in finding.said
+    assert (finding.level is Level.OK) == has_bf16()
+    from app.encoders import openvino_engine
+
+    monkeypatch.setattr(openvino_engine, "has_bf16", lambda: False)
+    finding = found(settings.model_copy(update={"engine": "openvino", "precision": "bf16"}), "engine")
+    assert (finding.level, finding.mend) == (Level.FAIL, "Set ADIABAT_PRECISION=fp32.")
+    assert "because ADIABAT_ENGINE=openvino: this processor has no bf16" in finding.said
+
+
+def test_engines_that_cannot_run_are_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = found(settings.model_copy(update={"engine": "onnx", "precision": "bf16"}), "engine")
+    assert finding.level is Level.FAIL
+    assert "ADIABAT_ENGINE=openvino" in str(finding.mend)
+    monkeypatch.setattr(machine, "find_spec", lambda _name: None)
+    finding = found(settings.model_copy(update={"engine": "openvino"}), "engine")
+    assert finding.level is Level.FAIL
+    assert "OpenVINO is not installed" in finding.said
+    assert "adiabat[openvino]" in str(finding.mend)

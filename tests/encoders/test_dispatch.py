@@ -66,7 +66,7 @@ def held(engine: OnnxEngine) -> HeldEngine:
 
 @pytest.fixture
 def dispatcher(held: HeldEngine) -> Iterator[Dispatcher]:
-    dispatcher = Dispatcher(held, max_waiting=8, batch_tokens=256)
+    dispatcher = Dispatcher(held, max_waiting=8, batch_tokens=256, runs=1)
     yield dispatcher
     held.let_go()
     dispatcher.close(drain=False)
@@ -209,7 +209,7 @@ class Heard:
 
 def test_every_run_is_told_with_its_texts_tokens_and_times(held: HeldEngine) -> None:
     heard = Heard()
-    dispatcher = Dispatcher(held, max_waiting=8, batch_tokens=256, observer=heard)
+    dispatcher = Dispatcher(held, max_waiting=8, batch_tokens=256, runs=1, observer=heard)
     first = dispatcher.submit(["water pump"])
     held.wait_started()
     queued = [dispatcher.submit(["oil", "filter"]), dispatcher.submit(["heart"])]
@@ -236,3 +236,84 @@ def test_a_run_that_fails_is_not_told(engine: OnnxEngine) -> None:
     dispatcher.submit(["fine"]).result(timeout=LIMIT_S)
     dispatcher.close()
     assert [texts for texts, *_ in heard.runs] == [1]
+
+
+@pytest.fixture
+def two(held: HeldEngine) -> Iterator[Dispatcher]:
+    """Of two runs; each takes one job."""
+    dispatcher = Dispatcher(held, max_waiting=8, batch_tokens=1, runs=2)
+    yield dispatcher
+    held.let_go()
+    dispatcher.close(drain=False)
+
+
+def test_two_runs_are_under_way_at_once_and_what_comes_then_waits(
+    held: HeldEngine, two: Dispatcher, engine: OnnxEngine
+) -> None:
+    texts = ["water pump", "heart valve", "oil filter"]
+    futures = [two.submit([text]) for text in texts]
+    held.wait_started()
+    held.wait_started()  # neither was let go
+    assert sorted(held.runs) == [["heart valve"], ["water pump"]]
+    assert two.waiting == 1
+    assert not held.started.acquire(timeout=0.2)
+    held.let_go(1)
+    held.wait_started()
+    assert held.runs[2] == ["oil filter"]
+    held.let_go()
+    for text, future in zip(texts, futures, strict=True):
+        np.testing.assert_allclose(future.result(LIMIT_S), engine.embed([text])[:1], atol=1e-5)
+
+
+def test_closing_ends_both_runs_and_finishes_what_waits(held: HeldEngine, two: Dispatcher) -> None:
+    running = [two.submit(["one"]), two.submit(["two"])]
+    held.wait_started()
+    held.wait_started()
+    last = two.submit(["three"])
+    closer = threading.Thread(target=two.close)
+    closer.start()
+    held.let_go(1)
+    closer.join(0.2)
+    assert closer.is_alive()  # the other run is still held
+    assert held.closed == 0
+    held.let_go()
+    closer.join(LIMIT_S)
+    assert not closer.is_alive()
+    assert [future.result(0).shape for future in (*running, last)] == [(1, 32)] * 3
+    assert held.closed == 1
+    assert not any(worker.is_alive() for worker in two._workers)
+
+
+def test_idle_runs_end_at_once_when_it_is_closed(engine: OnnxEngine) -> None:
+    dispatcher = Dispatcher(engine, max_waiting=8, runs=3)
+    closer = threading.Thread(target=dispatcher.close, daemon=True)
+    closer.start()
+    closer.join(LIMIT_S)
+    assert not closer.is_alive()
+
+
+def test_an_error_of_one_run_leaves_the_other_alone(held: HeldEngine, two: Dispatcher, engine: OnnxEngine) -> None:
+    bad, good = two.submit(["half \ud83d"]), two.submit(["good"])
+    held.wait_started()
+    held.wait_started()
+    held.let_go()
+    with pytest.raises(BadInput, match="surrogate"):
+        bad.result(LIMIT_S)
+    np.testing.assert_allclose(good.result(LIMIT_S), engine.embed(["good"]), atol=1e-5)
+    futures = [two.submit(["after"]) for _ in range(2)]
+    assert [future.result(LIMIT_S).shape for future in futures] == [(1, 32)] * 2
+
+
+def test_runs_at_once_are_told_each_with_its_own_tokens(held: HeldEngine) -> None:
+    heard = Heard()
+    dispatcher = Dispatcher(held, max_waiting=8, batch_tokens=1, runs=2, observer=heard)
+    texts = ["water pump", "the long oil filter"]
+    futures = [dispatcher.submit([text]) for text in texts]
+    held.wait_started()
+    held.wait_started()
+    held.let_go()
+    for future in futures:
+        future.result(LIMIT_S)
+    dispatcher.close()
+    assert sorted(tokens for _, tokens, *_ in heard.runs) == sorted(held.lengths(texts))
+    assert len({*held.lengths(texts)}) == 2

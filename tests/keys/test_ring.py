@@ -163,3 +163,14 @@ def test_sessions_are_signed_with_what_all_replicas_have_or_with_a_file_of_the_o
     assert session_secret(keyed) == session_secret(elsewhere) != session_secret(plain)
     other = keyed.model_copy(update={"api_key": SERVICE_KEY + "x"})
     assert session_secret(other) != session_secret(keyed)
+
+
+@pytest.mark.parametrize("left", ["", "00", "no hexadecimal"])
+def test_a_secret_that_was_cut_short_is_made_anew(tmp_path: Path, left: str) -> None:
+    """A power failure may leave an empty file: with what it holds anybody could sign a session."""
+    (tmp_path / "session.secret").write_text(left)
+    made = session_secret(Settings(data_dir=tmp_path))
+    assert len(made) == 32
+    assert made == session_secret(Settings(data_dir=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["session.secret"]
+    assert (tmp_path / "session.secret").stat().st_mode & 0o777 == 0o600

@@ -15,20 +15,28 @@ import orjson
 import pytest
 
 from app.errors import DataDirLocked, Unavailable
-from app.passages import Passage, parse_filter
+from app.passages import Passage, edge_flush, edge_shard, parse_filter
 from app.passages.edge import EdgeStore
 from app.passages.edge_flush import Flusher
-from app.passages.edge_shard import TAIL, Pace
+from app.passages.edge_shard import TAIL, Pace, load_shard
+from app.passages.payload import DENSE, EF_CONSTRUCT
 from tests.passages.conftest import DIM, SPACE, OpenEdge, points, unit_vectors
 from tests.passages.writer import BATCH
 
 ROOT = Path(__file__).parents[2]
 
 
-def run_writer_until(folder: Path, index_after: int, enough: Callable[[int, bool], bool]) -> int:
+def run_writer_until(
+    folder: Path,
+    index_after: int,
+    enough: Callable[[int, bool], bool],
+    *options: str,
+    variables: dict[str, str] | None = None,
+) -> int:
     """Kills the writer with SIGKILL at that moment. Returns the start of the last acknowledged batch."""
-    command = [sys.executable, "-m", "tests.passages.writer", str(folder), str(index_after)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
+    command = [sys.executable, "-m", "tests.passages.writer", str(folder), str(index_after), *options]
+    environment = os.environ | (variables or {})
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         acknowledged = -1
         for line in writer.stdout:
@@ -148,6 +156,42 @@ def test_the_index_finds_what_exact_search_finds(open_edge: OpenEdge) -> None:
     assert sum(found) / 500 > 0.9
 
 
+def test_an_index_of_an_older_config_stays_until_the_next_rebuild_makes_it_anew_once(
+    open_edge: OpenEdge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_shard, "EF_CONSTRUCT", 100)
+    old = open_edge(index_after=2_000)
+    old.upsert(points(1_500))
+    old.close()
+    monkeypatch.undo()
+    [folder] = (tmp_path / "passages").glob("shard-*")
+    shard = load_shard(folder)
+    assert shard.optimize()
+    shard.close()
+    assert built_with(folder) == {100}
+
+    store = open_edge(index_after=2_000)
+    assert store.wait_indexed(60)
+    assert built_with(folder) == {100}
+    assert store.info().indexed == 1_500
+    store.upsert(points(3_600)[1_500:])
+    assert store.wait_indexed(60)
+    assert store.info().indexed == store.count() == 3_600
+    store.close()
+    [fresh] = (tmp_path / "passages").glob("shard-*")
+    assert built_with(fresh) == {EF_CONSTRUCT}
+    shard = load_shard(fresh, SPACE)
+    assert not shard.optimize()  # there is nothing left to make anew
+    shard.close()
+
+
+def built_with(shard: Path) -> set[int]:
+    """Candidates that were kept while the graphs of that shard were built."""
+    configs = (orjson.loads(path.read_bytes()) for path in shard.glob("segments/*/segment.json"))
+    indexes = (config["config"]["vector_data"][DENSE]["index"] for config in configs)
+    return {index["options"]["ef_construct"] for index in indexes if index["type"] == "hnsw"}
+
+
 def test_a_small_collection_is_not_indexed(open_edge: OpenEdge) -> None:
     store = open_edge(index_after=1_000)
     store.upsert(points(1_000))
@@ -191,6 +235,31 @@ def test_close_does_not_wait_for_a_rebuild(open_edge: OpenEdge) -> None:
     assert again.count() == 2_000
     assert again.wait_indexed(120)
     assert again.info().indexed == 2_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted by Linux's smaps")
+def test_an_opened_store_takes_no_memory_for_what_opening_alone_reads(open_edge: OpenEdge, tmp_path: Path) -> None:
+    store = open_edge()
+    store.upsert(points(2_000))
+    expected = [(hit.id, hit.score) for hit in store.search(unit_vectors(1)[0], limit=3)]
+    store.close()
+    store = open_edge()
+    assert mapped_kb(tmp_path / "passages") < 1_000
+    assert [(hit.id, hit.score) for hit in store.search(unit_vectors(1)[0], limit=3)] == expected
+    assert mapped_kb(tmp_path / "passages") > 0
+    store.upsert(points(10, seed=1))  # into pages that were given away
+    assert store.search(points(1, seed=1)[0].vector, limit=1)[0].id == "p0"
+
+
+def mapped_kb(folder: Path) -> int:
+    """Resident pages of the folder's files that this process has mapped."""
+    found, within = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if line[:1] in "0123456789abcdef":
+            within = str(folder) in line
+        elif within and line.startswith("Rss:"):
+            found += int(line.split()[1])
+    return found
 
 
 def test_a_second_opener_is_told_who_holds_the_folder(open_edge: OpenEdge) -> None:
@@ -319,6 +388,33 @@ def test_a_failed_sync_is_told_to_those_who_wait(caplog: pytest.LogCaptureFixtur
     flusher.wait(flusher.written())
     flusher.close()
     assert "could not be flushed" in caplog.text
+
+
+def test_a_failed_sync_is_tried_again_though_nothing_more_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_flush, "RETRY_S", 0.05)
+    problems = [OSError("no space left"), OSError("no space left"), None]
+    synced = threading.Event()
+
+    def sync() -> None:
+        if problem := problems.pop(0):
+            raise problem
+        synced.set()
+
+    flusher = Flusher(sync, within_s=0)
+    flusher.written()
+    assert synced.wait(30)
+    flusher.wait()
+    flusher.close()
+    assert problems == []
+
+
+def test_a_stop_does_not_wait_for_a_sync_that_goes_on_failing() -> None:
+    def sync() -> None:
+        raise OSError("the disk is gone")
+
+    flusher = Flusher(sync, within_s=0)
+    flusher.written()
+    flusher.close()
 
 
 def test_pace_grows_and_shrinks_by_at_most_two() -> None:

@@ -1,6 +1,7 @@
 """What every adapter must do; each test runs against both."""
 
 import dataclasses
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ from qdrant_client import QdrantClient
 
 from app.errors import IndexSpaceMismatch, InvalidField, Unavailable
 from app.passages import IndexSpace, Passage, PassageStore, Point, open_store, parse_filter
-from app.passages.payload import payload_hash
-from app.passages.qdrant import QdrantStore
+from app.passages.payload import EF_CONSTRUCT, payload_hash
+from app.passages.qdrant import QdrantStore, connect
 from app.settings import Settings
 from tests.passages.conftest import DIM, SPACE, OpenEdge, points, unit_vectors
 
@@ -276,6 +277,15 @@ def test_qdrant_refuses_another_index_space_naming_each_difference() -> None:
     again = QdrantStore(client, "passages", SPACE)
     assert again.count() == 2
     again.close()
+
+
+def test_a_collection_on_a_server_is_made_with_our_index(qdrant: str) -> None:
+    name = f"passages-{uuid.uuid4().hex}"
+    client = connect(qdrant)
+    QdrantStore(client, name, SPACE)
+    made = client.get_collection(name).config.hnsw_config
+    client.close()
+    assert (made.m, made.ef_construct) == (16, EF_CONSTRUCT)
 
 
 def test_a_server_that_does_not_answer_is_unavailable() -> None:

@@ -1,12 +1,37 @@
-"""What the serving process must never import: it would cost seconds at start and hundreds of MB."""
+"""What processes must never import: it would cost seconds at start and hundreds of MB."""
 
 import subprocess
 import sys
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "onnx", "huggingface_hub")
+# What the client imports, and what those import; with compression where it happens to be installed.
+OF_THE_CLIENT = {"app", "httpx", "orjson", "pydantic"} | {
+    *("annotated_types", "idna", "pydantic_core", "typing_extensions", "typing_inspection"),
+    *("brotli", "brotlicffi", "zstandard"),
+}
+CLIENT = f"""
+import sys
+sys.modules |= dict.fromkeys(("rich", "click"))  # not there: httpx would import them for a command of its own
+before = set(sys.modules)
+import app.client
+new = set(sys.modules) - before
+print(sorted({{name.partition(".")[0] for name in new if name[0] != "_"}} - sys.stdlib_module_names - {OF_THE_CLIENT}))
+print(sorted(name for name in new if name.startswith("app.") and not name.startswith(("app.client", "app.wire"))))
+from app.wire.common import PublicModel
+models = PublicModel.__subclasses__()
+print(len(models) > 30, [model.__name__ for model in models if model.__pydantic_complete__])
+"""
+
+
+def printed(code: str) -> list[str]:
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return ran.stdout.splitlines()
 
 
 def test_the_serving_process_imports_no_torch() -> None:
     code = f"import sys, app.serve, app.cli; print([name for name in {HEAVY} if name in sys.modules])"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "[]"
+    assert printed(code) == ["[]"]
+
+
+def test_the_client_imports_three_packages_and_builds_no_model_before_it_is_used() -> None:
+    assert printed(CLIENT) == ["[]", "['app.plainly', 'app.recipe']", "True []"]

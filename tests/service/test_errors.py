@@ -161,6 +161,16 @@ def _bug(world: World) -> httpx.Response:
         type(world.service.parts.store).info = info  # type: ignore[method-assign]
 
 
+def _wordless(world: World) -> httpx.Response:
+    """As a collection is that was made before words were kept (tests/service/test_modes.py has a real one)."""
+    with world.service.parts.store._slot.reading() as live:  # type: ignore[attr-defined]
+        live.lexical = False
+        try:
+            return world.http.post("/search", json={"query": "water", "mode": "lexical"})
+        finally:
+            live.lexical = True
+
+
 def _with_key(world: World, name: str, limits: dict[str, Any], method: str, path: str) -> httpx.Response:
     """The answer to the second request of a new key."""
     key = world.http.post("/keys", json={"name": name, **limits}).json()["key"]
@@ -218,6 +228,7 @@ SCENES: dict[str, Callable[[World], httpx.Response]] = {
     "job-not-found": lambda w: w.http.get("/tuning-jobs/none"),
     "evaluation-not-found": lambda w: w.http.get("/evaluations/none"),
     "judgment-not-found": lambda w: w.http.delete("/judgments/none"),
+    "experiment-not-found": lambda w: w.http.get("/experiments/1"),
     "search-not-found": lambda w: w.http.delete(f"/queries/{'0' * 32}"),
     "search-not-logged": lambda w: w.http.post(
         "/feedback", json={"search_id": "0" * 32, "clicks": [{"passage_id": "p1", "position": 1}]}
@@ -228,6 +239,7 @@ SCENES: dict[str, Callable[[World], httpx.Response]] = {
     "encoder-refused": _refused,
     "encoder-broken": _broken,
     "encoder-not-resident": _not_resident,
+    "no-lexical-side": _wordless,
     "encoder-in-use": lambda w: w.http.delete("/encoders/base@1"),
     "dataset-in-use": lambda w: w.http.delete("/datasets/pumps"),
     "dataset-built-in": lambda w: w.http.delete("/datasets/judgments"),

@@ -17,9 +17,10 @@ from app.cli.datasets import zip_folder
 from app.client import AdiabatClient, ApiError
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.files import write_full
+from app.encoders.probes import LEAST_COSINE, PROBE_TEXTS, cosines
 from app.settings import Settings
 from app.wire.tuning_jobs import JobEventPublic
-from tests.conftest import process, trainer_of, wait_until
+from tests.conftest import has_bf16, openvino_needed, process, trainer_of, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -53,8 +54,10 @@ def passages() -> list[dict[str, Any]]:
 
 
 @contextmanager
-def ready(settings: Settings, dataset: Path, tmp_path: Path, *options: str) -> Iterator[tuple[Any, AdiabatClient]]:
-    with process(settings, *options) as (child, client):
+def ready(
+    settings: Settings, dataset: Path, tmp_path: Path, *options: str, variables: dict[str, str] | None = None
+) -> Iterator[tuple[Any, AdiabatClient]]:
+    with process(settings, *options, variables=variables) as (child, client):
         client.upsert_passages(passages())
         client.put_dataset("pumps", zip_folder(dataset, tmp_path / "pumps.zip"))
         guard = tmp_path / "guard"
@@ -130,6 +133,30 @@ def assert_same_as_plain_sentence_transformers(settings: Settings, client: Adiab
     expected = SentenceTransformer(str(tmp_path / "exported")).encode(["oil filter leak"], prompt_name="query")[0]
     served = client.search("oil filter leak", encoder="pumps", with_query_vector=True).query_vector
     assert served == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+@openvino_needed
+@pytest.mark.nightly
+def test_a_job_beside_a_service_in_bf16_measures_and_records_in_fp32(
+    settings: Settings, dataset: Path, tmp_path: Path
+) -> None:
+    precision = "bf16" if has_bf16() else "fp32"
+    engine = {"ADIABAT_ENGINE": "openvino", "ADIABAT_PRECISION": precision}
+    with ready(settings, dataset, tmp_path, variables=engine) as (_, client):
+        job = client.create_tuning_job(
+            "pumps", "pumps", recipe=GENTLE | {"epochs": 1}, gate={"min_gain": -1}, activate="if-gate-passes"
+        )
+        done = client.wait_for_job(job.id)
+        assert done.status == "succeeded", done
+        wait_until(lambda: client.active_encoder().encoder.name == "pumps")
+        assert client.search("water pump").encoder.name == "pumps"
+    artifacts = ArtifactStore(settings.artifacts_dir)
+    write_full(artifacts.files("pumps@1"), tmp_path / "whole")
+    exact = SentenceTransformer(str(tmp_path / "whole"), device="cpu").encode_query(list(PROBE_TEXTS))
+    assert cosines(exact, artifacts.probe_vectors("pumps@1")).min() >= LEAST_COSINE["fp32"]
+    if precision == "bf16":
+        said = (settings.data_dir.parent / "service.log").read_text()
+        assert "pumps@1 runs on openvino in bf16" in said
 
 
 def test_a_job_whose_gate_says_no_registers_an_encoder_that_only_force_activates(
