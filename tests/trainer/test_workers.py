@@ -216,6 +216,7 @@ def test_a_worker_that_is_stopped_in_order_leaves_its_job_to_another_at_once(cre
     assert HANDED_ON in said
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("crew", ["bucket"], indirect=True)
 def test_a_job_goes_on_from_its_checkpoint_in_the_bucket_when_the_host_that_wrote_it_is_gone_with_its_disk(
     crew: Crew, world: Path, s3: S3Server
