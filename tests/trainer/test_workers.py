@@ -1,5 +1,6 @@
 """Several real trainer processes on one registry, killed and stopped at random: every job is done exactly once."""
 
+import json
 import multiprocessing
 import os
 import random
@@ -8,8 +9,10 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,10 +37,13 @@ processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["trainer.worker"])
 
 
-def work(settings: Settings, clock_ahead_s: float, variables: dict[str, str]) -> None:
+def work(settings: Settings, clock_ahead_s: float, checkpoint_s: float, variables: dict[str, str]) -> None:
     """The whole life of a worker process, perhaps with a clock of its own."""
+    from trainer import trials
+    from trainer.checkpoints import Checkpoints
     from trainer.worker import Worker
 
+    trials.Checkpoints = partial(Checkpoints, every_s=checkpoint_s)  # type: ignore[attr-defined]
     os.environ.update(variables)  # it is forked from a process that may be older than they are
     true = time.time
     time.time = lambda: true() + clock_ahead_s
@@ -56,13 +62,15 @@ class Crew:
     content: str  # the digest of the dataset
     alive: list[ForkServerProcess] = field(default_factory=list)
     started: int = 0
+    checkpoint_s: float = 30.0
 
     def keep(self, count: int) -> None:
         """Start as many as are missing."""
         self.alive = [each for each in self.alive if each.is_alive()]
         while len(self.alive) < count:
             ahead_s = (600.0, -600.0, 0.0)[len(self.alive) % 3]
-            process = processes.Process(target=work, args=(self._settings_of_next(), ahead_s, dict(os.environ)))
+            given = (self._settings_of_next(), ahead_s, self.checkpoint_s, dict(os.environ))
+            process = processes.Process(target=work, args=given)
             process.start()
             self.alive.append(process)
 
@@ -110,7 +118,7 @@ def crew(request: pytest.FixtureRequest, tmp_path: Path, world: Path, tiny_folde
         server.drop(url)
 
 
-def jobs(crew: Crew, world: Path, count: int) -> list[str]:
+def jobs(crew: Crew, world: Path, count: int, **recipe: Any) -> list[str]:
     made = []
     for number in range(count):
         new = NewJob(
@@ -119,7 +127,7 @@ def jobs(crew: Crew, world: Path, count: int) -> list[str]:
             dataset="world",
             guards=[],
             dataset_digests={"world": crew.content},
-            recipe=RECIPE | {"seed": number},
+            recipe=RECIPE | {"seed": number} | recipe,
             gate={"min_gain": -1},
             activate="never",
         )
@@ -206,3 +214,32 @@ def test_a_worker_that_is_stopped_in_order_leaves_its_job_to_another_at_once(cre
     require_each_once(crew, job_ids)
     said = [event.data.get("reason") for event in crew.registry.events.after(job_ids[0], 0, 1_000)]
     assert HANDED_ON in said
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("crew", ["bucket"], indirect=True)
+def test_a_job_goes_on_from_its_checkpoint_in_the_bucket_when_the_host_that_wrote_it_is_gone_with_its_disk(
+    crew: Crew, world: Path, s3: S3Server
+) -> None:
+    broken, unbroken = jobs(crew, world, 2, epochs=100, seed=0)
+    shared, name = str(crew.settings.artifacts_url), f"jobs/{broken}/checkpoints.json"
+    crew.checkpoint_s = 0.1
+    crew.keep(1)
+    wait_until(lambda: name in s3.objects(shared), PATIENCE_S)
+    [first] = crew.alive
+    first.kill()
+    first.join()
+    assert crew.registry.jobs.get(broken).status is JobStatus.RUNNING
+    shutil.rmtree(crew.settings.data_dir / "host1")
+    paths = [Path(each["path"]) for each in json.loads(s3.objects(shared)[name])["files"]]
+    newest = max(int(path.stem.removeprefix("step-")) for path in paths if path.suffix == ".safetensors")
+    crew.keep(1)
+    wait_until(lambda: done(crew, [broken, unbroken]), PATIENCE_S)
+    require_each_once(crew, [broken, unbroken])
+    attempts = [crew.registry.jobs.get(job_id).attempts for job_id in (broken, unbroken)]
+    told = [[event.data for event in crew.registry.events.after(job_id, 0, 1_000)] for job_id in (broken, unbroken)]
+    went_on = [[each["message"] for each in data if "going on from" in each.get("message", "")] for data in told]
+    assert newest > 0
+    assert went_on == [[f"going on from the checkpoint after step {newest}"], []]
+    assert attempts == [2, 1]
+    assert len({crew.registry.encoders.find(f"bees{number}@1").digest for number in range(2)}) == 1  # to the last bit
