@@ -18,7 +18,7 @@ from app.client import AdiabatClient, ApiError
 from app.encoders import replicas
 from app.registry import Registry
 from app.registry.copying import copy_registry
-from app.registry.engines import SERVICE_PATIENCE_S
+from app.registry.engines import CONNECT_TIMEOUT_S, SERVICE_PATIENCE_S
 from app.settings import Settings
 from tests.conftest import Service, free_port, running, start_qdrant, wait_until
 from tests.postgres import PostgresServer, kill_server, own_server, start_server
@@ -165,7 +165,7 @@ def test_a_registry_that_hangs_is_no_pause_of_the_service(
                 asked = time.monotonic()
                 assert service.client.search("water").encoder.name == "wasps"
                 slowest_s = max(slowest_s, time.monotonic() - asked)
-            assert slowest_s < 2 * lease_s
+            assert slowest_s < CONNECT_TIMEOUT_S + 1  # whoever comes when keys are to be looked up anew
             assert "this replica may miss a switch" in str(service.parts.replicas.note())
             assert not service.parts.replicas.is_paused()
         finally:
