@@ -24,7 +24,7 @@ class Leaving:
         assert work is not None
         complete, left = scope["method"] == "GET", False
         watching: asyncio.Task[None] | None = None
-        timer = loop.call_later(PATIENCE_S, lambda: begin())
+        timer: asyncio.TimerHandle
 
         async def noted() -> Message:
             nonlocal complete
@@ -47,6 +47,7 @@ class Leaving:
             else:  # the body is still being read, by the application
                 timer = loop.call_later(PATIENCE_S, begin)
 
+        timer = loop.call_later(PATIENCE_S, begin)
         try:
             await self._app(scope, noted, send)
         except asyncio.CancelledError:

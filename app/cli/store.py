@@ -67,11 +67,11 @@ def _recorded_index_space(settings: "Settings") -> "IndexSpace":
         space = recorded_index_space(settings.passages_dir)
         where = f"{settings.passages_dir}; name the data folder with --data-dir"
     else:
-        from app.passages import qdrant
+        from app.passages import qdrant_calls
 
-        space = qdrant.recorded_index_space(
-            qdrant.connect(settings.qdrant_url, settings.qdrant_api_key), settings.collection
-        )
+        client = qdrant_calls.client_of(settings, settings.qdrant_url)
+        space = qdrant_calls.recorded_index_space(client, settings.collection)
+        client.close()
         where = f"the collection {settings.collection!r} at {settings.qdrant_url}; ADIABAT_COLLECTION names it"
     if space is None:
         raise NotFound(f"There are no passages in {where}.")
@@ -87,8 +87,8 @@ def copy(
 ) -> None:
     """Copy all passages with their vectors to a Qdrant server. The service must be stopped; nothing is removed.
 
-    They go into the collection that ADIABAT_COLLECTION names. A copy that broke may be repeated. Afterwards the service
-    is started with ADIABAT_QDRANT_URL set to that address.
+    They go into the collection that ADIABAT_COLLECTION names. A copy that broke goes on when it is repeated. Afterwards
+    the service is started with ADIABAT_QDRANT_URL set to that address.
 
     Example: adiabat store copy --from edge --to http://qdrant:6333
     """

@@ -81,7 +81,7 @@ def _edge(settings: Settings) -> Finding:
 
 
 def _server(settings: Settings, url: str) -> Finding:
-    from app.passages.qdrant import connect  # qdrant_client takes a second to import
+    from app.passages.qdrant_calls import connect  # qdrant_client takes a second to import
 
     client = connect(url, settings.qdrant_api_key, QDRANT_TIMEOUT_S)
     try:

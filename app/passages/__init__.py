@@ -48,7 +48,7 @@ def described(settings: Settings) -> str:
     if settings.qdrant_url is None:
         where = f"{settings.data_dir.resolve()} on {socket.gethostname()}"
         return f"Qdrant Edge in {where}, which serves one process"
-    from app.passages.qdrant import client_of, collection_id
+    from app.passages.qdrant_calls import client_of, collection_id
     from app.registry.instances import WITH_ID
 
     client = client_of(settings, settings.qdrant_url)

@@ -4,46 +4,35 @@ The index space lies in the collection's metadata, which Qdrant keeps since 1.16
 which no other one has, and of what format its lexical side is.
 """
 
-import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
-from grpc import RpcError, StatusCode
 from qdrant_client import QdrantClient, models
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 from qdrant_client.local.qdrant_local import QdrantLocal
 
-from app.errors import Conflict, InvalidField, NoLexicalSide, Unavailable
+from app.errors import Conflict, NoLexicalSide, Unavailable
 from app.passages import lexical, payload, qdrant_queries
 from app.passages.export import is_complete, write_export
 from app.passages.fusion import DEPTH, Ranking, cut, fuse
 from app.passages.index_space import IndexSpace
 from app.passages.lexical import LEXICAL
 from app.passages.payload import DENSE, EF_CONSTRUCT, METADATA, point_id
-from app.passages.qdrant_queries import to_sparse
+from app.passages.qdrant_calls import COLLECTION_ID, INDEX_SPACE, client_of, in_our_words, patiently
+from app.passages.qdrant_points import new_terms, to_hit, to_overwrite, to_point
 from app.passages.store import Hashes, Hit, Passage, Point, StoredPassage, StoreInfo, Vector
 from app.settings import Settings
 
 Result = TypeVar("Result")
 
-INDEX_SPACE = "adiabat_index_space"
-COLLECTION_ID = "adiabat_collection_id"
 LEXICAL_FORMAT = "adiabat_lexical"
 WRITE_SLICE = 256
 READ_SLICE = 1_000
-
-
-# Before a call is made again; each a half more or less, by lot. All may be but the making of a collection: points are
-# written under ids of their own, so the same again changes nothing.
-BACKOFF_S = (0.1, 0.3)
-AGAIN = (429, 502, 503)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,25 +47,6 @@ class Layout:
     write_consistency: int | None = None
 
 
-def connect(url: str, api_key: str | None = None, timeout_s: int = 30, grpc_port: int | None = None) -> QdrantClient:
-    """`url` of a server, or ":memory:". Nothing is sent yet. With `grpc_port` points go by gRPC."""
-    if url == ":memory:":
-        return QdrantClient(":memory:")
-    return QdrantClient(
-        url=url,
-        api_key=api_key,
-        timeout=timeout_s,
-        prefer_grpc=grpc_port is not None,
-        grpc_port=grpc_port or 0,
-        check_compatibility=False,  # it would warn, not fail; opening the collection says what is wrong
-    )
-
-
-def client_of(settings: Settings, url: str) -> QdrantClient:
-    """As the settings have it for their server."""
-    return connect(url, settings.qdrant_api_key, settings.qdrant_timeout_s, settings.qdrant_grpc_port)
-
-
 def open_collection(settings: Settings, url: str, index_space: IndexSpace) -> "QdrantStore":
     """The collection that the settings name, made as they say where it is missing. Raises as `QdrantStore` does."""
     layout = Layout(
@@ -86,26 +56,6 @@ def open_collection(settings: Settings, url: str, index_space: IndexSpace) -> "Q
     )
     fields = settings.indexed_fields
     return QdrantStore(client_of(settings, url), settings.collection, index_space, indexed_fields=fields, layout=layout)
-
-
-def collection_id(client: QdrantClient, collection: str) -> str | None:
-    """What tells the collection from one of the same name on another server; None where it has none, or is not there.
-
-    A collection has none that was made before there were ids. Raises `Unavailable`.
-    """
-    with _in_our_words(client):
-        if not client.collection_exists(collection):
-            return None
-        return (client.get_collection(collection).config.metadata or {}).get(COLLECTION_ID)
-
-
-def recorded_index_space(client: QdrantClient, collection: str) -> IndexSpace | None:
-    """None where there is no such collection, or it is not ours. Raises `Unavailable`."""
-    with _in_our_words(client):
-        if not client.collection_exists(collection):
-            return None
-        recorded = (client.get_collection(collection).config.metadata or {}).get(INDEX_SPACE)
-        return None if recorded is None else IndexSpace.from_dict(recorded)
 
 
 class QdrantStore:
@@ -150,7 +100,7 @@ class QdrantStore:
     def upsert(self, points: Sequence[Point], *, durable: bool = False) -> None:  # noqa: ARG002 - the port's
         """The server logs every write before it answers; `durable` adds nothing."""
         checked = payload.last_of_each(points, self._space.dimension)
-        made = [_to_point(point, vector, with_terms=self._lexical) for point, vector in checked]
+        made = [to_point(point, vector, with_terms=self._lexical) for point, vector in checked]
         for taken in _slices(made, WRITE_SLICE):
             self._write(self._client.upsert, taken)
 
@@ -163,8 +113,8 @@ class QdrantStore:
                 passage, content_hash = latest[told[payload.OURS]["id"]]
                 before = lexical.language_of(told.get(METADATA) or {})
                 if self._lexical and before != lexical.language_of(passage.metadata):
-                    operations.append(models.UpdateVectorsOperation(update_vectors=_new_terms([passage])))
-                operations.append(_overwrite(passage.id, payload.to_payload(passage, content_hash)))
+                    operations.append(models.UpdateVectorsOperation(update_vectors=new_terms([passage])))
+                operations.append(to_overwrite(passage.id, payload.to_payload(passage, content_hash)))
             self._write(self._client.batch_update_points, operations)
         return len(stored)
 
@@ -258,7 +208,7 @@ class QdrantStore:
             )
             for vector in vectors
         ]
-        return [[_hit(one) for one in found] for found in self._answers(requests)]
+        return [[to_hit(one) for one in found] for found in self._answers(requests)]
 
     def search_lexical(
         self,
@@ -331,7 +281,7 @@ class QdrantStore:
         while True:
             found, cursor = self.page(cursor, WRITE_SLICE)
             if found:
-                self._write(self._client.update_vectors, _new_terms([one.passage for one in found]).points)
+                self._write(self._client.update_vectors, new_terms([one.passage for one in found]).points)
             added += len(found)
             done(added)
             if cursor is None:
@@ -435,83 +385,16 @@ class QdrantStore:
 
     def _call(self, method: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
         """`method` of the client, on our collection, a few times where the server cannot be reached."""
-        for pause_s in BACKOFF_S:
-            try:
-                return self._once(method, *arguments, **options)
-            except Unavailable as error:
-                if not _may_pass(error.__cause__):
-                    raise
-            time.sleep(pause_s * random.uniform(0.5, 1.5))  # nothing to be guessed
-        return self._once(method, *arguments, **options)
+        return patiently(lambda: self._once(method, *arguments, **options))
 
     def _once(self, method: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
         """With what it raises in our words."""
         if self._closed:
             raise Unavailable("The passage store is closed.")
-        with _in_our_words(self._client), self._one_at_a_time:
+        with in_our_words(self._client), self._one_at_a_time:
             return method(self._collection, *arguments, **options)
-
-
-def _may_pass(error: BaseException | None) -> bool:
-    """Whether the same call may be answered in a moment. One that timed out has waited long enough."""
-    if isinstance(error, ResponseHandlingException):
-        return not isinstance(error.source, httpx.TimeoutException)
-    if isinstance(error, RpcError):
-        return error.code() is StatusCode.UNAVAILABLE
-    return isinstance(error, UnexpectedResponse) and error.status_code in AGAIN
-
-
-@contextmanager
-def _in_our_words(client: QdrantClient) -> Iterator[None]:
-    try:
-        yield
-    except ResponseHandlingException as error:
-        url = client.init_options.get("url")
-        raise Unavailable(
-            f"The Qdrant server at {url} does not answer ({error.source}): start it, or correct ADIABAT_QDRANT_URL."
-        ) from error
-    except UnexpectedResponse as error:
-        wrong = error.status_code in (400, 422)
-        raise _refused(wrong, error.status_code, error.content.decode(errors="replace")) from error
-    except RpcError as error:
-        raise _refused(error.code() is StatusCode.INVALID_ARGUMENT, error.code().name, error.details()) from error
-
-
-def _refused(wrong: bool, code: object, said: str) -> Exception:
-    if wrong:
-        return InvalidField("filter", f"the Qdrant server refuses the request: {said[:300]}")
-    return Unavailable(f"The Qdrant server answered {code}: {said[:300]}")
 
 
 def _slices(items: Sequence[Result], size: int) -> Iterator[list[Result]]:
     for start in range(0, len(items), size):
         yield list(items[start : start + size])
-
-
-def _to_point(point: Point, vector: Vector, *, with_terms: bool) -> models.PointStruct:
-    told = payload.to_payload(point.passage, point.content_hash)
-    id = str(point_id(point.passage.id))
-    vectors: dict[str, Any] = {DENSE: vector.tolist()}
-    if with_terms:
-        vectors[LEXICAL] = to_sparse(lexical.passage_terms(point.passage))
-    return models.PointStruct(id=id, vector=vectors, payload=told)
-
-
-def _new_terms(passages: Sequence[Passage]) -> models.UpdateVectors:
-    """Replaces the lexical vectors of stored passages."""
-    return models.UpdateVectors(
-        points=[
-            models.PointVectors(id=str(point_id(one.id)), vector={LEXICAL: to_sparse(lexical.passage_terms(one))})
-            for one in passages
-        ]
-    )
-
-
-def _overwrite(id: str, told: dict[str, Any]) -> models.OverwritePayloadOperation:
-    change = models.SetPayload(payload=told, points=[str(point_id(id))])
-    return models.OverwritePayloadOperation(overwrite_payload=change)
-
-
-def _hit(scored: models.ScoredPoint) -> Hit:
-    passage = payload.to_passage(scored.payload)
-    return Hit(id=passage.id, score=scored.score, passage=passage, vector=payload.to_vector(scored.vector))

@@ -9,7 +9,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from app.errors import BadInput, NotFound, Unauthorized, Unavailable
-from app.passages.qdrant import connect
+from app.passages.qdrant_calls import connect
 from app.passages.store import Vector
 from app.takeover.source import Found
 

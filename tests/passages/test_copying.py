@@ -10,7 +10,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException
 
 from app.errors import Unavailable
-from app.passages import qdrant
+from app.passages import qdrant_calls
 from app.passages.copying import SAMPLED, copy_passages
 from app.passages.payload import DENSE, point_id
 from app.passages.qdrant import Layout, QdrantStore
@@ -65,15 +65,15 @@ class Away:
 
 def test_a_server_that_is_back_in_a_moment_costs_no_call(client: QdrantClient, monkeypatch: pytest.MonkeyPatch) -> None:
     store = QdrantStore(client, "passages", SPACE)
-    away = Away(client.upsert, len(qdrant.BACKOFF_S), httpx.ConnectError("refused"))
+    away = Away(client.upsert, len(qdrant_calls.BACKOFF_S), httpx.ConnectError("refused"))
     monkeypatch.setattr(client, "upsert", away)
     store.upsert(points(3))
-    assert (away.calls, store.count()) == (len(qdrant.BACKOFF_S) + 1, 3)
+    assert (away.calls, store.count()) == (len(qdrant_calls.BACKOFF_S) + 1, 3)
 
 
 @pytest.mark.parametrize(
     ("times", "source", "calls"),
-    [(9, httpx.ConnectError("refused"), len(qdrant.BACKOFF_S) + 1), (1, httpx.ReadTimeout("30 s"), 1)],
+    [(9, httpx.ConnectError("refused"), len(qdrant_calls.BACKOFF_S) + 1), (1, httpx.ReadTimeout("30 s"), 1)],
     ids=["gone", "too slow"],
 )
 def test_one_that_stays_away_or_is_too_slow_is_told(
@@ -107,7 +107,7 @@ def test_a_collection_is_laid_out_as_asked(client: QdrantClient, monkeypatch: py
 
 
 def test_points_go_by_grpc_where_a_port_is_given() -> None:
-    assert not qdrant.connect("http://127.0.0.1:1")._client._prefer_grpc
-    made = qdrant.connect("https://127.0.0.1:1", grpc_port=6334)
+    assert not qdrant_calls.connect("http://127.0.0.1:1")._client._prefer_grpc
+    made = qdrant_calls.connect("https://127.0.0.1:1", grpc_port=6334)
     with pytest.raises(Unavailable, match="UNAVAILABLE"):
-        qdrant.collection_id(made, "passages")
+        qdrant_calls.collection_id(made, "passages")

@@ -15,7 +15,8 @@ from app.passages.copying import copy_passages
 from app.passages.edge import EdgeStore
 from app.passages.fusion import DEPTH, RRF_K, cut, fuse
 from app.passages.lexical import language_of, passage_terms, query_terms
-from app.passages.qdrant import COLLECTION_ID, INDEX_SPACE, QdrantStore
+from app.passages.qdrant import QdrantStore
+from app.passages.qdrant_calls import COLLECTION_ID, INDEX_SPACE
 from tests.passages.conftest import DIM, SPACE, OpenEdge, unit_vectors
 
 TEXTS = {

@@ -12,7 +12,8 @@ from qdrant_client import QdrantClient
 from app.errors import IndexSpaceMismatch, InvalidField, Unavailable
 from app.passages import IndexSpace, Passage, PassageStore, Point, open_store, parse_filter
 from app.passages.payload import EF_CONSTRUCT, payload_hash
-from app.passages.qdrant import QdrantStore, connect
+from app.passages.qdrant import QdrantStore
+from app.passages.qdrant_calls import connect
 from app.settings import Settings
 from tests.passages.conftest import DIM, SPACE, OpenEdge, points, unit_vectors
 

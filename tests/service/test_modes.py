@@ -15,7 +15,8 @@ from qdrant_client import QdrantClient, models
 from app.client import AdiabatClient, ApiError
 from app.passages.fusion import DEPTH, RRF_K
 from app.passages.lexical import LEXICAL
-from app.passages.qdrant import COLLECTION_ID, INDEX_SPACE, LEXICAL_FORMAT
+from app.passages.qdrant import LEXICAL_FORMAT
+from app.passages.qdrant_calls import COLLECTION_ID, INDEX_SPACE
 from app.settings import Settings
 from app.wire.search import Mode, SearchResponse
 from tests.conftest import Service, environment, running
