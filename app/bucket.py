@@ -125,7 +125,10 @@ class Bucket:
             list(pool.map(put, entries))
 
     def name(self, name: str, content: Content, *, new: bool = False) -> None:
-        """Make it visible, in one write. With `new` raises `Conflict` where another registry's service has the name."""
+        """Make it visible, in one write. With `new` raises `Conflict` where another registry's service has the name.
+
+        What had the name and no row, since a crash left it or the registry was an older one, is kept under `lost/`.
+        """
         said = json.dumps(asdict(content)).encode()
         with self._in_our_words():
             if not new:
@@ -134,7 +137,7 @@ class Bucket:
             try:
                 self._obstore.put(self._store, f"{name}.json", said, mode="create")
             except self._obstore.exceptions.AlreadyExistsError:
-                self._require_ours(name)  # no row of ours names it: a crash left it
+                self._set_aside(name)
                 self._obstore.put(self._store, f"{name}.json", said)
 
     def publish(self, name: str, folder: Path, paths: Iterable[Path] | None = None, *, anew: bool = False) -> None:
@@ -244,7 +247,8 @@ class Bucket:
                 "written there."
             )
 
-    def _require_ours(self, name: str) -> None:
+    def _set_aside(self, name: str) -> None:
+        """Raises `Conflict` where it is not ours."""
         try:
             content = self.content(name)
         except Damaged as error:
@@ -256,6 +260,8 @@ class Bucket:
                 f"{self.url}/{name}.json was put there by a service on another registry, {content.writer}: give each "
                 "registry an ADIABAT_ARTIFACTS_URL of its own."
             )
+        if content is not None:
+            self.name(f"{LOST}/{name}-{uuid.uuid4().hex[:12]}", content)
 
     def _list(self, under: str) -> list[tuple[str, float]]:
         """Paths with the time they were written (s since 1970, by the storage's clock)."""

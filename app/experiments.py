@@ -62,7 +62,10 @@ class ExperimentKeeper:
         self._looks += 1
         for record in self._registry.experiments.unsettled():
             if of_all or record.ended is None:
-                self._look_at(record)
+                try:
+                    self._look_at(record)
+                except AdiabatError as error:  # the others are looked at all the same
+                    log.warning("Experiment %d waits: %s", record.began.generation, error.detail)
 
     def _look_at(self, record: ExperimentRecord) -> None:
         tally = counted(self._registry, record)
@@ -71,10 +74,11 @@ class ExperimentKeeper:
         if decided is None and found.verdict in ("better", "worse"):
             at = self._registry.database.now()
             decided = Decided(verdict=found.verdict, requests=tally.requests, at=at, alpha=alpha_of(record))
-            self._tell("experiment.decided", record, decided.verdict, found.said)
         settled = ended is not None and self._registry.database.now() - ended.at > SETTLE_S
         if settled or (tally, decided) != (record.tally, record.decided):
             self._registry.experiments.keep(record.began.generation, tally, decided, settled=settled)
+        if decided is not None and record.decided is None:  # once it is kept: it is told once
+            self._tell("experiment.decided", record, decided.verdict, found.said)
         if settled:
             self._registry.signals.forget(record.began.generation)
         if ended is None:

@@ -10,16 +10,21 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import orjson
 
 from app.errors import InvalidField, UnsupportedFilter
 from app.passages import PassageStore, parse_filter
+from app.passages.disk import write_whole
 from app.registry import LoggedSearch, Registry
 from app.registry.judgments import id_of
 
-MAX_FILTERS = 50  # the most frequent ones; queries with others are left out
+if TYPE_CHECKING:
+    from qdrant_client.models import Filter
+
+MAX_FILTERS = 50  # the most frequent ones; queries with others are left out,
+MAX_IDS = 1_000_000  # and so are those behind which there are more passages, of all filters together
 PAGE = 1_000
 
 Asked = tuple[str, str, str]  # query, language, filter as JSON
@@ -44,7 +49,7 @@ def write_replay(file: Path, registry: Registry, store: PassageStore, *, since: 
     ]
     kept = sum(served.values())
     said = {"searches": kept, "left_out": len(searches) - kept, "queries": queries, "filters": list(filters.values())}
-    file.write_bytes(orjson.dumps(said))
+    write_whole(file, orjson.dumps(said))
 
 
 def _asked(search: LoggedSearch) -> Asked:
@@ -58,17 +63,20 @@ def _filters(times: Counter[Asked], store: PassageStore) -> dict[str, list[str]]
     for (_, _, filter), count in times.items():
         if filter:
             used[filter] += count
-    found = {}
+    found, room = dict[str, list[str]](), MAX_IDS
     for filter, _ in used.most_common(MAX_FILTERS):
         try:
-            found[filter] = list(_ids(store, json.loads(filter)))
+            conditions = parse_filter(json.loads(filter))
+            if store.count(conditions) <= room:
+                found[filter] = list(_ids(store, conditions))
+                room -= len(found[filter])
         except (InvalidField, UnsupportedFilter):
             continue
     return found
 
 
-def _ids(store: PassageStore, filter: dict[str, Any]) -> Iterable[str]:
-    conditions, cursor = parse_filter(filter), None
+def _ids(store: PassageStore, conditions: "Filter | None") -> Iterable[str]:
+    cursor = None
     while True:
         page, cursor = store.page(cursor, PAGE, conditions)
         yield from (each.passage.id for each in page)

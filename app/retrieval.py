@@ -167,9 +167,12 @@ class Retrieval:
         if chosen.unit is None or chosen.other is not None:
             return await self._answer(query, chosen, conditions, started)
         role: Role = "canary" if chosen.rule == "canary" else "active"
-        with self._watched(chosen, role, not chosen.encoder.remembers(list(query.texts))) as watched:
+        timed = len(query.texts) == 1 and not chosen.encoder.remembers(list(query.texts))
+        with self._watched(chosen, role) as watched:
             answer = await self._answer(query, chosen, conditions, started)
-            watched.empty = not any(answer.hits)
+            # Without a threshold only the filter and the offset leave nothing: no encoder has a part in that.
+            watched.empty = query.score_threshold is not None and not query.offset and not any(answer.hits)
+            watched.encode_s = answer.encode_ms / 1000 if timed else None
             return answer
 
     async def _answer(self, query: Query, chosen: Chosen, conditions: "Filter | None", started: float) -> Answer:
@@ -257,13 +260,16 @@ class Retrieval:
     async def _embed_watched(
         self, chosen: Chosen, role: Role, encoder: LoadedEncoder, texts: list[str]
     ) -> NDArray[np.float32]:
-        with self._watched(chosen, role, not encoder.remembers(texts)):
-            return await encoder.embed_queries(texts)
+        timed, started = not encoder.remembers(texts), time.perf_counter()
+        with self._watched(chosen, role) as watched:
+            vectors = await encoder.embed_queries(texts)
+            watched.encode_s = time.perf_counter() - started if timed else None
+            return vectors
 
     @contextmanager
-    def _watched(self, chosen: Chosen, role: Role, timed: bool) -> Iterator["_Watched"]:
-        """Whether what is done in this block fails, and how long it takes; refusals are nobody's failure."""
-        watched, started, generation = _Watched(), time.perf_counter(), chosen.generation or 0
+    def _watched(self, chosen: Chosen, role: Role) -> Iterator["_Watched"]:
+        """Whether what is done in this block fails, and what it tells; refusals are nobody's failure."""
+        watched, generation = _Watched(), chosen.generation or 0
         try:
             yield watched
         except BadInput:
@@ -271,7 +277,7 @@ class Retrieval:
         except Exception:
             self._seen.saw(generation, role, Signal(requests=1, errors=1))
             raise
-        took_s = time.perf_counter() - started if timed else 0.0
+        timed, took_s = watched.encode_s is not None, watched.encode_s or 0.0
         this = Signal(requests=1, empty=watched.empty, timed=timed, seconds=took_s, seconds_squared=took_s**2)
         self._seen.saw(generation, role, this)
 
@@ -354,6 +360,7 @@ async def _embed(_chosen: Chosen, _role: Role, encoder: LoadedEncoder, texts: li
 @dataclass(slots=True)
 class _Watched:
     empty: bool = False
+    encode_s: float | None = None  # None where it tells nothing of the encoder
 
 
 def _interleaved(hits: list[list[Hit]], other: LoadedEncoder, query: Query) -> tuple[list[list[Hit]], Drafted]:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -168,6 +169,9 @@ class Settings(BaseSettings):
     def _webhook(cls, given: str | None) -> str | None:
         if given is not None and not WEBHOOK.fullmatch(given):
             raise ValueError("an address that begins with https:// or http:// is expected, without user or password")
+        if given is not None:
+            parts = urlsplit(given)
+            _ = (parts.hostname or "").encode("idna"), parts.port  # each raises ValueError for what is none
         return given
 
     @field_validator("webhook_secret")

@@ -92,7 +92,7 @@ class Webhook:
         try:
             with client.stream("POST", self._url or "", content=body, headers=headers) as answer:
                 return "" if answer.is_success else f"status {answer.status_code}"
-        except httpx.HTTPError as error:
+        except Exception as error:  # whatever it is, the messages behind this one must come to their turn
             return f"{type(error).__name__}: {error}"
 
 

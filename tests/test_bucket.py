@@ -120,9 +120,11 @@ def test_another_registrys_name_is_never_taken_and_what_a_crash_of_ours_left_is(
     bucket.name("encoders/bees@1", bucket.upload(folder, all_files(folder)), new=True)
     with pytest.raises(Conflict, match=r"encoders/bees@1.json was put there .* another registry, registry A"):
         other.name("encoders/bees@1", other.upload(folder, []), new=True)
-    again = bucket.upload(folder, [folder / "empty"])
+    before, again = bucket.content("encoders/bees@1"), bucket.upload(folder, [folder / "empty"])
     bucket.name("encoders/bees@1", again, new=True)
     assert bucket.content("encoders/bees@1") == again
+    [lost] = bucket.names("lost")
+    assert bucket.content(lost) == before  # for whoever finds that the registry was an older one
 
 
 def test_a_sweep_takes_what_is_done_with_sets_aside_what_is_unknown_and_leaves_what_is_new_or_anothers(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import orjson
 
 from app.errors import InvalidField
+from app.passages.fusion import DEPTH
 from app.retrieval import Draft
 from app.wire.search import MAX_OFFSET, SearchRequest
 
@@ -43,7 +44,8 @@ def page_of(body: SearchRequest) -> Page:
     if fingerprint != _fingerprint(body):
         raise InvalidField("cursor", "belongs to another search: the same query, filter and options go with it.")
     texts = [encoder, *drafted]
-    places = isinstance(offset, int) and 0 <= offset <= MAX_OFFSET and len(drafted) in (0, 2)
+    far = DEPTH - 1 if drafted else MAX_OFFSET  # both encoders are asked for all hits up to there
+    places = isinstance(offset, int) and 0 <= offset <= far and len(drafted) in (0, 2)
     if not (places and all(isinstance(each, str) for each in texts)):
         raise InvalidField("cursor", "is not the next_cursor of an answer; begin again without it.")
     return Page(

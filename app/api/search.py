@@ -213,7 +213,8 @@ async def _compare(body: SearchRequest, query: retrieval.Query, other: str, part
 def _next(answer: Answer, body: SearchRequest, page: Page) -> Json:
     """A full page may have a next one; it begins where this one ends."""
     end = page.offset + body.limit
-    if len(answer.hits[0]) < body.limit or end > (MAX_OFFSET if body.mode == "dense" else DEPTH - 1):
+    far = MAX_OFFSET if body.mode == "dense" and not answer.drafted else DEPTH - 1
+    if len(answer.hits[0]) < body.limit or end > far:
         return {}
     drafted = Draft(answer.drafted.other.record.key, answer.drafted.seed) if answer.drafted else None
     return {"next_cursor": to_cursor(body, answer.encoder.record.key, answer.generation, end, drafted)}

@@ -49,8 +49,7 @@ def require_one_folder(settings: Settings, artifacts: ArtifactStore, registry: R
     except EncoderNotFound:
         if isinstance(artifacts, SharedArtifacts):
             artifacts.require_unclaimed()
-        else:
-            _require_first_start(settings, artifacts, registry)
+        _require_first_start(settings, artifacts, registry)
         return
     where = f"The registry at {registry.database.name}"
     mend = (

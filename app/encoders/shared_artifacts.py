@@ -106,12 +106,22 @@ class SharedArtifacts(ArtifactStore):
             raise
 
     def require_unclaimed(self) -> None:
-        """For a registry that has no base yet. Raises `Conflict` where another one's encoders are in the bucket."""
+        """For a registry that has no base yet. Raises `Conflict` where another one's encoders are in the bucket.
+
+        Or where its own are: then it was lost. A first start that was cut off leaves no more than the base.
+        """
         content = self._content(f"{ENCODERS}/{BASE_KEY}")
         if content is not None and content.writer != self._bucket.writer:
             raise Conflict(
                 f"{self.where} holds the encoders of the registry {content.writer}, and this service's registry is "
                 "empty: set ADIABAT_REGISTRY_URL as there, or ADIABAT_ARTIFACTS_URL to another prefix."
+            )
+        others = sorted(set(self._bucket.names(ENCODERS)) - {f"{ENCODERS}/{BASE_KEY}"})
+        if others:
+            raise Conflict(
+                f"{self.where} holds {others[0].removeprefix(f'{ENCODERS}/')} of an earlier registry, and this "
+                "service's is empty: restore that registry from a backup, or set ADIABAT_ARTIFACTS_URL to another "
+                "prefix to start anew."
             )
 
     def folder(self, key: str) -> Path:
@@ -264,7 +274,7 @@ class SharedArtifacts(ArtifactStore):
 
 
 def _pinned(registry: Registry) -> set[str]:
-    return {registry.encoders.by_id(each.encoder_id).key for each in registry.activations.newest(2)}
+    return {registry.encoders.by_id(each).key for each in registry.activations.roles()}
 
 
 def needed(registry: Registry) -> set[str]:

@@ -11,6 +11,7 @@ from app.registry.experiments import ROLES, Role
 from app.registry.tables import signals
 
 MINUTE_S = 60
+KEPT_S = 86_400  # the longest window of a rule
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,9 +20,9 @@ class Signal:
 
     requests: int = 0
     errors: int = 0
-    empty: int = 0  # answered without a hit
-    timed: int = 0  # whose query was not remembered: the others' times tell nothing of the encoder
-    seconds: float = 0.0  # that the timed ones took
+    empty: int = 0  # whose score threshold left no hit
+    timed: int = 0  # of one query that was not remembered: the others' times tell nothing of the encoder
+    seconds: float = 0.0  # that encoding the timed ones took
     seconds_squared: float = 0.0
 
     def __add__(self, other: "Signal") -> "Signal":
@@ -43,9 +44,10 @@ class Signals:
         self._database = database
 
     def add(self, seen: Mapping[tuple[int, Role], Signal]) -> None:
-        """Of this minute, by generation and role."""
+        """Of this minute, by generation and role. What no rule looks back on any more goes, whosever it was."""
         with self._database.write() as connection:
             minute = int(connection.execute(select(now())).scalar_one() // MINUTE_S)
+            connection.execute(delete(signals).where(signals.c.minute < minute - KEPT_S // MINUTE_S))
             for (generation, role), more in seen.items():
                 key = {"generation": generation, "role": role, "minute": minute}
                 these = [signals.c[name] == value for name, value in key.items()]

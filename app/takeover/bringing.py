@@ -27,7 +27,7 @@ from app.passages.store import Vector
 from app.registry import Registry
 from app.settings import Settings
 from app.takeover import Limits
-from app.takeover.encoder import Asked
+from app.takeover.encoder import Asked, require_same
 from app.takeover.probe import Finding, Sampled, compare, ranks, told_ranges
 from app.takeover.source import BadPoint, Fields, Found, Source, field_names
 
@@ -165,6 +165,7 @@ def _opened(asked: Asked, settings: Settings) -> Iterator[tuple[PassageStore, bo
             require_one_folder(settings, artifacts, registry)
             asked.keep_graph(artifacts)
             ensure_base(settings, artifacts, registry, Registrar(artifacts, registry, admission_rules(settings), None))
+            require_same(asked.named, artifacts.manifest(BASE_KEY).digest)
             normalized = read_spec(artifacts.files(BASE_KEY)).normalize
             store = open_store(settings, index_space(artifacts, normalized=normalized))
             try:

@@ -23,6 +23,7 @@ class ElasticsearchSource:
 
     def __init__(self, url: str, index: str, vector: str | None = None, api_key: str | None = None) -> None:
         headers = {"Authorization": f"ApiKey {api_key}"} if api_key else {}
+        self._at = str(httpx.URL(url).copy_with(userinfo=b""))  # for people
         self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
         self._index = index
         try:
@@ -102,13 +103,13 @@ class ElasticsearchSource:
         try:
             answer = self._http.request(method, path, **options)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unavailable(f"Elasticsearch at {self._http.base_url} does not answer ({error}).") from error
+            raise Unavailable(f"Elasticsearch at {self._at} does not answer ({error}).") from error
         if answer.is_success:
             return dict(answer.json())
         if answer.status_code in (401, 403):
             raise Unauthorized("Elasticsearch wants a key, or another one: name it with --from-api-key.")
         if answer.status_code == 404:
-            raise NotFound(f"There is no index {self._index!r} at {self._http.base_url}.")
+            raise NotFound(f"There is no index {self._index!r} at {self._at}.")
         raise Unavailable(f"Elasticsearch answered {answer.status_code}: {answer.text[:300]}")
 
 

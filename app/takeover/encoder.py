@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.encoders.artifacts import BASE_KEY, ArtifactStore, Manifest
 from app.encoders.base import PACKAGED, base_differences, base_source
+from app.encoders.digest import digest_encoder
 from app.encoders.lanes import PassageLanes, passage_lanes
 from app.encoders.overlay import EncoderFiles
 from app.encoders.spec import EncoderSpec, read_spec, with_prompts
@@ -48,6 +49,18 @@ def named_encoder(settings: Settings) -> Named:
         )
     files = EncoderFiles(folder)
     return Named(said=manifest.source.removeprefix("packaged:"), files=files, spec=read_spec(files))
+
+
+def require_same(named: Named, base: str) -> None:
+    """Raise `IndexSpaceMismatch` unless the encoder that was asked is the base, whose digest it is.
+
+    The base may be in a bucket, where nobody looked before the sample was compared.
+    """
+    if (digest := digest_encoder(named.files, named.spec)) != base:
+        raise IndexSpaceMismatch(
+            f"The sample was compared with {named.said} (digest {digest}), and the base of these services is another "
+            f"encoder ({base}): name that one with --encoder, or take the collection over into services of its own."
+        )
 
 
 class Asked:

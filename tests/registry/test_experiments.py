@@ -127,6 +127,16 @@ def test_signals_of_all_services_are_summed(split: Registry) -> None:
     assert signals.of(3, 120)["active"] == Signal(requests=5)
 
 
+def test_signals_that_no_rule_looks_back_on_go_whosever_they_were(
+    split: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split.signals.add({(2, "active"): Signal(requests=9)})
+    monkeypatch.setattr("app.registry.signals.KEPT_S", -120)  # as two minutes after the longest window
+    split.signals.add({(3, "active"): Signal(requests=5)})
+    assert split.signals.of(2, 120)["active"] == Signal()
+    assert split.signals.of(3, 120)["active"] == Signal(requests=5)
+
+
 def test_rules_and_why_a_generation_was_made_are_kept(split: Registry) -> None:
     rules = Rules(alpha=0.01, min_requests=50, window_s=60, clicks=False, zero_hits=None, errors=0.1, latency=2)
     newest = split.activations.newest(1)[0]

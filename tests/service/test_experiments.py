@@ -1,5 +1,6 @@
 """`/experiments` over HTTP: who asked what of which encoder, and what was clicked."""
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import orjson
 import pytest
 
 from app.client import ApiError
+from app.passages.fusion import DEPTH
 from app.settings import Settings
 from tests.conftest import Service, running, wait_until
 from tests.service import encoders
@@ -233,6 +235,33 @@ def test_a_canary_that_fails_is_rolled_back_without_a_query_log(stocked: Service
     assert client.history()[0].reason == "rule"
     assert "Rule errors: 100.0% of" in (client.history()[0].note or "")
     assert {asked(http, user)["rule"] for user in USERS[:20]} == {"active"}
+
+
+def test_rules_see_of_a_search_what_the_encoder_has_a_part_in(stocked: Service, http: httpx.Client) -> None:
+    stocked.client.start_canary("bees", 50, sticky_by=BY)
+    stocked.parts.experiments.add_seen()
+    nothing = {"must": [{"key": "lang", "match": {"value": "nobody's"}}]}
+    for fields in ({"filter": nothing}, {"filter": nothing, "score_threshold": 0.1}, {"offset": 900}, {}):
+        for user in USERS[:2]:
+            asked(http, user, **fields)
+    http.post("/search/batch", json={"queries": ["a", "b"]}, headers={BY: USERS[0]}).raise_for_status()
+    seen = stocked.parts.experiments._seen.take().values()
+    assert (sum(each.requests for each in seen), sum(each.empty for each in seen)) == (9, 2)
+    # One for each encoder: the others' query was remembered, and a batch tells nothing of one query.
+    assert sum(each.timed for each in seen) == 2
+    assert all(each.seconds < 5 for each in seen)
+
+
+def test_pages_of_two_encoders_end_where_both_would_be_asked_for_everything(
+    stocked: Service, http: httpx.Client
+) -> None:
+    stocked.client.start_canary("bees", 100, interleave=True)
+    cursor = asked(http, limit=2)["next_cursor"]
+    encoder, generation, _, *rest = orjson.loads(base64.urlsafe_b64decode(f"{cursor}=="))
+    for offset, status in ((DEPTH - 1, 200), (DEPTH, 422)):
+        forged = base64.urlsafe_b64encode(orjson.dumps([encoder, generation, offset, *rest])).decode()
+        body = {"query": "engine", "limit": 2, "cursor": forged.rstrip("=")}
+        assert http.post("/search", json=body).status_code == status
 
 
 def test_a_canary_may_be_left_without_rules(stocked: Service, http: httpx.Client) -> None:

@@ -15,6 +15,8 @@ import pytest
 from pyarrow import parquet as pq
 from qdrant_client import QdrantClient, models
 
+from app.encoders.overlay import EncoderFiles
+from app.encoders.spec import read_spec
 from app.errors import (
     AdiabatError,
     BadInput,
@@ -30,7 +32,7 @@ from app.settings import Settings
 from app.takeover import Limits
 from app.takeover.bringing import Brought, Examined, bring, examine, verify
 from app.takeover.elasticsearch import ElasticsearchSource
-from app.takeover.encoder import asking, named_encoder
+from app.takeover.encoder import Named, asking, named_encoder
 from app.takeover.files import beir_source, parquet_source
 from app.takeover.probe import interval, ranks
 from app.takeover.qdrant import QdrantSource
@@ -121,6 +123,24 @@ def test_vectors_of_another_model_are_refused_with_the_figures_and_nothing_is_wr
         assert service.client.count_passages() == 0
     smaller = QdrantSource(local, fill(local, foreign[:, :16], [{"text": text} for text in texts]))
     assert "16 dimensions" in refusal(settings, smaller)
+
+
+def test_nothing_is_written_where_the_base_is_another_than_was_asked(
+    settings: Settings, local: QdrantClient, texts: list[str], foreign: Any, tmp_path: Path
+) -> None:
+    """As where the base lies in a bucket, and this machine has not seen it yet."""
+    with running(settings):  # its first start makes the base
+        pass
+    files = EncoderFiles(build_tiny(tmp_path / "other", seed=9))
+    other = Named(said="other", files=files, spec=read_spec(files))
+    source = QdrantSource(local, fill(local, foreign, [{"text": text} for text in texts]))
+    with asking(other, settings) as asked:
+        examined = examine(source, Fields(), asked, settings, Limits(samples=60))
+        assert examined.finding.equal == 60
+        with pytest.raises(IndexSpaceMismatch, match=r"compared with other .* and the base of these services is"):
+            bring(source, Fields(), asked, examined, settings, on_bad=lambda _: None, copied=lambda _: None)
+    with running(settings) as service:
+        assert service.client.count_passages() == 0
 
 
 def test_two_encoders_in_one_collection_are_told_by_range_of_ids(
