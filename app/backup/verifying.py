@@ -18,10 +18,11 @@ from app.encoders.artifacts import BASE_KEY, ArtifactStore
 from app.encoders.digest import digest_encoder
 from app.encoders.engine import load_engine
 from app.encoders.spec import read_spec
-from app.errors import AdiabatError, BadInput, Conflict, NotFound
+from app.errors import AdiabatError, BadInput, Conflict, NotFound, Unavailable
 from app.lock import data_dir_lock
 from app.passages import payload
 from app.passages.disk import copy_tree
+from app.passages.edge_children import Children
 from app.passages.edge_folder import recorded_index_space
 from app.passages.edge_shard import load_shard
 from app.passages.index_space import IndexSpace
@@ -147,8 +148,13 @@ def _passages(
 
 
 def _shard(folder: Path) -> "edge.EdgeShard":
-    """Of a copy: opening one repairs it from its log."""
-    return load_shard(folder / orjson.loads((folder / "CURRENT").read_bytes())["shard"])
+    """Of a copy: opening one repairs it from its log. A child looks first: on some damage Edge ends the process."""
+    shard = folder / orjson.loads((folder / "CURRENT").read_bytes())["shard"]
+    try:
+        Children().run("check", str(shard))
+    except Unavailable as error:
+        raise BadInput(f"The passages cannot be read. {error.detail}") from error
+    return load_shard(shard)
 
 
 def _read_all(shard: "edge.EdgeShard", space: IndexSpace) -> tuple[int, list[StoredPassage]]:

@@ -22,6 +22,8 @@ def list_experiments(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: As
     if as_json:
         print_json(page)
         return
+    if not page.experiments:
+        say("no canary yet; 'adiabat encoders activate NAME --canary PERCENT' begins one")
     for each in page.experiments:
         asked = each.active_arm.requests + each.canary_arm.requests
         say(f"{each.id:>5}  {_canary(each):<40} {asked:>8,} requests  {each.verdict:<10} {_state(each)}")

@@ -17,7 +17,7 @@ from qdrant_client import models
 
 from app.errors import NoLexicalSide
 from app.passages import edge_queries, lexical, payload
-from app.passages.disk import remove_tree, require_space, sync_tree
+from app.passages.disk import allocated_bytes, remove_tree, require_space, sync_tree
 from app.passages.edge_children import Children
 from app.passages.edge_filters import to_edge
 from app.passages.edge_flush import Flusher
@@ -66,7 +66,9 @@ class EdgeStore:
             self._children,
             index_space,
             index_after,
-            publish=lambda shard: self._folder.write_current(index_space, shard, self._lexical_format()),
+            publish=lambda shard, counted: self._folder.write_current(
+                index_space, shard, self._lexical_format(), counted
+            ),
         )
         self._closing, self._closed = threading.Lock(), False
         self._rebuilder.look()
@@ -286,12 +288,17 @@ class EdgeStore:
     def snapshot(self, folder: Path, at_this_point: Callable[[], None]) -> None:
         folder.mkdir()
 
-        def note() -> int:
+        def note() -> tuple[int, int]:
             at_this_point()
-            return self._folder.writes.value
+            with self._slot.reading() as live:
+                return live.counted, self._folder.writes.value
 
-        writes = self._slot.copy(folder / FIRST_SHARD, track=False, note=note)
-        describe(folder, self._space, FIRST_SHARD, self._lexical_format(), writes)
+        with self._children.turn:
+            with self._slot.reading() as live:
+                require_space(folder, allocated_bytes(live.folder))
+            counted, writes = self._slot.copy(folder / FIRST_SHARD, track=False, note=note)
+        lexical_format = self._lexical_format()
+        describe(folder, self._space, FIRST_SHARD, lexical=lexical_format, counted=counted, writes=writes)
 
     def add_lexical(self, done: Callable[[int], None]) -> int:
         self._rebuilder.wait(None)  # a copy made before the vector has a name would have no place for it
@@ -304,12 +311,14 @@ class EdgeStore:
                 self._update(new_terms(taken), [point_id(passage.id) for passage in taken])
             added += len(page)
             done(added)
+            self._flusher.written()
             if cursor is None:
                 break
         self._flusher.wait(self._flusher.written())
         with self._slot.writing() as writer:
-            self._folder.write_current(self._space, writer.handle.folder, lexical.FORMAT)
-            writer.handle.lexical = True
+            # Counted anew from 0: a new vector took every point out of its graph.
+            self._folder.write_current(self._space, writer.handle.folder, lexical.FORMAT, 0)
+            writer.handle.lexical, writer.handle.counted = True, 0
         return added
 
     def interrupt(self) -> None:

@@ -14,6 +14,10 @@ from app.errors import Unavailable
 _SOURCE_ROOT = str(Path(__file__).parents[2])
 
 
+class TimedOut(Unavailable):
+    """A child had no more time: nothing is known of what it looked at."""
+
+
 class Children:
     def __init__(self) -> None:
         self._turn = threading.Lock()
@@ -34,7 +38,7 @@ class Children:
         except subprocess.TimeoutExpired as error:
             child.kill()
             child.communicate()
-            raise Unavailable(f"Background work on the passages did not end within {timeout_s:g} s.") from error
+            raise TimedOut(f"Background work on the passages did not end within {timeout_s:g} s.") from error
         if self._closed:
             raise Unavailable("The passage store is closed.")
         if child.returncode != 0:

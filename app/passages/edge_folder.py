@@ -32,6 +32,7 @@ class Current(NamedTuple):
     index_space: IndexSpace
     shard: Path
     lexical: int | None  # `lexical.FORMAT` of its terms; None where it has none, or not of all passages
+    counted: int  # vectors that Edge counted as indexed when the index was made
 
 
 def mend(root: Path) -> str:
@@ -65,12 +66,12 @@ class EdgeFolder:
             if record["format"] != FORMAT:
                 raise Unavailable(f"{path} has format {record['format']}, this version reads format {FORMAT}.")
             space = IndexSpace.from_dict(record["index_space"])
-            return Current(space, self.root / record["shard"], record.get("lexical"))
+            return Current(space, self.root / record["shard"], record.get("lexical"), record.get("counted", 0))
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise Unavailable(f"{path} is damaged ({error}). {mend(self.root)}") from error
 
-    def write_current(self, index_space: IndexSpace, shard: Path, lexical: int | None) -> None:
-        _write_current(self.root, index_space, shard.name, lexical)
+    def write_current(self, index_space: IndexSpace, shard: Path, lexical: int | None, counted: int) -> None:
+        _write_current(self.root, index_space, shard.name, lexical, counted)
 
     def next_shard(self, current: Path) -> Path:
         return self.root / f"shard-{int(current.name.removeprefix('shard-')) + 1:06d}"
@@ -88,14 +89,17 @@ class EdgeFolder:
         os.close(self._lock)
 
 
-def describe(root: Path, index_space: IndexSpace, shard: str, lexical: int | None, writes: int) -> None:
+def describe(
+    root: Path, index_space: IndexSpace, shard: str, *, lexical: int | None, counted: int, writes: int
+) -> None:
     """Make `root`, which holds a copy of a shard, a folder to open."""
-    _write_current(root, index_space, shard, lexical)
+    _write_current(root, index_space, shard, lexical, counted)
     write_whole(root / "WRITES", struct.pack(COUNT, writes))
 
 
-def _write_current(root: Path, index_space: IndexSpace, shard: str, lexical: int | None) -> None:
-    record = {"format": FORMAT, "shard": shard, "lexical": lexical, "index_space": index_space.to_dict()}
+def _write_current(root: Path, index_space: IndexSpace, shard: str, lexical: int | None, counted: int) -> None:
+    record: dict[str, Any] = {"format": FORMAT, "shard": shard, "lexical": lexical, "counted": counted}
+    record["index_space"] = index_space.to_dict()
     write_whole(root / "CURRENT", orjson.dumps(record, option=orjson.OPT_INDENT_2))
 
 

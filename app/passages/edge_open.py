@@ -1,6 +1,7 @@
 """Opens the shard that counts, or makes the first one; what is damaged, gone or without space is told in words."""
 
 import ctypes
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,20 +11,22 @@ import qdrant_edge as edge
 from app.errors import Unavailable
 from app.passages import lexical
 from app.passages.disk import require_space, sync_file, sync_tree
-from app.passages.edge_children import Children
+from app.passages.edge_children import Children, TimedOut
 from app.passages.edge_folder import FIRST_SHARD, Current, EdgeFolder, mend
 from app.passages.edge_shard import Handle, create_field_indexes, create_shard, in_our_words, load_shard
 from app.passages.index_space import IndexSpace
 
+log = logging.getLogger(__name__)
+
 DONT_NEED = 4  # MADV_DONTNEED of Linux; what was written to a shared mapping stays
-CHECK_S = 120.0  # for a child that reads all of a shard which may be damaged
+CHECK_S = 120.0  # for a child that reads a shard which may be damaged; what takes longer is large, not damaged
 
 
 def open_shard(folder: EdgeFolder, space: IndexSpace, indexed_fields: Iterable[str]) -> Handle:
     """Raises IndexSpaceMismatch, and Unavailable where the shard cannot be read or the disk is full."""
     current = folder.read_current()
     if current is None:
-        current = Current(space, folder.root / FIRST_SHARD, lexical.FORMAT)
+        current = Current(space, folder.root / FIRST_SHARD, lexical.FORMAT, 0)
         folder.write_current(*current)
         shard = current.shard
     else:
@@ -36,7 +39,8 @@ def open_shard(folder: EdgeFolder, space: IndexSpace, indexed_fields: Iterable[s
     # CURRENT is written before the first shard is made, so a crash may have come between the two.
     if shard.name == FIRST_SHARD and not shard.exists():
         _create(folder, shard, space)
-    handle = Handle(shard=_load(folder, shard), folder=shard, lexical=current.lexical == lexical.FORMAT)
+    opened = _load(folder, shard)
+    handle = Handle(shard=opened, folder=shard, lexical=current.lexical == lexical.FORMAT, counted=current.counted)
     with in_our_words(f"The passages in {shard} cannot be opened", mend(folder.root)):
         create_field_indexes(handle.shard, indexed_fields)
     leave_pages(shard)
@@ -48,6 +52,8 @@ def _load(folder: EdgeFolder, shard: Path) -> "edge.EdgeShard":
     if folder.opening.exists():
         try:
             Children().run("check", str(shard), timeout_s=CHECK_S)
+        except TimedOut:
+            log.warning("%s could not be read within %g s; it is opened all the same", shard, CHECK_S)
         except Unavailable as error:
             raise Unavailable(f"The passages in {shard} are damaged. {error.detail} {mend(folder.root)}") from error
     folder.opening.touch()

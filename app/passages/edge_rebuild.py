@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class Rebuilder:
     """Rebuilds when more than `index_after` vectors are unindexed, or points deleted since last time.
 
-    `publish(folder)` makes the folder the one that the next start opens.
+    `publish(folder, counted)` makes the folder the one that the next start opens.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Rebuilder:
         children: Children,
         space: IndexSpace,
         index_after: int,
-        publish: Callable[[Path], None],
+        publish: Callable[[Path, int], None],
     ) -> None:
         self._slot, self._folder, self._children = slot, folder, children
         self._space = orjson.dumps(space.to_dict()).decode()
@@ -127,9 +127,10 @@ class Rebuilder:
             target = self._folder.next_shard(live.folder)
         build.rename(target)
         fresh = Handle(shard=load_shard(target), folder=target, lexical=live.lexical)
+        fresh.counted = int(fresh.shard.info().indexed_vectors_count)
         unindexed = fresh.unindexed()
         try:
-            old = self._slot.swap(fresh, publish=lambda: self._publish(target))
+            old = self._slot.swap(fresh, publish=lambda: self._publish(target, fresh.counted))
         except BaseException:
             fresh.shard.close()
             remove_tree(target)

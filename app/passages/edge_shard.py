@@ -118,16 +118,25 @@ class Handle:
     shard: "edge.EdgeShard"
     folder: Path
     lexical: bool  # every passage has its lexical vector
+    counted: int = 0  # vectors that Edge counted as indexed when the index was made
     readers: int = 0
     unflushed: int = 0  # points written since Edge's own flush; they are in its log only
 
-    def indexed(self) -> int:
-        """How many passages are in the HNSW graphs. Edge counts lexical vectors, which need no graph, as indexed."""
-        told = self.shard.info()
-        return max(0, int(told.indexed_vectors_count) - (int(told.points_count) if self.lexical else 0))
-
     def unindexed(self) -> int:
-        return int(self.shard.info().points_count) - self.indexed()
+        """How many points were written since the index was made, those that replace others too.
+
+        Edge counts as indexed what lies in the graph, replaced or not, and every lexical vector that was ever written
+        beside it: so that count grows by one with each point. Where there are none it says less (`points - indexed`).
+        """
+        told = self.shard.info()
+        if self.lexical:
+            return int(told.indexed_vectors_count) - self.counted
+        return int(told.points_count - told.indexed_vectors_count)
+
+    def indexed(self) -> int:
+        """How many passages are in the HNSW graphs."""
+        points = int(self.shard.info().points_count)
+        return points - min(max(self.unindexed(), 0), points)
 
 
 @dataclass(slots=True, eq=False)

@@ -252,7 +252,7 @@ class QdrantStore:
         indexed = (told.indexed_vectors_count or 0) - (passages if self._lexical else 0)
         return StoreInfo(
             passages=passages,
-            indexed=max(0, indexed),
+            indexed=min(max(0, indexed), passages),
             segments=told.segments_count,
             writes=self._writes,
             indexing=told.status != models.CollectionStatus.GREEN,

@@ -9,6 +9,7 @@ from typing import TypeVar
 import httpx
 from grpc import RpcError, StatusCode
 from qdrant_client import QdrantClient
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from app.errors import InvalidField, Unavailable
@@ -83,6 +84,8 @@ def _may_pass(error: BaseException | None) -> bool:
         return not isinstance(error.source, httpx.TimeoutException)
     if isinstance(error, RpcError):
         return error.code() is StatusCode.UNAVAILABLE
+    if isinstance(error, ResourceExhaustedResponse):  # 429 that says when
+        return True
     return isinstance(error, UnexpectedResponse) and error.status_code in AGAIN
 
 
@@ -98,6 +101,8 @@ def in_our_words(client: QdrantClient) -> Iterator[None]:
     except UnexpectedResponse as error:
         wrong = error.status_code in (400, 422)
         raise _refused(wrong, error.status_code, error.content.decode(errors="replace")) from error
+    except ResourceExhaustedResponse as error:
+        raise Unavailable(f"The Qdrant server has too much to do: {error}") from error
     except RpcError as error:
         raise _refused(error.code() is StatusCode.INVALID_ARGUMENT, error.code().name, error.details()) from error
 

@@ -59,13 +59,13 @@ class Away:
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         self.calls += 1
         if self.calls <= self.times:
-            raise ResponseHandlingException(self.source)
+            raise self.source
         return self.method(*arguments, **options)
 
 
 def test_a_server_that_is_back_in_a_moment_costs_no_call(client: QdrantClient, monkeypatch: pytest.MonkeyPatch) -> None:
     store = QdrantStore(client, "passages", SPACE)
-    away = Away(client.upsert, len(qdrant_calls.BACKOFF_S), httpx.ConnectError("refused"))
+    away = Away(client.upsert, len(qdrant_calls.BACKOFF_S), source)
     monkeypatch.setattr(client, "upsert", away)
     store.upsert(points(3))
     assert (away.calls, store.count()) == (len(qdrant_calls.BACKOFF_S) + 1, 3)
@@ -73,7 +73,10 @@ def test_a_server_that_is_back_in_a_moment_costs_no_call(client: QdrantClient, m
 
 @pytest.mark.parametrize(
     ("times", "source", "calls"),
-    [(9, httpx.ConnectError("refused"), len(qdrant_calls.BACKOFF_S) + 1), (1, httpx.ReadTimeout("30 s"), 1)],
+    [
+        (9, ResponseHandlingException(httpx.ConnectError("refused")), len(qdrant_calls.BACKOFF_S) + 1),
+        (1, ResponseHandlingException(httpx.ReadTimeout("30 s")), 1),
+    ],
     ids=["gone", "too slow"],
 )
 def test_one_that_stays_away_or_is_too_slow_is_told(
@@ -88,7 +91,7 @@ def test_one_that_stays_away_or_is_too_slow_is_told(
 
 
 def test_making_a_collection_is_never_repeated(client: QdrantClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    away = Away(client.create_collection, 1, httpx.ReadError("reset"))
+    away = Away(client.create_collection, 1, ResponseHandlingException(httpx.ReadError("reset")))
     monkeypatch.setattr(client, "create_collection", away)
     with pytest.raises(Unavailable, match="does not answer"):
         QdrantStore(client, "passages", SPACE)

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from app.errors import DataDirLocked, Unavailable
-from app.passages import Passage, edge_flush, edge_shard, parse_filter
+from app.passages import Passage, edge_flush, edge_open, edge_shard, parse_filter
 from app.passages.edge import EdgeStore
 from app.passages.edge_flush import Flusher
 from app.passages.edge_shard import TAIL, Pace, load_shard
@@ -167,6 +167,9 @@ def test_an_index_of_an_older_config_stays_until_the_next_rebuild_makes_it_anew_
     [folder] = (tmp_path / "passages").glob("shard-*")
     shard = load_shard(folder)
     assert shard.optimize()
+    record = orjson.loads((folder.parent / "CURRENT").read_bytes())
+    record["counted"] = shard.info().indexed_vectors_count  # as a rebuild notes it
+    (folder.parent / "CURRENT").write_bytes(orjson.dumps(record))
     shard.close()
     assert built_with(folder) == {100}
 
@@ -190,6 +193,28 @@ def built_with(shard: Path) -> set[int]:
     configs = (orjson.loads(path.read_bytes()) for path in shard.glob("segments/*/segment.json"))
     indexes = (config["config"]["vector_data"][DENSE]["index"] for config in configs)
     return {index["options"]["ef_construct"] for index in indexes if index["type"] == "hnsw"}
+
+
+def test_what_replaces_others_counts_as_unindexed_after_a_restart_too(open_edge: OpenEdge, tmp_path: Path) -> None:
+    store = open_edge(index_after=300)
+    store.upsert(points(400))
+    assert store.wait_indexed(60)
+    made = current_shard(tmp_path)
+    store.upsert(points(200, seed=1))
+    store.delete([f"p{number}" for number in range(390, 400)])
+    assert store.wait_indexed(60)
+    assert (store.info().passages, store.info().indexed) == (390, 190)
+    store.close()
+    store = open_edge(index_after=300)
+    assert store.info().indexed == 190
+    store.upsert(points(350, seed=2)[240:])
+    assert store.wait_indexed(60)
+    assert (store.info().passages, store.info().indexed) == (390, 390)
+    assert current_shard(tmp_path) != made
+
+
+def current_shard(folder: Path) -> str:
+    return str(orjson.loads((folder / "passages" / "CURRENT").read_bytes())["shard"])
 
 
 def test_a_small_collection_is_not_indexed(open_edge: OpenEdge) -> None:
@@ -266,6 +291,17 @@ def test_a_second_opener_is_told_who_holds_the_folder(open_edge: OpenEdge) -> No
     open_edge()
     with pytest.raises(DataDirLocked, match=f"held by process {os.getpid()}"):
         open_edge()
+
+
+def test_a_store_that_a_child_has_no_time_to_read_is_opened_all_the_same(
+    open_edge: OpenEdge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_edge()
+    store.upsert(points(3))
+    store.close()
+    (tmp_path / "passages" / "OPENING").touch()  # the last start was killed while it opened the shard
+    monkeypatch.setattr(edge_open, "CHECK_S", 0.001)
+    assert open_edge().count() == 3
 
 
 def test_leftovers_of_a_crash_are_removed(open_edge: OpenEdge, tmp_path: Path) -> None:
