@@ -63,7 +63,14 @@ class Away:
         return self.method(*arguments, **options)
 
 
-def test_a_server_that_is_back_in_a_moment_costs_no_call(client: QdrantClient, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "source",
+    [ResponseHandlingException(httpx.ConnectError("refused")), ResourceExhaustedResponse("too much", 1)],
+    ids=["away", "busy"],
+)
+def test_a_server_that_is_back_in_a_moment_costs_no_call(
+    client: QdrantClient, monkeypatch: pytest.MonkeyPatch, source: Exception
+) -> None:
     store = QdrantStore(client, "passages", SPACE)
     away = Away(client.upsert, len(qdrant_calls.BACKOFF_S), source)
     monkeypatch.setattr(client, "upsert", away)
