@@ -1,5 +1,5 @@
 # CPU by default; for CUDA: docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu126 .
-ARG PYTHON=python:3.11.11-slim-bookworm
+ARG PYTHON=python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
 
 FROM ${PYTHON} AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu

@@ -1,4 +1,4 @@
-"""Pin the images that Dockerfile and docker-compose.yml name to the digests that their tags have now.
+"""Pin the images that Dockerfile and the compose files name to the digests that their tags have now.
 
 python tools/pin_images.py [--check]     # needs docker (with buildx) and a way to the images' registry
 
@@ -13,11 +13,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = "adiabat"
+NAMED = r"(?P<image>[^\s@]+)(?P<digest>@sha256:[0-9a-f]{64})?$"
+COMPOSED = re.compile(r"(?<=  image: )" + NAMED, re.MULTILINE)
 IMAGES = {
-    "Dockerfile": re.compile(r"(?<=^ARG PYTHON=)(?P<image>[^\s@]+)(?P<digest>@sha256:[0-9a-f]{64})?$", re.MULTILINE),
-    "docker-compose.yml": re.compile(
-        r"(?<=  image: )(?P<image>[^\s@]+)(?P<digest>@sha256:[0-9a-f]{64})?$", re.MULTILINE
-    ),
+    "Dockerfile": re.compile(r"(?<=^ARG PYTHON=)" + NAMED, re.MULTILINE),
+    "docker-compose.yml": COMPOSED,
+    "deploy/compose.scale.yml": COMPOSED,
 }
 
 

@@ -158,7 +158,8 @@ def test_every_dependency_has_its_line() -> None:
 
 def test_images_are_pinned_to_the_digests_that_docker_tells(tmp_path: Path) -> None:
     """No container engine is here: a program that stands for docker says one and the same digest for all."""
-    for name in ("Dockerfile", "docker-compose.yml"):
+    (tmp_path / "deploy").mkdir()
+    for name in ("Dockerfile", "docker-compose.yml", "deploy/compose.scale.yml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
     (tmp_path / "tools").mkdir()
     tool = tmp_path / "tools" / "pin_images.py"
@@ -172,13 +173,17 @@ def test_images_are_pinned_to_the_digests_that_docker_tells(tmp_path: Path) -> N
         command = [sys.executable, str(tool), *options]
         return subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False)
 
-    if run("--check").returncode == 0:
-        docker.write_text(docker.read_text().replace("0" * 64, "1" * 64))  # pinned already: the tag has moved
+    assert run("--check").returncode == 0  # as they are shipped
+    scale = tmp_path / "deploy" / "compose.scale.yml"
+    scale.write_text(re.sub(r"(postgres:\S+)@sha256:\w+", r"\1", scale.read_text()))
+    assert "deploy/compose.scale.yml: postgres:17" in run("--check").stderr
     assert run().returncode == 0
     assert run("--check").returncode == 0
+    for image in re.findall(r"(?<=  image: ).+$", scale.read_text(), re.MULTILINE):
+        assert image == "adiabat:0.1.0" or image.endswith("@sha256:" + "0" * 64)
     compose = YAML(typ="safe").load(tmp_path / "docker-compose.yml")
-    assert re.fullmatch(r"qdrant/qdrant:v[\d.]+-unprivileged@sha256:[01]{64}", compose["services"]["qdrant"]["image"])
+    assert re.fullmatch(r"qdrant/qdrant:v[\d.]+-unprivileged@sha256:0{64}", compose["services"]["qdrant"]["image"])
     assert compose["services"]["app"]["image"] == "adiabat:0.1.0"
     assert re.search(
-        r"^ARG PYTHON=python:[\w.-]+@sha256:[01]{64}$", (tmp_path / "Dockerfile").read_text(), re.MULTILINE
+        r"^ARG PYTHON=python:[\w.-]+@sha256:0{64}$", (tmp_path / "Dockerfile").read_text(), re.MULTILINE
     )
