@@ -278,7 +278,8 @@ class Jobs:
     def interrupt(self, *, worker: str | None = None, silent: AnyJob | None = None, hand_on: bool = False) -> list[str]:
         """Take jobs from a dead trainer: those of `worker`, whatever its token, or the one that still is as `silent`.
 
-        They are interrupted, or with `hand_on` queued for the next trainer, unless they have been through too many.
+        They are interrupted, or with `hand_on` queued for the next trainer, unless they have been through too many. One that
+        was to be cancelled is cancelled.
         """
         conditions: list[ColumnElement[bool]] = [tuning_jobs.c.status.in_(AT_TRAINER)]
         if worker is not None:
@@ -309,7 +310,7 @@ def _encoder_ids(job: AnyJob) -> list[int]:
 
 def _after_silence(job: AnyJob, *, hand_on: bool) -> tuple[JobStatus, dict[str, Any]]:
     """What becomes of a job whose trainer is gone, and the columns that say so."""
-    if hand_on and job.status is JobStatus.CANCELLING:
+    if job.status is JobStatus.CANCELLING:
         return JobStatus.CANCELLED, {"reason": "cancelled", "finished_at": now()}
     if hand_on and job.attempts < MAX_ATTEMPTS:
         return JobStatus.PREPARED, {"worker": None, "progress": {}}

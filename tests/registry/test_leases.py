@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from app.registry import EventKind, JobStatus, Registry
 from app.registry.job_records import MAX_ATTEMPTS
 from app.registry.silence import Silence
@@ -81,11 +83,12 @@ def test_what_refuses_first_leaves_nothing_placed(registry: Registry) -> None:
     assert registry.encoders.all() == []
 
 
-def test_a_cancelled_job_of_a_dead_trainer_is_cancelled(registry: Registry) -> None:
+@pytest.mark.parametrize("hand_on", [False, True])
+def test_a_cancelled_job_of_a_dead_trainer_is_cancelled(registry: Registry, hand_on: bool) -> None:
     job_id = prepared_job(registry)
     registry.jobs.claim("w/1")
     registry.jobs.cancel(job_id)
-    registry.jobs.interrupt(worker="w", hand_on=True)
+    registry.jobs.interrupt(worker="w", hand_on=hand_on)
     assert registry.jobs.get(job_id).status is JobStatus.CANCELLED
 
 
