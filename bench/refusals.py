@@ -5,10 +5,10 @@
 A real service on `samples/`' passages, behind a key. Every refusal is asked for over a connection of its own, so its
 opening counts; the time ends with the answer's last byte. What the service reads before it can know (a body that grows
 over its limit) counts from the first byte that is sent. Slow senders are left out: their time is a setting. What is
-wrong *inside* an encoder is found by a child process under limits (SECURITY.md), so its refusal costs a process's start.
+wrong *inside* an encoder is found by a child process under limits (SECURITY.md): its refusal costs a process's start.
 
-Asked: the 99th percentile of each under 50 ms, but for what a child finds, and no more resident memory afterwards than 32 MiB over before.
-Exits with 1 where one is not met, or where an answer has another status than the one it is to have.
+Asked: the 99th percentile of each under 50 ms, but for what a child finds, and no more resident memory afterwards than
+32 MiB over before. Exits with 1 where one is not met, or where an answer has another status than it is to have.
 """
 
 import argparse
