@@ -26,10 +26,9 @@ from app.wire.judgments import Lang
 from app.wire.search import (
     GROUP_SIZE,
     MAX_BATCH_HITS,
+    MAX_FIELD_CHARS,
     MAX_LIMIT,
     MAX_OFFSET,
-    GroupBy,
-    GroupSize,
     Mode,
     SearchBatchRequest,
     SearchBatchResponse,
@@ -84,8 +83,8 @@ async def search_by_address(
     explain: bool = False,
     highlight: bool = False,
     lang: Lang | None = None,
-    group_by: GroupBy | None = None,
-    group_size: GroupSize | None = None,
+    group_by: Annotated[str | None, Query(min_length=1, max_length=MAX_FIELD_CHARS)] = None,
+    group_size: Annotated[int | None, Query(ge=1, le=MAX_LIMIT)] = None,
 ) -> Response:
     """The same for a browser and curl."""
     body = SearchRequest(

@@ -103,7 +103,11 @@ class RequestSpan(StepSpan):
             self._span.set_attribute("http.route", route)
         self._span.set_attribute("http.response.status_code", status)
         self._span.set_attributes(
-            {f"adiabat.{name}": value for name, value in noted.items() if name not in OF_THE_TRACE and value is not None}
+            {
+                f"adiabat.{name}": value
+                for name, value in noted.items()
+                if name not in OF_THE_TRACE and value is not None
+            }
         )
         self._span.set_attribute("adiabat.request_id", noted["request_id"])
         if status >= 500:

@@ -12,6 +12,7 @@ MAX_OFFSET = 100_000
 MAX_QUERIES = 256
 MAX_BATCH_HITS = 10_000
 GROUP_SIZE = 3
+MAX_FIELD_CHARS = 256
 
 Mode = Literal["dense", "lexical", "hybrid"]
 
@@ -39,17 +40,17 @@ Rule = Annotated[
 Used = Annotated[EncoderUsed, Field(description="The encoder of this request; in mode `lexical` it had no part.")]
 Exact = Annotated[bool, Field(description="Compare with every passage instead of asking the index.")]
 GroupBy = Annotated[
-    str,
+    str | None,
     Field(
         min_length=1,
-        max_length=256,
+        max_length=MAX_FIELD_CHARS,
         description="Answer `groups`: passages by the value of this field of their metadata (a text or a whole number, "
         "or a list of them), best group first; `limit` counts groups. A passage without such a value is in none. "
         "They are made of the first 500 hits, in every mode.",
     ),
 ]
 GroupSize = Annotated[
-    int, Field(ge=1, le=MAX_LIMIT, description=f"How many hits of each group at most; {GROUP_SIZE} if not given.")
+    int | None, Field(ge=1, le=MAX_LIMIT, description=f"How many hits of each group; {GROUP_SIZE} if not given.")
 ]
 
 
@@ -86,8 +87,8 @@ class SearchRequest(RequestModel):
     lang: Annotated[
         Lang | None, Field(description="The query's language, for the query log; it changes nothing in the answer.")
     ] = None
-    group_by: GroupBy | None = None
-    group_size: GroupSize | None = None
+    group_by: GroupBy = None
+    group_size: GroupSize = None
 
     model_config = ConfigDict(
         json_schema_extra={

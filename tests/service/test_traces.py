@@ -152,9 +152,7 @@ def test_a_search_is_a_span_in_its_callers_trace_with_one_for_embedding_and_one_
     assert (said["adiabat.mode"], said["adiabat.limit"], said["adiabat.hits"]) == ("hybrid", 3, 3)
     assert said["db.system.name"] == "qdrant"
     assert search.kind == Span.SPAN_KIND_INTERNAL  # Edge is in this process
-    times = [
-        at for each in (embed, search) for at in (each.start_time_unix_nano, each.end_time_unix_nano)
-    ]
+    times = [at for each in (embed, search) for at in (each.start_time_unix_nano, each.end_time_unix_nano)]
     assert [span.start_time_unix_nano, *times, span.end_time_unix_nano] == sorted(
         [span.start_time_unix_nano, *times, span.end_time_unix_nano]
     )
