@@ -1,6 +1,6 @@
 """W3C Trace Context (https://www.w3.org/TR/trace-context/): read a caller's `traceparent`, answer `traceresponse`.
 
-Unless it was asked for spans (`traces`), the service starts no traces: a request without a valid `traceparent` has none.
+Unless spans are asked for (`traces`), the service starts no traces: a request without a valid `traceparent` has none.
 """
 
 import os
@@ -50,7 +50,7 @@ def parse(traceparent: str) -> Trace | None:
 
 
 def spans_wanted(environment: Mapping[str, str]) -> bool:
-    """Whether OpenTelemetry's variables say where spans go. Raises `ValueError` for what they say and cannot be done."""
+    """Whether OpenTelemetry's variables say where spans go. Raises `ValueError` where they cannot be followed."""
     told = {name: environment[name].strip() for name in environment if name.startswith("OTEL_")}
     exporter = told.get("OTEL_TRACES_EXPORTER", "")
     variable = next((name for name in _ENDPOINTS if told.get(name)), None)

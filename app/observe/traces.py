@@ -31,7 +31,7 @@ from app.observe.trace import Trace
 from app.steps import OF_THE_STORE, Attributes, opened
 
 NAME = "adiabat"
-OF_THE_TRACE = ("request_id", "trace_id", "span_id")  # noted fields that a span has in another form
+OF_THE_TRACE = ("trace_id", "span_id")  # noted fields that are the span's own
 
 
 class Traces:
@@ -102,14 +102,8 @@ class RequestSpan(StepSpan):
             self._span.update_name(f"{method} {route}")
             self._span.set_attribute("http.route", route)
         self._span.set_attribute("http.response.status_code", status)
-        self._span.set_attributes(
-            {
-                f"adiabat.{name}": value
-                for name, value in noted.items()
-                if name not in OF_THE_TRACE and value is not None
-            }
-        )
-        self._span.set_attribute("adiabat.request_id", noted["request_id"])
+        fields = {name: value for name, value in noted.items() if name not in OF_THE_TRACE and value is not None}
+        self._span.set_attributes({f"adiabat.{name}": value for name, value in fields.items()})
         if status >= 500:
             self._span.set_attribute("error.type", str(status))
             self._span.set_status(StatusCode.ERROR)

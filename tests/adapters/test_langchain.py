@@ -37,10 +37,11 @@ def test_a_search_may_be_by_words_or_by_both(filled: Service) -> None:
     for mode in ("lexical", "hybrid"):
         expected = [(hit.id, hit.score) for hit in filled.client.search("water pump", mode=mode, limit=4).hits]
         made, asked = AdiabatVectorStore(filled.url, mode=mode), AdiabatVectorStore(filled.url)
-        assert [(one.id, score) for one, score in made.similarity_search_with_score("water pump")] == expected
-        assert [
-            (one.id, score) for one, score in asked.similarity_search_with_score("water pump", mode=mode)
-        ] == expected
+        for found in (
+            made.similarity_search_with_score("water pump"),
+            asked.similarity_search_with_score("water pump", mode=mode),
+        ):
+            assert [(one.id, score) for one, score in found] == expected
         retriever = asked.as_retriever(search_kwargs={"k": 4, "mode": mode})
         assert [one.id for one in retriever.invoke("water pump")] == [id for id, _ in expected]
         with pytest.raises(ValueError, match=f"mode '{mode}'"):

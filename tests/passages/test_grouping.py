@@ -45,5 +45,5 @@ def test_a_field_lies_as_deep_as_its_path_says() -> None:
 
 @pytest.mark.parametrize("field", ["", ".", "a.", ".a", "a..b", "a b", "tags[]", '"', 'a"b"', '""'])
 def test_what_is_no_path_is_refused(field: str) -> None:
-    with pytest.raises(InvalidField, match="group_by.*is no field of the metadata"):
+    with pytest.raises(InvalidField, match=r"group_by.*is no field of the metadata"):
         to_path(field)

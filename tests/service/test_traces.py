@@ -57,7 +57,7 @@ def collecting() -> Iterator[tuple[str, Collector]]:
     collector = Collector()
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 - the standard library's name
+        def do_POST(self) -> None:
             assert (self.path, self.headers["Content-Type"]) == ("/v1/traces", "application/x-protobuf")
             collector.take(self.rfile.read(int(self.headers["Content-Length"])))
             self.send_response(200)
