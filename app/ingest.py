@@ -14,7 +14,7 @@ from app.errors import InvalidField
 from app.passages import IndexSpace, Passage, PassageStore, Point
 from app.passages.payload import payload_hash
 from app.settings import Settings
-from app.steps import EMBED_PASSAGES, STORE_PASSAGES, step
+from app.spans import EMBED_PASSAGES, STORE_PASSAGES, span
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,14 +86,14 @@ class Ingest:
         )
 
     def _upsert(self, points: Sequence[Point]) -> None:
-        with step(STORE_PASSAGES, {"adiabat.passages": len(points)}):
+        with span(STORE_PASSAGES, {"adiabat.passages": len(points)}):
             self._store.upsert(points)
 
     def _embed(self, passages: Sequence[Passage], hashes: Mapping[str, str]) -> list[Point]:
         if not passages:
             return []
         space = self._store.index_space
-        with step(EMBED_PASSAGES, {"adiabat.texts": len(passages)}):
+        with span(EMBED_PASSAGES, {"adiabat.texts": len(passages)}):
             vectors = self._lanes.embed([space.render(passage.title, passage.text) for passage in passages])
         return [
             Point(passage=passage, content_hash=hashes[passage.id], vector=vector)

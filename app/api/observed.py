@@ -17,7 +17,7 @@ from app.api import problems
 from app.observe.logs import bound
 from app.observe.metrics import UNMATCHED, Metrics
 from app.observe.trace import Trace, parse
-from app.steps import opened
+from app.spans import opened
 
 if TYPE_CHECKING:  # it imports the SDK, which few have asked for
     from app.observe.traces import RequestSpan, Traces
@@ -59,7 +59,7 @@ class Observed:
             await send(message)
 
         traced = {"trace_id": trace.trace_id, "span_id": trace.span_id} if trace else {}
-        with bound(request_id=request_id, **traced) as noted, opened(span.step) if span else nullcontext():
+        with bound(request_id=request_id, **traced) as noted, opened(span.sampled) if span else nullcontext():
             self._metrics.in_flight.inc()
             try:
                 await self._app(scope, receive, answering)

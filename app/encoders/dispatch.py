@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from app.encoders.engine import Engine
 from app.encoders.packing import BATCH_TOKENS
 from app.errors import Overloaded, Unavailable
-from app.steps import tell
+from app.spans import tell
 
 Vectors = NDArray[np.float32]
 
@@ -91,7 +91,7 @@ class Dispatcher:
         return self._queued(texts, prompt).future
 
     async def embed_async(self, texts: list[str], prompt: str = "") -> Vectors:
-        """As `submit`, awaited; cancelling the task cancels the work. Tells the step that is open how it was run."""
+        """As `submit`, awaited; cancelling the task cancels the work. Tells the open span how it was run."""
         job = self._queued(texts, prompt)
         vectors = await asyncio.wrap_future(job.future)
         tell({"adiabat.batch.texts": job.batch_texts, "adiabat.queue_ms": job.waited_s * 1000})

@@ -22,7 +22,7 @@ from app.encoders.query_cache import QueryCache, cache_key
 from app.encoders.spec import EncoderSpec, read_spec
 from app.errors import EncoderBroken, SourceRefused
 from app.registry import EncoderRecord
-from app.steps import EMBED_QUERIES, step, tell
+from app.spans import EMBED_QUERIES, span, tell
 
 log = logging.getLogger("adiabat.encoders")
 
@@ -81,7 +81,7 @@ class LoadedEncoder:
 
     async def _embed_turn(self, texts: list[str]) -> NDArray[np.float32]:
         encoder = {"adiabat.encoder.name": self.record.name, "adiabat.encoder.version": self.record.version}
-        with step(EMBED_QUERIES, {**encoder, "adiabat.texts": len(texts)}):
+        with span(EMBED_QUERIES, {**encoder, "adiabat.texts": len(texts)}):
             return await self.dispatcher.embed_async(texts, self.spec.query_prompt)
 
     def count_tokens(self, texts: list[str]) -> list[int]:

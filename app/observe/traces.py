@@ -1,4 +1,4 @@
-"""Spans of requests and their steps, sent to an OpenTelemetry collector (OTLP, HTTP) as the `OTEL_*` variables say.
+"""Spans of requests and of what takes time in them, sent to an OpenTelemetry collector (OTLP, HTTP) as the `OTEL_*` variables say.
 
 Needs the extra `otel`, and is imported only where those variables ask for it (`trace.spans_wanted`). The provider is
 this service's own: whatever other libraries know of OpenTelemetry stays as it is.
@@ -28,7 +28,7 @@ from opentelemetry.trace import (
 from app import __version__
 from app.observe.metrics import METHODS
 from app.observe.trace import Trace
-from app.steps import OF_THE_STORE, Attributes, opened
+from app.spans import OF_THE_STORE, Attributes, opened
 
 NAME = "adiabat"
 OF_THE_TRACE = ("trace_id", "span_id")  # noted fields that are the span's own
@@ -57,7 +57,7 @@ class Traces:
         self._provider.shutdown()
 
 
-class StepSpan:
+class KeptSpan:
     def __init__(self, tracer: Tracer, span: Span, kinds: Mapping[str, SpanKind]) -> None:
         self._tracer = tracer
         self._span = span
@@ -70,7 +70,7 @@ class StepSpan:
         if name in OF_THE_STORE:
             span.set_attribute("db.system.name", "qdrant")
         try:
-            with opened(StepSpan(self._tracer, span, self._kinds)):
+            with opened(KeptSpan(self._tracer, span, self._kinds)):
                 yield
         except BaseException as error:
             span.set_attribute("error.type", type(error).__name__)  # its words may hold what somebody searched for
@@ -84,7 +84,7 @@ class StepSpan:
         self._span.set_attributes(dict(attributes))
 
 
-class RequestSpan(StepSpan):
+class RequestSpan(KeptSpan):
     @property
     def trace(self) -> Trace:
         context = self._span.get_span_context()
@@ -92,8 +92,8 @@ class RequestSpan(StepSpan):
         return Trace(trace_id=trace_id, span_id=span_id, flags=int(context.trace_flags), kept=True)
 
     @property
-    def step(self) -> "RequestSpan | None":
-        """To be told of steps, unless the sampler left this request out."""
+    def sampled(self) -> "RequestSpan | None":
+        """Itself, unless the sampler left it out."""
         return self if self._span.is_recording() else None
 
     def end(self, method: str, route: str | None, status: int, noted: Mapping[str, Any]) -> None:

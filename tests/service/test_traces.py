@@ -132,7 +132,7 @@ def span_of(collector: Collector, request_id: str) -> Span:
 
 
 def test_a_search_is_a_span_in_its_callers_trace_with_one_for_embedding_and_one_for_the_store(told: Told) -> None:
-    _, collector, answers = told
+    _, collector, _ = told
     span = span_of(collector, "found")
     assert (span.name, span.kind) == ("POST /search", Span.SPAN_KIND_SERVER)
     assert (span.trace_id.hex(), span.parent_span_id.hex(), span.trace_state) == (TRACE, PARENT, "vendor=opaque")
@@ -152,12 +152,9 @@ def test_a_search_is_a_span_in_its_callers_trace_with_one_for_embedding_and_one_
     assert (said["adiabat.mode"], said["adiabat.limit"], said["adiabat.hits"]) == ("hybrid", 3, 3)
     assert said["db.system.name"] == "qdrant"
     assert search.kind == Span.SPAN_KIND_INTERNAL  # Edge is in this process
-    times = [at for each in (embed, search) for at in (each.start_time_unix_nano, each.end_time_unix_nano)]
-    assert [span.start_time_unix_nano, *times, span.end_time_unix_nano] == sorted(
-        [span.start_time_unix_nano, *times, span.end_time_unix_nano]
-    )
-    took = answers["found"].json()["took_ms"]
-    assert (search.end_time_unix_nano - search.start_time_unix_nano) / 1e6 == pytest.approx(took["search"], abs=5)
+    inside = [at for each in (embed, search) for at in (each.start_time_unix_nano, each.end_time_unix_nano)]
+    times = [span.start_time_unix_nano, *inside, span.end_time_unix_nano]
+    assert times == sorted(times)
     assert collector.resource["service.name"] == "adiabat"
 
 
