@@ -80,8 +80,9 @@ class LoadedEncoder:
         return np.concatenate([await self._embed_turn(turn) for turn in turns])
 
     async def _embed_turn(self, texts: list[str]) -> NDArray[np.float32]:
-        encoder = {"adiabat.encoder.name": self.record.name, "adiabat.encoder.version": self.record.version}
-        with span(EMBED_QUERIES, {**encoder, "adiabat.texts": len(texts)}):
+        name, version = self.record.name, self.record.version
+        by = {"adiabat.encoder.name": name, "adiabat.encoder.version": version, "adiabat.texts": len(texts)}
+        with span(EMBED_QUERIES, by):
             return await self.dispatcher.embed_async(texts, self.spec.query_prompt)
 
     def count_tokens(self, texts: list[str]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Spans of requests and of what takes time in them, sent to an OpenTelemetry collector (OTLP, HTTP) as the `OTEL_*` variables say.
+"""Spans of requests and of what takes time in them, sent to an OpenTelemetry collector as the `OTEL_*` variables say.
 
 Needs the extra `otel`, and is imported only where those variables ask for it (`trace.spans_wanted`). The provider is
 this service's own: whatever other libraries know of OpenTelemetry stays as it is.
