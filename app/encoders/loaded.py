@@ -22,7 +22,7 @@ from app.encoders.query_cache import QueryCache, cache_key
 from app.encoders.spec import EncoderSpec, read_spec
 from app.errors import EncoderBroken, SourceRefused
 from app.registry import EncoderRecord
-from app.spans import EMBED_QUERIES, span, tell
+from app.spans import EMBED_QUERIES, Attributes, span, tell
 
 log = logging.getLogger("adiabat.encoders")
 
@@ -81,7 +81,7 @@ class LoadedEncoder:
 
     async def _embed_turn(self, texts: list[str]) -> NDArray[np.float32]:
         name, version = self.record.name, self.record.version
-        by = {"adiabat.encoder.name": name, "adiabat.encoder.version": version, "adiabat.texts": len(texts)}
+        by: Attributes = {"adiabat.encoder.name": name, "adiabat.encoder.version": version, "adiabat.texts": len(texts)}
         with span(EMBED_QUERIES, by):
             return await self.dispatcher.embed_async(texts, self.spec.query_prompt)
 
