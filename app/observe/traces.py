@@ -5,6 +5,7 @@ this service's own: whatever other libraries know of OpenTelemetry stays as it i
 """
 
 import asyncio
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +32,7 @@ from app.observe.trace import Trace
 from app.spans import OF_THE_STORE, Attributes, opened
 
 NAME = "adiabat"
+CLOSE_S = 2.0
 OF_THE_TRACE = ("trace_id", "span_id")  # noted fields that are the span's own
 
 
@@ -40,7 +42,8 @@ class Traces:
     def __init__(self, *, outside: bool) -> None:
         # Ends where we end it: at the interpreter's exit the log has gone already.
         self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._exporter = OTLPSpanExporter()
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer(NAME, __version__)
         self._kinds = dict.fromkeys(OF_THE_STORE, SpanKind.CLIENT) if outside else {}
 
@@ -53,8 +56,11 @@ class Traces:
         return RequestSpan(self._tracer, span, self._kinds)
 
     def close(self) -> None:
-        """Sends what waits."""
+        """Sends what waits; a collector that does not answer is not asked again after `CLOSE_S`."""
+        giving_up = threading.Timer(CLOSE_S, self._exporter.shutdown)
+        giving_up.start()
         self._provider.shutdown()
+        giving_up.cancel()
 
 
 class KeptSpan:

@@ -46,7 +46,7 @@ def test_a_search_by_words_or_by_both_is_chosen_and_the_address_remembers(page: 
         assert ids(page, ".hit") == expected
     for picker in (page.locator("#encoder"), page.get_by_label("Compare with")):
         expect(picker).to_be_disabled()
-    page.get_by_label("Question").fill("zzyzx")
+    page.locator("#q").fill("zzyzx")
     page.keyboard.press("Enter")
     expect(page.get_by_text("No passage has a word of this")).to_be_visible()
     by.select_option("meaning")

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.assembly import _traces
 from app.client import AdiabatClient
 from app.settings import Settings
 from tests.conftest import process, wait_until
@@ -208,16 +210,25 @@ def test_no_span_holds_what_people_search_for(told: Told) -> None:
     assert b"secret" not in sent
 
 
-def test_a_collector_that_is_away_or_variables_that_are_wrong_stop_nobody(settings: Settings) -> None:
+def test_a_collector_that_is_away_stops_nobody(settings: Settings) -> None:
     away = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_BSP_SCHEDULE_DELAY": "100"}
     with process(settings, "--no-trainer", variables=away) as (child, client):
         client.search("water")
         wait_until(lambda: any("opentelemetry" in line["logger"] for line in lines(settings)))
         assert client.search("water").encoder.name == "base"
         assert stop(child) < 15
-    wrong = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
-    with process(settings, "--no-trainer", variables=wrong) as (child, client):
-        assert client.search("water").encoder.name == "base"
-        stop(child)
-    [said] = [line["message"] for line in lines(settings) if "no spans" in line["message"]]
-    assert said.startswith("no spans are sent: OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc'")
+
+
+def test_variables_that_are_wrong_and_an_extra_that_is_not_there_are_told_and_stop_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    assert _traces(Settings()) is None
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_PROTOCOL")
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    monkeypatch.delitem(sys.modules, "app.observe.traces", raising=False)
+    assert _traces(Settings()) is None
+    wrong, missing = (record.getMessage() for record in caplog.records)
+    assert wrong.startswith("no spans are sent: OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc'")
+    assert missing.endswith("pip install 'adiabat[otel]'")
