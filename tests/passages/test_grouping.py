@@ -37,10 +37,10 @@ def test_what_is_no_text_and_no_whole_number_is_in_no_group() -> None:
 
 
 def test_a_field_lies_as_deep_as_its_path_says() -> None:
-    hits = ranking({"source": {"url": "u", "a.b c": 1}}, {"source": "u"}, {"source": [{"url": "u"}]})
+    hits = ranking({"source": {"url": "u", "a.b c": 1}}, {"source": "url"}, {"source": [{"url": "u"}]})
     assert told(hits, "source.url") == [("u", ["p0"])]
     assert told(hits, 'source."a.b c"') == [(1, ["p0"])]
-    assert told(hits, "source") == [("u", ["p1"])]
+    assert told(hits, "source") == [("url", ["p1"])]
 
 
 @pytest.mark.parametrize("field", ["", ".", "a.", ".a", "a..b", "a b", "tags[]", '"', 'a"b"', '""'])
