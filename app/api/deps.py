@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, FastAPI, Header, Request
 
@@ -29,6 +29,9 @@ from app.query_log import QueryLog
 from app.registry import Registry
 from app.retrieval import Retrieval
 from app.settings import Settings
+
+if TYPE_CHECKING:  # it imports the SDK, which few have asked for
+    from app.observe.traces import Traces
 
 MAX_DIGITS = 9
 
@@ -57,6 +60,7 @@ class Parts:
     jobs: JobKeeper
     events: EventStreams
     metrics: Metrics
+    traces: "Traces | None"
     vocabulary: Vocabulary | None
     permits: AllPermits = field(default_factory=AllPermits)
 

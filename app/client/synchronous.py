@@ -106,6 +106,8 @@ class AdiabatClient:
         explain: bool = False,
         highlight: bool = False,
         lang: str | None = None,
+        group_by: str | None = None,
+        group_size: int | None = None,
     ) -> SearchResponse:
         """The passages nearest to `query`, with the active encoder or `encoder` (`name` or `name@version`).
 
@@ -114,12 +116,14 @@ class AdiabatClient:
         on with the encoder that the first page had. `compare_to` also ranks with that encoder: `compared_rank` and
         `new` per hit, `compared_to.lost`. `explain` tells each hit's rank and score by vector, by words and by the
         vectors of `base`, `highlight` where in its text the query's words are. `lang` is the query's language, for the
-        service's query log.
+        service's query log. With `group_by`, a field of the metadata, the answer has `groups` instead of hits: `limit`
+        of them, each with `group_size` (3) hits.
         """
         body: Json = {"query": query, "mode": mode, "limit": limit, "exact": exact, "explain": explain}
         body |= {"with_query_vector": with_query_vector, "highlight": highlight}
         body |= without_none(offset=offset, cursor=cursor, filter=filter, score_threshold=score_threshold)
         body |= without_none(encoder=encoder, compare_to=compare_to, lang=lang)
+        body |= without_none(group_by=group_by, group_size=group_size)
         return self._call(SearchResponse, "POST", "/search", json=body)
 
     def search_batch(
