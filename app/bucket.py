@@ -140,14 +140,23 @@ class Bucket:
                 self._set_aside(name)
                 self._obstore.put(self._store, f"{name}.json", said)
 
-    def publish(self, name: str, folder: Path, paths: Iterable[Path] | None = None, *, anew: bool = False) -> None:
-        """`folder`, or these of its files, as `name`, in place of what has the name; `anew` sends all of them."""
-        before = None
+    def publish(self, name: str, folder: Path, paths: Iterable[Path] | None = None) -> None:
+        """`folder`, or these of its files, as `name`, in place of what has the name."""
+        before = self._readable(name)
+        content = self.upload(folder, all_files(folder) if paths is None else paths, before)
+        if content != before:
+            self._exchange(name, content, before)
+
+    def exchange(self, name: str, content: Content) -> None:
+        """What was uploaded as `name`, in place of what has the name, be that damaged."""
+        self._exchange(name, content, self._readable(name))
+
+    def _readable(self, name: str) -> Content | None:
         with suppress(Damaged):
-            before = self.content(name)
-        content = self.upload(folder, all_files(folder) if paths is None else paths, None if anew else before)
-        if content == before:
-            return
+            return self.content(name)
+        return None
+
+    def _exchange(self, name: str, content: Content, before: Content | None) -> None:
         self.name(name, content)
         if before is not None:
             kept = {_object(content.area, each) for each in content.files}
@@ -258,7 +267,8 @@ class Bucket:
         if content is not None and content.writer != self.writer:
             raise Conflict(
                 f"{self.url}/{name}.json was put there by a service on another registry, {content.writer}: give each "
-                "registry an ADIABAT_ARTIFACTS_URL of its own."
+                "registry an ADIABAT_ARTIFACTS_URL of its own. If that was this one before it moved, remove the "
+                "object, and repeat the call."
             )
         if content is not None:
             self.name(f"{LOST}/{name}-{uuid.uuid4().hex[:12]}", content)

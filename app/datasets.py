@@ -6,7 +6,7 @@ built-in `judgments` changes all the time and is written out when a job is start
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,9 +69,18 @@ class DatasetStore:
         """What `judgments` holds at this moment; nothing is written. Raises `DatasetNotFound`."""
         return self._judged_now.content()
 
-    def held(self) -> AbstractContextManager[object]:
-        """Within it a content that was `fixed` is not replaced by another's: enough time to make the job."""
-        return self._changing
+    @contextmanager
+    def held(self, names: Iterable[str]) -> Iterator[None]:
+        """Within it a content that was `fixed`, one of `names`, is not replaced by another's: time to make the job.
+
+        `judgments` are written out before, since others must not wait for what is sent to a bucket; within it only
+        what was judged meanwhile is.
+        """
+        if JUDGMENTS in names:
+            with suppress(DatasetNotFound):
+                self._write_out(self.judged())
+        with self._changing:
+            yield
 
     def fixed(self, wanted: Sequence[tuple[str, str]], hint: str) -> list[DatasetRecord]:
         """The record of every (name, split), for a job that is to read their content as it is now.
@@ -148,8 +157,8 @@ class DatasetStore:
     def _keep(self, name: str, staging: Path, **said: str) -> DatasetRecord:
         counts = check(staging) | said
         content = digest(staging)
-        with self._changing:
-            self._artifacts.keep_dataset(staging, content)
+        with self._artifacts.keeping(staging, content) as keep, self._changing:
+            keep()
             before = [record.digest for record in self._registry.datasets.all() if record.name == name]
             made = self._registry.datasets.put(name, content, counts)
             self._release(before)

@@ -82,7 +82,7 @@ def _create(body: EvaluationCreate, parts: Parts, keep: Keep) -> Answer:
     if body.replay is not None:
         named = [*named, ACTIVE]
         replay = _replay(body.replay, parts)
-    with parts.datasets.held():
+    with parts.datasets.held({name for name, _ in wanted}):
         records = parts.datasets.fixed(list(wanted), HINT)
         evaluation = parts.registry.jobs.add_evaluation(
             NewEvaluation(

@@ -127,7 +127,7 @@ def _create(body: TuningJobCreate, parts: Parts, keep: Keep) -> Answer:
             f"The parent {parent.key} is not in the base's lineage; start from the base, or from an encoder "
             "that was tuned from it."
         )
-    with parts.datasets.held():
+    with parts.datasets.held({body.dataset, *(guard.partition(":")[0] for guard in body.guards)}):
         job = parts.registry.jobs.add(
             NewJob(
                 name=body.name,
