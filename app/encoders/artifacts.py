@@ -160,7 +160,7 @@ class ArtifactStore:
         for copy in self.weights.glob(f"*-{ending}"):
             shutil.rmtree(copy, ignore_errors=True)
         for name, digest in files.tensor_hashes.items():
-            if not files.is_shared(name):
+            if key != BASE_KEY and not files.is_shared(name):  # the base's is every encoder's, and compared when read
                 table_file(self.weights, digest).unlink(missing_ok=True)
 
     def set_aside(self, key: str) -> None:

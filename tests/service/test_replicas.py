@@ -198,6 +198,35 @@ def test_many_conflicting_switches_end_in_one_history_without_a_gap_and_in_equal
     wait_until(lambda: pair[0].client.active_encoder().replicas.live == 2)
 
 
+def test_replicas_on_one_host_have_the_token_embeddings_in_memory_once(
+    cluster: Cluster, pair: tuple[Member, Member]
+) -> None:
+    """Of the layers' weights each has the runtime's own form (docs/operations.md, "Sizing")."""
+    [path] = (cluster.settings.artifacts_dir / "weights").glob("table-*.bin")
+    maps = [mapped(member.child.pid, path) for member in pair]
+    for each in maps:
+        assert each["inode"] == path.stat().st_ino
+        assert each["Rss"] == each["Shared_Clean"] >= path.stat().st_size // 1024
+        assert each["Private_Dirty"] == each["Private_Clean"] == each["Anonymous"] == 0
+    assert sum(each["Pss"] for each in maps) <= maps[0]["Rss"]
+
+
+def mapped(pid: int, path: Path) -> dict[str, int]:
+    """kB of what the process has mapped of the file, and its inode."""
+    found: dict[str, int] = {}
+    of_it = False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        name, *values = line.split()
+        if not name.endswith(":"):  # the head of the next map
+            of_it = line.endswith(str(path))
+            if of_it:
+                assert not found, "mapped twice"
+                found["inode"] = int(values[3])
+        elif of_it and values[-1] == "kB":
+            found[name.removesuffix(":")] = int(values[0])
+    return found
+
+
 def test_a_replica_that_cannot_load_says_why_stays_on_the_old_one_and_follows_when_it_can(
     cluster: Cluster, pair: tuple[Member, Member], tiny: Path
 ) -> None:
