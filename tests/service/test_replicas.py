@@ -170,7 +170,7 @@ def test_a_generation_that_was_read_at_one_counts_at_the_other(pair: tuple[Membe
         here.client.activate(another(here), if_generation=generation)
 
 
-@pytest.mark.parametrize(("replicas", "switches"), [(2, 30), pytest.param(4, 60, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(("replicas", "switches"), [(2, 30), pytest.param(4, 200, marks=pytest.mark.nightly)])
 def test_many_conflicting_switches_end_in_one_history_without_a_gap_and_in_equal_replicas(
     cluster: Cluster, pair: tuple[Member, Member], replicas: int, switches: int
 ) -> None:
