@@ -30,8 +30,9 @@ class Clocks:
         """Seconds by "service NAME" and "trainer NAME"; those that could not tell are missing."""
         tables = (("service ", instances), ("trainer ", workers))
         told = [
-            select((literal(kind) + table.c.name).label("whose"), table.c.clock_ahead_s)
-            .where(func.abs(now() - table.c.seen_at) < SEEN_WITHIN_S, table.c.clock_ahead_s.is_not(None))
+            select((literal(kind) + table.c.name).label("whose"), table.c.clock_ahead_s).where(
+                func.abs(now() - table.c.seen_at) < SEEN_WITHIN_S, table.c.clock_ahead_s.is_not(None)
+            )
             for kind, table in tables
         ]
         with self._database.read() as connection:

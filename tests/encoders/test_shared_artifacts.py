@@ -153,12 +153,18 @@ def test_a_dataset_is_kept_there_brought_here_and_refused_where_it_is_another(
 
 def test_a_dataset_that_was_sent_for_nothing_leaves_nothing(s3: S3Server, bucket: Bucket, tmp_path: Path) -> None:
     """The turn that its name waits for may never come."""
-    store = shared(bucket, tmp_path / "here")
-    with store.staging() as staging:
-        (staging / "queries.jsonl").write_text("{}")
-        with pytest.raises(Unavailable), store.keeping(staging, "sha256:ab"):
-            assert len(s3.objects(bucket.url)) == 1
-            raise Unavailable
+    store, sent = shared(bucket, tmp_path / "here"), list[int]()
+
+    def send() -> None:
+        with store.staging() as staging:
+            (staging / "queries.jsonl").write_text("{}")
+            with store.keeping(staging, "sha256:ab"):
+                sent.append(len(s3.objects(bucket.url)))
+                raise Unavailable
+
+    with pytest.raises(Unavailable):
+        send()
+    assert sent == [1]
     assert s3.objects(bucket.url) == {}
     assert list(store.datasets.iterdir()) == []
 

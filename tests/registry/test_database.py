@@ -42,9 +42,7 @@ def test_a_registry_of_any_earlier_release_is_taken_up_with_all_it_holds(
     registry.queries.add([(searched("a" * 32), 0.0)])
     assert registry.queries.click("a" * 32, [("p1", 1)]) == 1
     registry.workers.beat("w")
-    registry.instances.beat(
-        Instance(id="i", name="i", store="s", generation=1, failed_generation=None, reason=None)
-    )
+    registry.instances.beat(Instance(id="i", name="i", store="s", generation=1, failed_generation=None, reason=None))
     assert set(registry.clocks.ahead_s()) == {"trainer w", "service i"}
     registry.close()
 
