@@ -186,12 +186,14 @@ class Bucket:
             list(pool.map(lambda entry: self._fetch_one(content.area, entry, folder), content.files))
 
     def remove(self, name: str) -> None:
-        """The name first: nobody sees half of it. What is not there is removed already."""
-        with suppress(Damaged):
-            content = self.content(name)
-            self._delete([f"{name}.json"])
-            if content is not None:
-                self.discard(content)
+        """The name first: nobody sees half of it. What is not there is removed already.
+
+        What a damaged name once held has none then, and goes with the next sweep but for its last day.
+        """
+        content = self._readable(name)
+        self._delete([f"{name}.json"])
+        if content is not None:
+            self.discard(content)
 
     def discard(self, content: Content) -> None:
         """Content that nothing names."""
@@ -207,7 +209,7 @@ class Bucket:
         What is set aside keeps its content, under `lost/`: whoever finds no use for it may have the wrong registry.
         `needed` is asked once all names are listed. Another registry's are left alone. Returns what was touched.
         """
-        before, areas = time.time() - STALE_S, set()
+        before, areas, unread = time.time() - STALE_S, set(), False
         gone: list[str] = []
         objects = self._list(OBJECTS)  # first: what is named meanwhile is found named below
         listed = [each for kind in (LOST, *kinds) for each in self._list(kind)]
@@ -217,7 +219,8 @@ class Bucket:
             try:
                 content = self.content(name)
             except Damaged:
-                return gone  # whoever cannot read all names must not say that an area has none
+                unread = True
+                continue
             if content is None:
                 continue
             areas.add(content.area)
@@ -232,7 +235,8 @@ class Bucket:
                 continue
             gone.append(name)
         by_area: dict[str, list[tuple[str, float]]] = {}
-        for path, modified in objects:
+        # Whoever cannot read all names must not say that an area has none.
+        for path, modified in () if unread else objects:
             by_area.setdefault(path.split("/")[1], []).append((path, modified))
         for area in by_area.keys() - areas:
             if max(modified for _, modified in by_area[area]) < before:
