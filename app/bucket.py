@@ -188,7 +188,7 @@ class Bucket:
     def remove(self, name: str) -> None:
         """The name first: nobody sees half of it. What is not there is removed already.
 
-        What a damaged name once held has none then, and goes with the next sweep but for its last day.
+        The objects of a damaged one are named by nothing from then on: a sweep takes them after a day.
         """
         content = self._readable(name)
         self._delete([f"{name}.json"])
