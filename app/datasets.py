@@ -70,15 +70,13 @@ class DatasetStore:
         return self._judged_now.content()
 
     @contextmanager
-    def held(self, names: Iterable[str]) -> Iterator[None]:
-        """Within it a content that was `fixed`, one of `names`, is not replaced by another's: time to make the job.
+    def held(self, wanted: Sequence[tuple[str, str]]) -> Iterator[None]:
+        """Within it a content that was `fixed` is not replaced by another's: enough time to make the job.
 
-        `judgments` are written out before, since others must not wait for what is sent to a bucket; within it only
-        what was judged meanwhile is.
+        Others must not wait for what is sent to a bucket: `judgments` are written out before, and within only what was
+        judged meanwhile. Raises as `fixed` does.
         """
-        if JUDGMENTS in names:
-            with suppress(DatasetNotFound):
-                self._write_out(self.judged())
+        self._write_out_of(wanted)
         with self._changing:
             yield
 
@@ -87,11 +85,7 @@ class DatasetStore:
 
         Raises `DatasetNotFound`, and `BadDataset` with `hint` for a split that is not there.
         """
-        if splits := [split for name, split in wanted if name == JUDGMENTS]:
-            content = self.judged()
-            for split in splits:
-                content.require_split(split)
-            self._write_out(content)
+        self._write_out_of(wanted)
         return self._registry.datasets.with_splits(wanted, hint)
 
     def put_archive(self, name: str, archive: Path) -> DatasetRecord:
@@ -145,6 +139,14 @@ class DatasetStore:
             there = self._store.content_hashes(ids)
             unknown += [passage_id for passage_id in ids if passage_id not in there]
         return Unknown(count=len(unknown), ids=unknown[:MAX_LISTED])
+
+    def _write_out_of(self, wanted: Sequence[tuple[str, str]]) -> None:
+        """`judgments` as they are now, where a split of them is wanted."""
+        if splits := [split for name, split in wanted if name == JUDGMENTS]:
+            content = self.judged()
+            for split in splits:
+                content.require_split(split)
+            self._write_out(content)
 
     def _write_out(self, content: Content) -> None:
         """Nothing is written where it lies there already."""

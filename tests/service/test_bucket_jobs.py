@@ -176,7 +176,8 @@ def test_while_a_dataset_is_sent_to_the_bucket_others_have_their_turn(
     assert turns == [True]
     service.client.upsert_passages([{"id": "p1", "text": "water pump"}])
     service.client.judge("pump", "p1", 3)
-    with service.parts.datasets.held({"judgments"}):
-        [record] = service.parts.datasets.fixed([("judgments", "train")], "")
+    wanted = [("judgments", "train")]
+    with service.parts.datasets.held(wanted):
+        [record] = service.parts.datasets.fixed(wanted, "")
     assert turns == [True, True]
     assert service.parts.artifacts.dataset(record.digest).is_dir()
