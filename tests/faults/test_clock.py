@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -161,28 +161,28 @@ def told(client: AdiabatClient) -> dict[str, float]:
 def test_a_machine_whose_clock_is_off_is_told_of_by_all_as_long_as_it_is(
     on_postgres: Settings, off: OffClock, tmp_path: Path
 ) -> None:
-    """The service's clock is set while it runs; the trainer's was off from the start, as was the one of the doctor."""
-    url = str(on_postgres.registry_url)
-    off.set(-600)
+    """The trainer's was off from the start, as was the doctor's; the service's is set while it runs."""
+    url, theirs = str(on_postgres.registry_url), replace(off, file=tmp_path / "theirs")
+    theirs.file.write_bytes(bytes(8))
+    theirs.set(-600)
     looked = subprocess.run(
         [sys.executable, "-m", "app.cli", "doctor"],
-        env=environment(on_postgres) | off.variables | {"COLUMNS": "1000"},
+        env=environment(on_postgres) | theirs.variables | {"COLUMNS": "1000"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert re.search(r"warn +clock +The clock of this machine is (599|600)\.\d s behind the registry", looked.stdout)
-    with beating(url, off.variables), process(on_postgres, "--no-trainer") as (_, right):
-        wait_until(lambda: "trainer far" in told(right))
-        assert told(right)["trainer far"] == pytest.approx(-600, abs=1)
-        assert len(told(right)) == 2
-        [said] = notes(right)
-        assert re.fullmatch(r"The clock of the trainer far is (599|600)\.\d s behind the registry database's\.", said)
-        assert right.ready().status == "ready"
-    off.set(0)
-    (tmp_path / "service.log").unlink()
     with process(on_postgres, "--no-trainer", variables=off.variables) as (child, client):
-        [whose] = [each for each in told(client) if each.endswith(f"-{child.pid}")]
+        with beating(url, theirs.variables):
+            wait_until(lambda: len(told(client)) == 2)
+            assert told(client)["trainer far"] == pytest.approx(-600, abs=1)
+            [said] = notes(client)
+            behind = r"The clock of the trainer far is (599|600)\.\d s behind the registry database's\."
+            assert re.fullmatch(behind, said)
+            assert client.ready().status == "ready"
+        [whose] = told(client)
+        assert whose.endswith(f"-{child.pid}")
         assert notes(client) == []
         for ahead_s in (600, -600):
             off.set(ahead_s)
