@@ -203,6 +203,8 @@ def test_replicas_on_one_host_have_the_token_embeddings_in_memory_once(
 ) -> None:
     """Of the layers' weights each has the runtime's own form (docs/operations.md, "Sizing")."""
     [path] = (cluster.settings.artifacts_dir / "weights").glob("table-*.bin")
+    with path.open("rb") as file:
+        os.fsync(file.fileno())  # these tests copied it just now; the service syncs what it writes
     maps = [mapped(member.child.pid, path) for member in pair]
     for each in maps:
         assert each["inode"] == path.stat().st_ino
