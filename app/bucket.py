@@ -140,14 +140,23 @@ class Bucket:
                 self._set_aside(name)
                 self._obstore.put(self._store, f"{name}.json", said)
 
-    def publish(self, name: str, folder: Path, paths: Iterable[Path] | None = None, *, anew: bool = False) -> None:
-        """`folder`, or these of its files, as `name`, in place of what has the name; `anew` sends all of them."""
-        before = None
+    def publish(self, name: str, folder: Path, paths: Iterable[Path] | None = None) -> None:
+        """`folder`, or these of its files, as `name`, in place of what has the name."""
+        before = self._readable(name)
+        content = self.upload(folder, all_files(folder) if paths is None else paths, before)
+        if content != before:
+            self._exchange(name, content, before)
+
+    def exchange(self, name: str, content: Content) -> None:
+        """What was uploaded as `name`, in place of what has the name, be that damaged."""
+        self._exchange(name, content, self._readable(name))
+
+    def _readable(self, name: str) -> Content | None:
         with suppress(Damaged):
-            before = self.content(name)
-        content = self.upload(folder, all_files(folder) if paths is None else paths, None if anew else before)
-        if content == before:
-            return
+            return self.content(name)
+        return None
+
+    def _exchange(self, name: str, content: Content, before: Content | None) -> None:
         self.name(name, content)
         if before is not None:
             kept = {_object(content.area, each) for each in content.files}
@@ -177,12 +186,14 @@ class Bucket:
             list(pool.map(lambda entry: self._fetch_one(content.area, entry, folder), content.files))
 
     def remove(self, name: str) -> None:
-        """The name first: nobody sees half of it. What is not there is removed already."""
-        with suppress(Damaged):
-            content = self.content(name)
-            self._delete([f"{name}.json"])
-            if content is not None:
-                self.discard(content)
+        """The name first: nobody sees half of it. What is not there is removed already.
+
+        The objects of a damaged one are named by nothing from then on: a sweep takes them after a day.
+        """
+        content = self._readable(name)
+        self._delete([f"{name}.json"])
+        if content is not None:
+            self.discard(content)
 
     def discard(self, content: Content) -> None:
         """Content that nothing names."""
@@ -198,7 +209,7 @@ class Bucket:
         What is set aside keeps its content, under `lost/`: whoever finds no use for it may have the wrong registry.
         `needed` is asked once all names are listed. Another registry's are left alone. Returns what was touched.
         """
-        before, areas = time.time() - STALE_S, set()
+        before, areas, unread = time.time() - STALE_S, set(), False
         gone: list[str] = []
         objects = self._list(OBJECTS)  # first: what is named meanwhile is found named below
         listed = [each for kind in (LOST, *kinds) for each in self._list(kind)]
@@ -208,7 +219,8 @@ class Bucket:
             try:
                 content = self.content(name)
             except Damaged:
-                return gone  # whoever cannot read all names must not say that an area has none
+                unread = True
+                continue
             if content is None:
                 continue
             areas.add(content.area)
@@ -223,7 +235,8 @@ class Bucket:
                 continue
             gone.append(name)
         by_area: dict[str, list[tuple[str, float]]] = {}
-        for path, modified in objects:
+        # Whoever cannot read all names must not say that an area has none.
+        for path, modified in () if unread else objects:
             by_area.setdefault(path.split("/")[1], []).append((path, modified))
         for area in by_area.keys() - areas:
             if max(modified for _, modified in by_area[area]) < before:
@@ -258,7 +271,8 @@ class Bucket:
         if content is not None and content.writer != self.writer:
             raise Conflict(
                 f"{self.url}/{name}.json was put there by a service on another registry, {content.writer}: give each "
-                "registry an ADIABAT_ARTIFACTS_URL of its own."
+                "registry an ADIABAT_ARTIFACTS_URL of its own. If that was this one before it moved, remove the "
+                "object, and repeat the call."
             )
         if content is not None:
             self.name(f"{LOST}/{name}-{uuid.uuid4().hex[:12]}", content)

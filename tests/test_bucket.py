@@ -147,6 +147,13 @@ def test_a_sweep_takes_what_is_done_with_sets_aside_what_is_unknown_and_leaves_w
     assert lost.startswith("lost/encoders/unknown@1-")
     assert sweep() == []
     assert len(s3.objects(url)) == 3 + 3 * len(FILES)
+    bucket.publish("datasets/done", folder)
+    bucket.upload(folder, [folder / "adiabat.json"])
+    s3.put(url, "datasets/a.json", b"{]")
+    assert sweep() == ["datasets/done"]  # whose objects a name has that cannot be read, nobody knows
+    bucket.remove("datasets/a")
+    [area] = sweep()
+    assert area.startswith("objects/")
 
 
 def test_a_bucket_that_is_not_there_and_a_server_that_is_not_there_are_told_apart(

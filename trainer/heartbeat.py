@@ -6,6 +6,7 @@ from typing import Any
 
 from app.errors import AdiabatError
 from app.registry import Registry
+from app.registry.clocks import ClockWatch
 from app.registry.job_records import AT_WORK
 
 INTERVAL_S = 1.0
@@ -23,6 +24,7 @@ class Heartbeat:
         self._ended = threading.Event()
         self._job_id: str | None = None
         self._progress: dict[str, Any] = {}
+        self._clock_watch = ClockWatch()
         self._turn = threading.Lock()  # of who changes what is followed, or judges it
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -63,7 +65,7 @@ class Heartbeat:
             self._ended.wait(INTERVAL_S)
 
     def _beat(self) -> None:
-        self._registry.workers.beat(self._worker)
+        self._clock_watch.look(self._registry.workers.beat(self._worker))
         with self._turn:
             job_id, progress = self._job_id, self._progress
         if job_id and self._registry.jobs.report(job_id, progress, held_by=self._holder) not in AT_WORK:

@@ -19,7 +19,7 @@ from app.encoders.shared_artifacts import SharedArtifacts, open_artifacts
 from app.errors import AdiabatError, EncoderBroken, Unavailable
 from app.observe import logs
 from app.registry import AnyJob, JobRecord, JobStatus, Registry
-from app.registry.job_records import AT_TRAINER, AT_WORK
+from app.registry.job_records import AT_TRAINER, AT_WORK, MAX_ATTEMPTS
 from app.registry.silence import Silence
 from app.settings import Settings
 from trainer.evaluation import run_evaluation
@@ -32,6 +32,10 @@ from trainer.workplace import Workplace
 log = logging.getLogger("adiabat.trainer")
 
 POLL_S = 0.5
+
+
+class TrainingSetDamaged(EncoderBroken):
+    """What the service prepared cannot be used."""
 
 
 class Worker:
@@ -123,10 +127,10 @@ class Worker:
         except Exception as error:  # whatever ended it, the job must not stay at work for ever
             heartbeat.unfollow()
             cancelled = heartbeat.cancelled or self._registry.jobs.find(job.id).status is JobStatus.CANCELLING
-            status, reason = _ending(error, job, cancelled=cancelled)
-            if status is JobStatus.FAILED:
-                log.error("job %s failed", job.id, exc_info=None if isinstance(error, AdiabatError) else error)
-            if not (isinstance(error, Stopped) and self._handed_on(job)):
+            if not self._goes_on(job, error):
+                status, reason = _ending(error, job, cancelled=cancelled)
+                if status is JobStatus.FAILED:
+                    log.error("job %s failed", job.id, exc_info=None if isinstance(error, AdiabatError) else error)
                 self._end(job, status, reason=reason)
             if isinstance(error, RanksLost):
                 raise
@@ -140,11 +144,26 @@ class Worker:
     def _obtain(self, job: AnyJob, place: Workplace) -> None:
         """What the service and the trainers before this one left, where they have other disks."""
         if not place.training_set.exists():
-            self._artifacts.obtain(f"{JOBS}/{job.id}/{TRAINING_SET}", place.training_set)
+            shared = f"{JOBS}/{job.id}/{TRAINING_SET}"
+            try:
+                self._artifacts.obtain(shared, place.training_set)
+            except EncoderBroken as error:
+                self._artifacts.withdraw(shared)  # what is named there would not be sent again
+                raise TrainingSetDamaged(str(error.__cause__ or error)) from error
         try:
             self._artifacts.obtain(f"{JOBS}/{job.id}/{CHECKPOINTS}", place.checkpoints)
         except EncoderBroken as error:
             place.say(job, f"the shared checkpoint cannot be used ({error.detail}); an older one is looked for")
+
+    def _goes_on(self, job: AnyJob, error: Exception) -> bool:
+        """Whether somebody else has the job now, which `error` ended here."""
+        if isinstance(error, Stopped):
+            return self._handed_on(job)
+        if isinstance(error, TrainingSetDamaged) and job.attempts < MAX_ATTEMPTS:
+            reason = f"its training set in the bucket is damaged, and is made anew: {error.detail}"
+            log.warning("job %s: %s", job.id, reason)
+            return self._registry.jobs.send_back(job, reason)
+        return False
 
     def _handed_on(self, job: AnyJob) -> bool:
         """Whether another trainer is there, which goes on with it at once."""

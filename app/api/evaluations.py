@@ -77,13 +77,15 @@ def resume_evaluation(evaluation_id: str, parts: PartsDep) -> EvaluationPublic:
 
 
 def _create(body: EvaluationCreate, parts: Parts, keep: Keep) -> Answer:
-    wanted = {(name, split or SPLIT): None for name, _, split in (each.partition(":") for each in body.datasets)}
+    wanted = list(
+        dict.fromkeys((name, split or SPLIT) for name, _, split in (each.partition(":") for each in body.datasets))
+    )
     named, replay = body.encoders, None
     if body.replay is not None:
         named = [*named, ACTIVE]
         replay = _replay(body.replay, parts)
-    with parts.datasets.held():
-        records = parts.datasets.fixed(list(wanted), HINT)
+    with parts.datasets.held(wanted):
+        records = parts.datasets.fixed(wanted, HINT)
         evaluation = parts.registry.jobs.add_evaluation(
             NewEvaluation(
                 encoder_ids=[record.id for record in _encoders(named, parts)],

@@ -34,7 +34,7 @@ async def version() -> Version:
 
 def _ready(parts: Parts, response: Response) -> Ready:
     trainer = _trainer_of(parts)
-    said = (parts.switcher.fallback_reason, parts.pool.overfull(), parts.replicas.note())
+    said = (parts.switcher.fallback_reason, parts.pool.overfull(), parts.replicas.note(), *_clocks_of(parts))
     notes = [note for note in said if note]
     try:
         if parts.replicas.is_paused():
@@ -62,6 +62,14 @@ def _trainer_of(parts: Parts) -> str:
         if parts.replicas.registry_answers():
             return _trainer(parts.registry.workers.ages_s())
     return "unknown: the registry does not answer"
+
+
+def _clocks_of(parts: Parts) -> list[str]:
+    """Of all services and trainers: a trainer has no address of its own to ask."""
+    with suppress(Unavailable):
+        if parts.replicas.registry_answers():
+            return parts.registry.clocks.differing()
+    return []
 
 
 def _trainer(ages_s: dict[str, float]) -> str:

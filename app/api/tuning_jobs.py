@@ -127,14 +127,17 @@ def _create(body: TuningJobCreate, parts: Parts, keep: Keep) -> Answer:
             f"The parent {parent.key} is not in the base's lineage; start from the base, or from an encoder "
             "that was tuned from it."
         )
-    with parts.datasets.held():
+    if body.dataset == JUDGMENTS:
+        parts.datasets.judged().require_pairs()
+    wanted = _wanted(body)
+    with parts.datasets.held(wanted):
         job = parts.registry.jobs.add(
             NewJob(
                 name=body.name,
                 parent_id=parent.id,
                 dataset=body.dataset,
                 guards=body.guards,
-                dataset_digests=_digests(body, parts),
+                dataset_digests={record.name: record.digest for record in parts.datasets.fixed(wanted, HINT)},
                 recipe=body.recipe.model_dump(mode="json"),
                 gate=body.gate.model_dump(mode="json"),
                 activate=body.activate,
@@ -150,13 +153,10 @@ def _answer(job: JobRecord, parts: Parts) -> Answer:
     return Answer(status=202, body=said, location=f"/tuning-jobs/{job.id}")
 
 
-def _digests(body: TuningJobCreate, parts: Parts) -> dict[str, str]:
-    """Fix the content of every dataset named; refuse a split that is not there before anything starts."""
-    if body.dataset == JUDGMENTS:
-        parts.datasets.judged().require_pairs()
-    wanted = [(body.dataset, "train"), (body.dataset, "dev")]
-    wanted += [(name, split or "test") for name, _, split in (guard.partition(":") for guard in body.guards)]
-    return {record.name: record.digest for record in parts.datasets.fixed(wanted, HINT)}
+def _wanted(body: TuningJobCreate) -> list[tuple[str, str]]:
+    """Every dataset that the job reads, with the split."""
+    guards = [(name, split or "test") for name, _, split in (guard.partition(":") for guard in body.guards)]
+    return [(body.dataset, "train"), (body.dataset, DEV), *guards]
 
 
 def _public(job: JobRecord, parts: Parts) -> TuningJobPublic:

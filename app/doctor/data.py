@@ -15,6 +15,8 @@ from app.bucket import Bucket
 from app.doctor.finding import Finding, fail, ok, warn
 from app.errors import Unavailable
 from app.lock import LOCK_FILE
+from app.registry.clock import ahead_s
+from app.registry.clocks import MEND, differs, is_far
 from app.registry.database import known_revisions
 from app.registry.engines import engine_at, read_url
 from app.registry.snapshot import open_for_reading
@@ -110,16 +112,26 @@ def _elsewhere(address: str) -> Iterator[Finding]:
     try:
         with engine.connect() as connection:
             revision = MigrationContext.configure(connection).get_current_revision()
+            ahead = ahead_s(connection)
     except DBAPIError as error:
         yield fail("registry", f"{named} does not answer ({error.orig}).", "Start it, or correct ADIABAT_REGISTRY_URL.")
         return
     finally:
         engine.dispose()
+    yield _clock(ahead)
     if revision is None:
         yield ok("registry", f"{named} is empty; the first start makes the registry.")
         return
     yield ok("registry", f"{named} answers.")
     yield _schema(revision)
+
+
+def _clock(ahead: float | None) -> Finding:
+    if ahead is None:
+        return ok("clock", "The registry database takes too long to answer for a comparison of clocks.")
+    if is_far(ahead):
+        return warn("clock", differs("this machine", ahead), MEND)
+    return ok("clock", f"This machine's clock agrees with the registry database's, to {abs(ahead):.1f} s.")
 
 
 def _schema(revision: str) -> Finding:

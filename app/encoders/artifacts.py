@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from app.encoders.digest import weights_ending
 from app.encoders.files import fsync_tree
+from app.encoders.graph import table_file
 from app.encoders.overlay import EncoderFiles
 from app.errors import AdiabatError, EncoderBroken
 
@@ -152,11 +153,15 @@ class ArtifactStore:
     def forget_weights(self, key: str) -> None:
         """Remove the engine's copy of the weights; it is made again where it is needed."""
         try:
-            ending = weights_ending(self.files(key))
+            files = self.files(key)
+            ending = weights_ending(files)
         except AdiabatError:  # a damaged artifact is being removed: nothing is known of its weights
             return
         for copy in self.weights.glob(f"*-{ending}"):
             shutil.rmtree(copy, ignore_errors=True)
+        for name, digest in files.tensor_hashes.items():
+            if key != BASE_KEY and not files.is_shared(name):  # the base's is every encoder's, and compared when read
+                table_file(self.weights, digest).unlink(missing_ok=True)
 
     def set_aside(self, key: str) -> None:
         """Hide an artifact that no row names, for whoever finds that its registry was the wrong one."""
@@ -171,10 +176,17 @@ class ArtifactStore:
         """The folder of the content with this digest, whether it is there or not."""
         return self.datasets / content.removeprefix("sha256:")
 
-    def keep_dataset(self, staged: Path, content: str) -> None:
-        """Durable from here on; the same content is kept once."""
+    @contextmanager
+    def keeping(self, staged: Path, content: str) -> Iterator[Callable[[], None]]:
+        """Within it the call that is given, which is quick, keeps the dataset in `staged` as this content.
+
+        Durable from there on; the same content is kept once.
+        """
+        fsync_tree(staged)
+        yield lambda: self._keep(staged, content)
+
+    def _keep(self, staged: Path, content: str) -> None:
         if not (folder := self.datasets / content.removeprefix("sha256:")).exists():
-            fsync_tree(staged)
             shutil.move(staged, folder)
         fsync_folder(self.datasets)  # a record must not outlive its content
 

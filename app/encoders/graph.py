@@ -10,6 +10,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ MAP = "map.json"
 SUMS = "sums.json"
 WEIGHTS = "weights.bin"
 ALIGNMENT = 4096  # a page, so that the runtime may map the file
+AT_ONCE = 2**20  # values that are compared in one go
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +76,50 @@ def is_whole(folder: Path) -> bool:
         return said == _sums(folder)
     except (OSError, ValueError):
         return False
+
+
+def table_file(weights_dir: Path, digest: str) -> Path:
+    """Where token embeddings whose fp32 bytes have this SHA-256 are kept."""
+    return weights_dir / f"table-{digest[:32]}.bin"
+
+
+def map_table(array: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+    """`array` out of a file of the same bytes, which is made where it is missing or differs: the processes of a machine
+    that use these embeddings have them in memory once.
+
+    The artifact itself is not mapped for long, since a file cut short under a map kills the process: this one nobody
+    else writes, and it is never changed in place. A copy in memory where there can be no such file.
+    """
+    with suppress(OSError):  # a full disk, or one that is read-only
+        if path.exists() and _mapped(array, path) is None:
+            path.unlink(missing_ok=True)
+        if not path.exists():
+            _write_table(array, path)
+    found = _mapped(array, path)
+    return np.array(array, dtype=np.float32, order="C") if found is None else found
+
+
+def _mapped(array: NDArray[np.float32], path: Path) -> NDArray[np.float32] | None:
+    if not path.exists() or path.stat().st_size != array.nbytes:
+        return None
+    # Copy on write, since not every runtime takes what it may not write; none does write.
+    found = np.memmap(path, dtype=np.float32, mode="c", shape=array.shape)
+    theirs, ours = (each.reshape(-1).view(np.uint32) for each in (found, array))
+    pieces = (slice(at, at + AT_ONCE) for at in range(0, ours.size, AT_ONCE))
+    return found if all(np.array_equal(theirs[piece], ours[piece]) for piece in pieces) else None
+
+
+def _write_table(array: NDArray[np.float32], path: Path) -> None:
+    half = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    try:
+        with half.open("wb") as file:
+            file.write(raw_bytes(array))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):  # another process was faster: both are to map one file
+            path.hardlink_to(half)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def _sums(folder: Path) -> dict[str, str]:

@@ -20,7 +20,8 @@ from app.errors import EncoderBroken
 class OnnxEngine:
     """`graph` is a folder that `export_graph` made. The weights are written below `weights_dir` at first use.
 
-    The token embeddings are in memory once for all encoders that have the same; the rest is this engine's own.
+    The token embeddings are in memory once for all encoders and processes that have the same; the rest is this engine's
+    own, since the runtime brings it into a form of its own.
     """
 
     name = "onnx"
@@ -40,7 +41,7 @@ class OnnxEngine:
         folder = weights_folder(files, placed, weights_dir)
         write_weights(placed, files.tensor, folder)
         tables = {p.name: (files.tensor(p.name), files.tensor_hashes[p.name]) for p in placed.placements if p.table}
-        self._tables = shared_tables(placed, tables, shared)
+        self._tables = shared_tables(placed, tables, shared, weights_dir)
         self._session = open_session(graph, folder, self._tables, threads)
         self._tokenizer = QueryTokenizer(files, spec)
         self._batch_tokens = batch_tokens

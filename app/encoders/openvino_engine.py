@@ -58,7 +58,7 @@ class OpenVinoEngine:
         folder = weights_folder(files, placed, weights_dir)
         write_weights(placed, files.tensor, folder)
         tables = {p.name: (files.tensor(p.name), files.tensor_hashes[p.name]) for p in placed.placements if p.table}
-        self._tables = shared_tables(placed, tables, shared)
+        self._tables = shared_tables(placed, tables, shared, weights_dir)
         if precision == "bf16" and not has_bf16():
             raise EncoderBroken("This processor has no bf16; set ADIABAT_PRECISION=fp32.")
         core = openvino.Core()

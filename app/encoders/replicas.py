@@ -19,6 +19,7 @@ from app.encoders.switching import Switcher
 from app.errors import AdiabatError, Unavailable
 from app.registry import Instance, Registry
 from app.registry.bell import Bell
+from app.registry.clocks import ClockWatch
 from app.registry.instances import LEASE_S
 
 log = logging.getLogger("adiabat.replicas")
@@ -141,6 +142,7 @@ class Replica:
         self._newest = 0
         self._away: str | None = None  # why the registry did not answer the last look
         self._failed: tuple[int, str] | None = None
+        self._clock_watch = ClockWatch()
         self._ticking = threading.Thread(target=self._tick_on, name="replica-tick", daemon=True)
         self._beating = threading.Thread(target=self._beat_on, name="replica-beat", daemon=True)
         self._following = threading.Thread(target=self._follow_on, name="replica-follow", daemon=True)
@@ -277,7 +279,7 @@ class Replica:
             log.warning("This replica was paused for more than %g s; it catches up before it answers", LEASE_S)
             while self._is_new(self._find()):
                 self._follow()
-        self._registry.instances.beat(self._instance(self._slot.current.generation))
+        self._clock_watch.look(self._registry.instances.beat(self._instance(self._slot.current.generation)))
         if self._is_new(self._find()):
             self._wanted.set()
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from app.encoders.graph import GRAPH, GraphMap
+from app.encoders.graph import GRAPH, GraphMap, map_table, table_file
 from app.errors import EncoderBroken
 
 OUTPUT = "sentence_vectors"
@@ -26,25 +26,33 @@ class SharedTensor:
 
     def __init__(self, key: str, array: NDArray[np.float32]) -> None:
         self.key = key
-        # A copy, not a map of the artifact: a file cut short under a map would kill the process.
-        self.array = np.array(array, dtype=np.float32, order="C")
+        self.array = array
         self.value = onnxruntime.OrtValue.ortvalue_from_numpy(self.array)
 
 
 class SharedTensors:
-    """One copy per content in the process, so that encoders over one base hold its table once."""
+    """One per content in the process, so that encoders over one base hold its table once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: weakref.WeakValueDictionary[str, SharedTensor] = weakref.WeakValueDictionary()
 
-    def get(self, array: NDArray[np.float32], digest: str | None = None) -> SharedTensor:
-        """The shared copy of `array`; `digest` identifies its content, and is computed where not given."""
+    def get(
+        self, array: NDArray[np.float32], digest: str | None = None, weights_dir: Path | None = None
+    ) -> SharedTensor:
+        """The shared one like `array`; `digest` identifies its content, and is computed where not given.
+
+        With `weights_dir` mapped from a file there, which other processes share too; else a copy in memory.
+        """
         key = f"{digest or hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()} {array.shape}"
         with self._lock:
             found = self._known.get(key)
             if found is None:
-                found = self._known[key] = SharedTensor(key, array)
+                if digest and weights_dir:
+                    shared = map_table(array, table_file(weights_dir, digest))
+                else:
+                    shared = np.array(array, dtype=np.float32, order="C")
+                found = self._known[key] = SharedTensor(key, shared)
             return found
 
     def __len__(self) -> int:
@@ -89,7 +97,11 @@ def open_session(
 
 
 def shared_tables(
-    graph: GraphMap, tensors: Mapping[str, tuple[NDArray[np.float32], str | None]], shared: SharedTensors
+    graph: GraphMap,
+    tensors: Mapping[str, tuple[NDArray[np.float32], str | None]],
+    shared: SharedTensors,
+    weights_dir: Path | None = None,
 ) -> dict[str, SharedTensor]:
     """The shared tensor of each table of the graph, by initialiser. `tensors`: name to (array, digest)."""
-    return {place.initializer: shared.get(*tensors[place.name]) for place in graph.placements if place.table}
+    tables = [place for place in graph.placements if place.table]
+    return {place.initializer: shared.get(*tensors[place.name], weights_dir) for place in tables}

@@ -63,7 +63,11 @@ def open_shared(url: str, settings: Settings, registry: Registry) -> "SharedArti
 
 
 def writer(registry: Registry) -> str:
-    """The registry, as other services know it, whoever they are there."""
+    """The registry, as other services know it, whoever they are there.
+
+    One in SQLite is known by host and path. A copy of it elsewhere may go on beside the first, so it is another one:
+    it reads what the first put into the bucket, and neither takes its names nor clears up after it.
+    """
     database = registry.database
     if database.on_postgresql:
         where = {name: value for name, value in database.url.query.items() if name in ("host", "port")}
@@ -190,10 +194,24 @@ class SharedArtifacts(ArtifactStore):
                 raise BadDataset(f"{self.where}/{DATASETS}/{here.name}.json names other files; upload it again.")
         return here
 
-    def keep_dataset(self, staged: Path, content: str) -> None:
-        super().keep_dataset(staged, content)
-        here = super().dataset(content)
-        self._bucket.publish(f"{DATASETS}/{here.name}", here, anew=True)  # what is there may be damaged
+    @contextmanager
+    def keeping(self, staged: Path, content: str) -> Iterator[Callable[[], None]]:
+        uploaded = self._bucket.upload(staged, all_files(staged))  # though it is there already: that may be damaged
+        named = False
+
+        def keep() -> None:
+            nonlocal named
+            keep_here()
+            named = True  # or nobody knows
+            self._bucket.exchange(f"{DATASETS}/{content.removeprefix('sha256:')}", uploaded)
+
+        try:
+            with super().keeping(staged, content) as keep_here:
+                yield keep
+        finally:
+            if not named:
+                with suppress(AdiabatError):
+                    self._bucket.discard(uploaded)
 
     def remove_dataset(self, content: str) -> None:
         super().remove_dataset(content)
@@ -215,8 +233,26 @@ class SharedArtifacts(ArtifactStore):
         except Unavailable as error:
             log.warning("%s stays in the bucket until the next sweep: %s", name, error.detail)
 
+    def left_datasets(self, registry: Registry) -> list[str]:
+        """Digests of contents in the bucket that the registry once had and has no use for.
+
+        None was released at the end of its job where the trainer, which tidies too, was faster, or the bucket away.
+        """
+        there = {name.partition("/")[2] for name in self._bucket.names(DATASETS)}
+        done_with = registry.datasets.digests_known() - registry.datasets.digests_needed()
+        return [each for each in done_with if (name := each.removeprefix("sha256:")) in there and self._is_ours(name)]
+
+    def _is_ours(self, dataset: str) -> bool:
+        with suppress(EncoderBroken):
+            content = self._content(f"{DATASETS}/{dataset}")
+            return content is not None and content.writer == self._bucket.writer
+        return False
+
     def sweep(self, registry: Registry) -> None:
-        """Remove from the bucket what this registry is done with, and set aside what it never heard of."""
+        """Remove from the bucket what this registry is done with, and set aside what it never heard of.
+
+        Datasets that it is done with are not: they are released, in turn with whoever keeps one.
+        """
         kinds = ENCODERS, DATASETS, JOBS
         for name in self._bucket.sweep(kinds, lambda: needed(registry), lambda name: is_finished(registry, name)):
             log.info("%s/%s is not needed any more: it is removed, or set aside under lost/", self.where, name)

@@ -124,6 +124,15 @@ class State(Collector):
             silence.add_metric([name], age_s)
         yield silence
 
+        clocks = GaugeMetricFamily(
+            "adiabat_clock_offset_seconds",
+            "By how much the clock of a live service or trainer is ahead of the registry database's.",
+            labels=["process"],
+        )
+        for whose, ahead_s in self.registry.clocks.ahead_s().items():
+            clocks.add_metric([whose], ahead_s)
+        yield clocks
+
         standing = self.replicas.standing()
         replicas = GaugeMetricFamily(
             "adiabat_replicas",

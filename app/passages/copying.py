@@ -18,8 +18,8 @@ def copy_passages(source: PassageStore, target: PassageStore, copied: Callable[[
     """How many `source` has; `copied` hears how many of them were looked at as it goes.
 
     What `target` has already is left alone, so a copy that broke goes on where it is repeated. Both must be of one
-    index space, which each of them insists on when it is opened. Raises `Unavailable`, also where a sample that is
-    read back is not as it was.
+    index space, which each of them insists on when it is opened. Raises `Unavailable`, also where `target` has fewer
+    afterwards, or a sample that is read back is not as it was.
     """
     done, cursor, sample, lot = 0, None, list[StoredPassage](), Random(0)
     while True:
@@ -33,6 +33,8 @@ def copy_passages(source: PassageStore, target: PassageStore, copied: Callable[[
         copied(done)
         if cursor is None:
             break
+    if (there := target.count()) < done:
+        raise Unavailable(f"{done} passages were copied, and {there} are there: repeat the command.")
     _require_same(target, sample)
     return done
 

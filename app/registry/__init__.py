@@ -4,6 +4,7 @@ from pathlib import Path
 
 from app.registry.activations import Activation, Activations, Canary, NewCanary, Rules
 from app.registry.audit import Action, Actor, Audit, Entry, acting
+from app.registry.clocks import Clocks
 from app.registry.database import Database
 from app.registry.datasets import DatasetRecord, Datasets
 from app.registry.encoders import Admission, EncoderRecord, Encoders, EncoderState, NewEncoder
@@ -31,6 +32,7 @@ __all__ = [
     "Audit",
     "Canary",
     "Click",
+    "Clocks",
     "DatasetRecord",
     "Datasets",
     "Decided",
@@ -91,6 +93,7 @@ class Registry:
         self.events = JobEvents(self.database)
         self.instances = Instances(self.database)
         self.workers = Workers(self.database)
+        self.clocks = Clocks(self.database)
         self.idempotency = IdempotencyKeys(self.database)
         self.keys = Keys(self.database)
         self.audit = Audit(self.database)

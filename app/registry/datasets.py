@@ -11,7 +11,7 @@ from app.registry.audit import Action, record
 from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.job_records import ENDED_FOR_GOOD, FINISHED, JobStatus, keeps_files
-from app.registry.tables import datasets, tuning_jobs
+from app.registry.tables import audit, datasets, tuning_jobs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +83,12 @@ class Datasets:
             return list(
                 connection.scalars(delete(datasets).where(datasets.c.name == name).returning(datasets.c.digest))
             )
+
+    def digests_known(self) -> set[str]:
+        """Of every content that ever had a name here."""
+        put = select(audit.c.detail).where(audit.c.action == Action.DATASET_PUT)
+        with self._database.read() as connection:
+            return {detail["digest"] for detail in connection.scalars(put)}
 
     def digests_needed(self) -> set[str]:
         """Digests of content that a record names, or that a job reads or may read when it is resumed."""

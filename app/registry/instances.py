@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, delete, insert, select
 
 from app.errors import Conflict
-from app.registry.clock import now
+from app.registry.clock import ahead_s, now
 from app.registry.database import Database
 from app.registry.tables import instances
 
@@ -25,6 +25,7 @@ class Instance:
     generation: int  # that it answers with
     failed_generation: int | None  # that it could not take up
     reason: str | None  # ... and why
+    clock_ahead_s: float | None = None  # of its machine, against the database's, at its last sign of life
 
 
 class Instances:
@@ -47,15 +48,20 @@ class Instances:
                     f"has {new.store}. Services on one registry share one collection on a Qdrant server: set "
                     "ADIABAT_QDRANT_URL and ADIABAT_COLLECTION as there, or ADIABAT_REGISTRY_URL to another database."
                 )
-            connection.execute(insert(instances).values(id=new.id, **_columns(new), started_at=now()))
+            connection.execute(insert(instances).values(id=new.id, **_columns(new, None), started_at=now()))
 
-    def beat(self, this: Instance) -> None:
-        """A sign of life that says where it stands. One that was forgotten meanwhile is back."""
-        values = _columns(this)
+    def beat(self, this: Instance) -> float | None:
+        """A sign of life that says where it stands. One that was forgotten meanwhile is back.
+
+        Returns by how many seconds this machine's clock is ahead of the database's, where that can be told.
+        """
         with self._database.write(shared=True) as connection:
+            ahead = ahead_s(connection)
+            values = _columns(this, ahead)
             changed = connection.execute(instances.update().where(instances.c.id == this.id).values(values))
             if changed.rowcount == 0:
                 connection.execute(insert(instances).values(id=this.id, **values, started_at=now()))
+        return ahead
 
     def leave(self, instance_id: str) -> None:
         with self._database.write(shared=True) as connection:
@@ -77,9 +83,10 @@ def _alive() -> ColumnElement[bool]:
     return instances.c.seen_at.between(now() - LEASE_S, now() + LEASE_S)
 
 
-def _columns(of: Instance) -> dict[str, Any]:
+def _columns(of: Instance, clock_ahead_s: float | None) -> dict[str, Any]:
     values = {name: getattr(of, name) for name in Instance.__slots__ if name != "id"}
-    return values | {"host": socket.gethostname(), "pid": os.getpid(), "seen_at": now()}
+    process = {"host": socket.gethostname(), "pid": os.getpid(), "clock_ahead_s": clock_ahead_s}
+    return values | process | {"seen_at": now()}
 
 
 def _is_dead_here(row: Row[Any]) -> bool:

@@ -222,6 +222,21 @@ class Jobs:
             attempts=job.attempts - 1,
         )
 
+    def send_back(self, job: AnyJob, reason: str) -> bool:
+        """Queue a job to be prepared again, as its trainer could not use what was prepared; False where it lost it.
+
+        The take counts: what is damaged again and again ends it.
+        """
+        return self.move(
+            job.id,
+            JobStatus.QUEUED,
+            only_from=AT_WORK,
+            held_by=job.worker,
+            told={"reason": reason},
+            worker=None,
+            progress={},
+        )
+
     def settle_activation(self, job_id: str, outcome: str) -> None:
         """Record that the activation this job asked for was done, or failed: it is tried once."""
         with self._database.write() as connection:

@@ -196,6 +196,8 @@ workers = Table(
     metadata,
     Column("name", String(128), primary_key=True),
     Column("seen_at", Float, nullable=False),
+    # Of its machine, against the database's; null where it could not be told.
+    Column("clock_ahead_s", Float, nullable=True),
 )
 
 # The services on this registry.
@@ -212,6 +214,7 @@ instances = Table(
     Column("reason", String, nullable=True),
     Column("started_at", Float, nullable=False),
     Column("seen_at", Float, nullable=False),
+    Column("clock_ahead_s", Float, nullable=True),  # as of a trainer
 )
 
 # What a client already asked for under a key of its own; `answer` is null while the call runs.

@@ -2,7 +2,7 @@
 
 from sqlalchemy import delete, func, select
 
-from app.registry.clock import now
+from app.registry.clock import ahead_s, now
 from app.registry.database import Database
 from app.registry.tables import workers
 
@@ -13,11 +13,15 @@ class Workers:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def beat(self, name: str) -> None:
+    def beat(self, name: str) -> float | None:
+        """A sign of life. Returns by how many seconds this machine's clock is ahead of the database's, if it can."""
         gone = workers.c.seen_at < now() - FORGET_S
         with self._database.write(shared=True) as connection:
             connection.execute(delete(workers).where(gone))
-            connection.execute(self._database.upsert(workers, {"name": name}, {"seen_at": now()}))
+            ahead = ahead_s(connection)
+            values = {"seen_at": now(), "clock_ahead_s": ahead}
+            connection.execute(self._database.upsert(workers, {"name": name}, values))
+        return ahead
 
     def leave(self, name: str) -> None:
         with self._database.write(shared=True) as connection:

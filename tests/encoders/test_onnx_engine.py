@@ -1,12 +1,14 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from app.encoders.files import EncoderFiles, write_delta, write_full
+from app.encoders.graph import map_table
 from app.encoders.session import SHARED
 from app.encoders.spec import read_spec
 from app.encoders.tensors import write_tensors
@@ -102,6 +104,35 @@ def test_a_delta_shares_the_table_of_its_base_and_frees_it_last(
     assert np.isfinite(engine.embed(["still here"])).all()
     engine.close()
     assert len(SHARED) == before
+
+
+def maps_of(path: Path) -> list[str]:
+    """The lines of this process's memory maps that are of that file, or of one that had its name."""
+    return [line for line in Path("/proc/self/maps").read_text().splitlines() if str(path) in line]
+
+
+def test_a_table_is_mapped_from_one_file_which_is_made_anew_where_it_is_damaged(
+    tiny: EncoderFiles, tmp_path: Path
+) -> None:
+    array = tiny.tensor("/embeddings.word_embeddings.weight")
+    path = tmp_path / "table.bin"
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: map_table(array, path), range(8)))
+    assert {line.split()[4] for line in maps_of(path)} == {str(path.stat().st_ino)}
+    assert [*tmp_path.iterdir()] == [path]
+    content = path.read_bytes()
+    for damaged in (content[:-1] + bytes([content[-1] ^ 1]), content[:-4], b""):
+        path.unlink()
+        path.write_bytes(damaged)
+        again = map_table(array, path)
+        np.testing.assert_array_equal(again, array)
+        assert isinstance(again, np.memmap)
+        assert path.read_bytes() == content
+    for each in found:  # what is used stays what it was
+        np.testing.assert_array_equal(each, array)
+    in_memory = map_table(array, tmp_path / "nowhere" / "table.bin")
+    np.testing.assert_array_equal(in_memory, array)
+    assert not isinstance(in_memory, np.memmap)
 
 
 def test_the_torch_engine_gives_the_same_vectors_for_a_delta(

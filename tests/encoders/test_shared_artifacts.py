@@ -2,19 +2,22 @@
 
 import os
 import shutil
+import socket
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+import app.bucket
 from app.bucket import Bucket
 from app.encoders.artifacts import ArtifactStore
-from app.encoders.shared_artifacts import SharedArtifacts
-from app.errors import BadDataset, EncoderBroken, Unavailable
+from app.encoders.shared_artifacts import SharedArtifacts, open_shared
+from app.errors import BadDataset, Conflict, EncoderBroken, Unavailable
 from app.lock import FileLock
 from app.registry import Registry
 from app.registry.turn import Turn
+from app.settings import Settings
 from tests.postgres import Server
 from tests.s3 import S3Server, files_below
 
@@ -129,7 +132,8 @@ def test_a_dataset_is_kept_there_brought_here_and_refused_where_it_is_another(
         (staging / "queries.jsonl").write_text('{"_id": "q", "text": "t"}\n')
         (staging / "qrels" / "test.tsv").write_text("q\tp\t1\n")
         content = digest(staging)
-        first.keep_dataset(staging, content)
+        with first.keeping(staging, content) as keep:
+            keep()
     assert files_below(second.dataset(content)) == files_below(first.dataset(content))
     name = content.removeprefix("sha256:")
     lie = s3.objects(bucket.url)[f"datasets/{name}.json"].replace(b"test.tsv", b"more.tsv")
@@ -140,10 +144,64 @@ def test_a_dataset_is_kept_there_brought_here_and_refused_where_it_is_another(
     assert list(third.datasets.iterdir()) == []
     with first.staging() as staging:  # uploaded again, as the sentence says
         shutil.copytree(second.dataset(content), staging, dirs_exist_ok=True)
-        first.keep_dataset(staging, content)
+        with first.keeping(staging, content) as keep:
+            keep()
     assert files_below(third.dataset(content)) == files_below(second.dataset(content))
     first.remove_dataset(content)
     assert s3.objects(bucket.url) == {}
+
+
+def test_a_dataset_that_was_sent_for_nothing_leaves_nothing(s3: S3Server, bucket: Bucket, tmp_path: Path) -> None:
+    """The turn that its name waits for may never come."""
+    store, sent = shared(bucket, tmp_path / "here"), list[int]()
+
+    def send() -> None:
+        with store.staging() as staging:
+            (staging / "queries.jsonl").write_text("{}")
+            with store.keeping(staging, "sha256:ab"):
+                sent.append(len(s3.objects(bucket.url)))
+                raise Unavailable
+
+    with pytest.raises(Unavailable):
+        send()
+    assert sent == [1]
+    assert s3.objects(bucket.url) == {}
+    assert list(store.datasets.iterdir()) == []
+
+
+def test_a_registry_in_sqlite_that_was_copied_to_another_host_takes_nothing_of_the_first_ones_away(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the first goes on beside it cannot be seen from there."""
+    settings = Settings(data_dir=tmp_path / "data", artifacts_url=s3.fresh())
+    registry = Registry(settings.registry_path)
+    first = open_shared(str(settings.artifacts_url), settings, registry)
+    with first.staging() as staging:
+        (staging / "adiabat.json").write_text("{}")
+        first.share("encoders/bees@1", staging)
+        first.share("datasets/ab", staging)
+    registry.datasets.put("d", "sha256:ab", {})
+    registry.datasets.delete("d")
+    assert first.left_datasets(registry) == ["sha256:ab"]
+    registry.close()
+    shutil.copytree(settings.data_dir, tmp_path / "copy")
+    before = s3.objects(str(settings.artifacts_url))
+
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    monkeypatch.setattr(app.bucket, "STALE_S", -60.0)
+    moved = settings.model_copy(update={"data_dir": tmp_path / "copy"})
+    registry = Registry(moved.registry_path)
+    copy = open_shared(str(moved.artifacts_url), moved, registry)
+    assert (copy.folder("bees@1") / "adiabat.json").is_file()
+    with copy.staging() as staging:
+        (staging / "adiabat.json").write_text('{"other": 1}')
+        theirs = r"put there by a service on another registry, .*data/registry.db.* before it moved, remove the object"
+        with pytest.raises(Conflict, match=theirs), copy.placing(staging) as place:
+            place("bees@1")
+    assert copy.left_datasets(registry) == []
+    copy.sweep(registry)
+    assert s3.objects(str(settings.artifacts_url)) == before
+    registry.close()
 
 
 def test_a_folder_alone_has_nothing_to_bring(tmp_path: Path) -> None:

@@ -230,6 +230,7 @@ def test_a_damaged_passage_encoder_is_no_start_and_says_what_to_restore(
     ("name", "damage"),
     [
         *((f"weights/*/{WEIGHTS}", damage) for damage in (flipped, cut, emptied, removed)),
+        ("weights/table-*.bin", flipped),
         *(  # the export takes its time
             pytest.param(f"graphs/*/{name}", damage, marks=pytest.mark.nightly)
             for name, damage in ((GRAPH, flipped), (MAP, cut))

@@ -51,6 +51,20 @@ def test_a_copy_that_reads_back_otherwise_is_told(open_edge: OpenEdge, client: Q
         copy_passages(source, target, lambda _: None)
 
 
+def test_a_copy_that_lacks_some_is_told_by_its_count(
+    open_edge: OpenEdge, client: QdrantClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that acknowledges what it then loses; of 600 no sample need have the one."""
+    source, target = open_edge(), QdrantStore(client, "passages", SPACE)
+    source.upsert(points(600))
+    upsert = target.upsert
+    monkeypatch.setattr(target, "upsert", lambda made: upsert([each for each in made if each.passage.id != "p7"]))
+    with pytest.raises(Unavailable, match="600 passages were copied, and 599 are there"):
+        copy_passages(source, target, lambda _: None)
+    monkeypatch.undo()
+    assert copy_passages(source, target, lambda _: None) == 600
+
+
 class Away:
     """A method of the client that breaks so many times before it answers."""
 

@@ -9,7 +9,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import select, text
 
 from app.errors import BadInput, Conflict, Unavailable
-from app.registry import JobStatus, NewJudgment, Registry
+from app.registry import Instance, JobStatus, NewJudgment, Registry
 from app.registry.clock import now
 from app.registry.database import Database, migration_config
 from app.settings import Settings
@@ -41,6 +41,9 @@ def test_a_registry_of_any_earlier_release_is_taken_up_with_all_it_holds(
     registry.judgments.put(NewJudgment(query="q", passage_id="p", relevance=1, lang=None))
     registry.queries.add([(searched("a" * 32), 0.0)])
     assert registry.queries.click("a" * 32, [("p1", 1)]) == 1
+    registry.workers.beat("w")
+    registry.instances.beat(Instance(id="i", name="i", store="s", generation=1, failed_generation=None, reason=None))
+    assert set(registry.clocks.ahead_s()) == {"trainer w", "service i"}
     registry.close()
 
 

@@ -170,7 +170,7 @@ def test_a_generation_that_was_read_at_one_counts_at_the_other(pair: tuple[Membe
         here.client.activate(another(here), if_generation=generation)
 
 
-@pytest.mark.parametrize(("replicas", "switches"), [(2, 30), pytest.param(4, 60, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(("replicas", "switches"), [(2, 30), pytest.param(4, 200, marks=pytest.mark.nightly)])
 def test_many_conflicting_switches_end_in_one_history_without_a_gap_and_in_equal_replicas(
     cluster: Cluster, pair: tuple[Member, Member], replicas: int, switches: int
 ) -> None:
@@ -196,6 +196,37 @@ def test_many_conflicting_switches_end_in_one_history_without_a_gap_and_in_equal
         extra.child.terminate()  # in order: nobody waits for its lease
         assert extra.child.wait(60) == 0
     wait_until(lambda: pair[0].client.active_encoder().replicas.live == 2)
+
+
+def test_replicas_on_one_host_have_the_token_embeddings_in_memory_once(
+    cluster: Cluster, pair: tuple[Member, Member]
+) -> None:
+    """Of the layers' weights each has the runtime's own form (docs/operations.md, "Sizing")."""
+    [path] = (cluster.settings.artifacts_dir / "weights").glob("table-*.bin")
+    with path.open("rb") as file:
+        os.fsync(file.fileno())  # these tests copied it just now; the service syncs what it writes
+    maps = [mapped(member.child.pid, path) for member in pair]
+    for each in maps:
+        assert each["inode"] == path.stat().st_ino
+        assert each["Rss"] == each["Shared_Clean"] >= path.stat().st_size // 1024
+        assert each["Private_Dirty"] == each["Private_Clean"] == each["Anonymous"] == 0
+    assert sum(each["Pss"] for each in maps) <= maps[0]["Rss"]
+
+
+def mapped(pid: int, path: Path) -> dict[str, int]:
+    """kB of what the process has mapped of the file, and its inode."""
+    found: dict[str, int] = {}
+    of_it = False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        name, *values = line.split()
+        if not name.endswith(":"):  # the head of the next map
+            of_it = line.endswith(str(path))
+            if of_it:
+                assert not found, "mapped twice"
+                found["inode"] = int(values[3])
+        elif of_it and values[-1] == "kB":
+            found[name.removesuffix(":")] = int(values[0])
+    return found
 
 
 def test_a_replica_that_cannot_load_says_why_stays_on_the_old_one_and_follows_when_it_can(

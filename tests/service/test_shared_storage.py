@@ -24,6 +24,7 @@ from tests.conftest import environment, free_port, process, running, wait_until
 from tests.postgres import Server
 from tests.s3 import S3Server
 from tests.service import encoders
+from tests.service.test_bucket_jobs import damage
 from tests.service.test_tuning_jobs import GENTLE, dataset, passages
 
 
@@ -213,12 +214,17 @@ def test_a_copy_that_was_damaged_here_is_brought_again(site: Site) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("damaged", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_a_job_that_one_host_prepared_is_done_by_a_trainer_on_another(
-    site: Site, dataset: Path, seeded: Path, tmp_path: Path
+    site: Site, dataset: Path, seeded: Path, tmp_path: Path, damaged: bool
 ) -> None:
+    """Where what it prepared was damaged in the bucket, after it was prepared once more."""
     site.second.upsert_passages(passages())
     site.second.put_dataset("pumps", zip_folder(dataset, tmp_path / "pumps.zip"))
     job_id = site.second.create_tuning_job("pumps", "pumps", recipe=GENTLE, gate={"min_gain": -1}).id
+    if damaged:
+        wait_until(lambda: f"jobs/{job_id}/training-set.json" in site.s3.objects(site.url))
+        damage(site.s3, site.settings, job_id)
     settings = site.settings.model_copy(update={"data_dir": tmp_path / "data"})
     shutil.copytree(seeded / "artifacts" / "graphs", settings.artifacts_dir / "graphs")
     command = [sys.executable, "-m", "trainer"]

@@ -108,7 +108,8 @@ def crew(request: pytest.FixtureRequest, tmp_path: Path, world: Path, tiny_folde
         shutil.copytree(world / "dataset", staged, dirs_exist_ok=True)
         shutil.copy(staged / "qrels" / "train.tsv", staged / "qrels" / "dev.tsv")
         content = digest(staged)
-        artifacts.keep_dataset(staged, content)
+        with artifacts.keeping(staged, content) as keep:
+            keep()
     registry.datasets.put("world", content, {})
     made = Crew(settings=settings, registry=registry, artifacts=artifacts, content=content)
     yield made
