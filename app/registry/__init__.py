@@ -25,6 +25,7 @@ __all__ = [
     "Action",
     "Activation",
     "Activations",
+    "Activations",
     "Actor",
     "Admission",
     "Answer",

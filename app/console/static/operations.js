@@ -133,7 +133,7 @@ function byRoute(found) {
     [...named].filter(([name]) => !name.includes("/console/")).sort((a, b) => b[1].count - a[1].count).map(([name, row]) => [h("code", name), number(row.count), row.failed ? h("span.down", number(row.failed)) : "0", ms((1000 * row.seconds) / row.count)]), { caption: "Calls since the start" })));
 }
 
-const REASONS = { start: "first start", activate: "somebody switched", rollback: "rolled back", job: "a tuning passed its gate", fallback: "its artifact was gone" };
+const REASONS = { start: "first start", activate: "somebody switched", rollback: "rolled back", job: "a tuning passed its gate", continuous: "continuous tuning", canary: "a canary was begun", rule: "a canary was ended", fallback: "its artifact was gone" };
 
 onActive(async (state) => {
   audit.look(); // a switch is an entry
