@@ -74,7 +74,7 @@ class View:
 
 
 class ContinuousTuner:
-    """`wake` tells that a job was queued; `clock` counts seconds since 1970, by the registry's database if not given."""
+    """`wake` hears that a job was queued; `clock` tells seconds since 1970, None: by the registry's database."""
 
     def __init__(
         self,

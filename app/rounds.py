@@ -1,7 +1,7 @@
 """What a standing order to tune does next: pure functions of what the registry says, and why, in words.
 
-A round tunes on the judgments, lets the gate speak, tries what passed as a canary, and promotes or discards it. It lives
-as long as its order, and as long as nobody else switches: what a person does in between ends it.
+A round tunes on the judgments, lets the gate speak, tries what passed as a canary, and promotes or discards it. It
+lives as long as its order, and as long as nobody else switches: what a person does in between ends it.
 """
 
 from dataclasses import dataclass

@@ -103,7 +103,9 @@ def test_a_round_begins_when_its_time_has_come_and_something_is_new() -> None:
     assert begun(weekly, 50, since=49.0, later_s=168 * HOUR_S - 90).said == "It waits for 2 minutes to pass."
     assert begun(weekly, 50, since=49.0, later_s=168 * HOUR_S).kind is StepKind.STARTED
     either = order(every_hours=1)
-    assert begun(either, 50, since=45.0).said == "It waits for 5 more new judgments (5 of 10), or for 1.0 hours to pass."
+    assert (
+        begun(either, 50, since=45.0).said == "It waits for 5 more new judgments (5 of 10), or for 1.0 hours to pass."
+    )
     assert begun(either, 50, since=45.0, later_s=HOUR_S).kind is StepKind.STARTED
     assert begun(either, 50, since=40.0).kind is StepKind.STARTED
 
@@ -140,7 +142,7 @@ def test_a_round_ends_with_its_order() -> None:
 
 
 def job(status: JobStatus, **fields: Any) -> JobRecord:
-    empty: dict[str, Any] = dict.fromkeys(("dataset_digests", "progress", "recipe", "gate"), {})
+    empty: dict[str, Any] = {key: {} for key in ("dataset_digests", "progress", "recipe", "gate")}
     absent = dict.fromkeys(("result", "worker", "started_at", "heartbeat_at", "activation", "encoder_id"))
     plain: dict[str, Any] = {"id": "j", "attempts": 1, "created_at": 0, "finished_at": NOW, "reason": "so it is"}
     plain |= {"name": "learned", "parent_id": 1, "dataset": "judgments", "guards": [], "activate": "never"}
@@ -178,9 +180,7 @@ def tuned(
 ) -> Next:
     newest = step(2, StepKind.STARTED, job_id="j")
     standing = Standing(sequence=2, setting=step(1, StepKind.SET), round=newest, began=newest, resumed=resumed)
-    return after_tuning(
-        order(**fields), standing, job(status), made or candidate(), now or active(), NOW + later_s
-    )
+    return after_tuning(order(**fields), standing, job(status), made or candidate(), now or active(), NOW + later_s)
 
 
 def test_what_passed_its_gate_is_tried_or_promoted_or_left_to_a_person() -> None:

@@ -33,8 +33,8 @@ def set_continuous_tuning(body: ContinuousTuning, parts: PartsDep) -> Continuous
     From then on the service by itself begins a tuning on the dataset `judgments` where one is due, with these guards
     and this gate; what passes is tried as a canary and promoted or discarded by the test on clicks, within `max_hours`.
     What the gate rejects never becomes active. While another experiment runs no round begins; a switch that somebody
-    else makes while one is under way ends it. So does another order: its tuning is cancelled, its canary ended. The same
-    order again changes nothing. An interrupted tuning is taken up again, five times at most.
+    else makes while one is under way ends it. So does another order: its tuning is cancelled, its canary ended. The
+    same order again changes nothing. An interrupted tuning is taken up again, five times at most.
     """
     check_new_name(body.name)
     check_guards(body.guards)

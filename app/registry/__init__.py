@@ -25,7 +25,6 @@ __all__ = [
     "Action",
     "Activation",
     "Activations",
-    "Activations",
     "Actor",
     "Admission",
     "Answer",

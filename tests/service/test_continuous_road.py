@@ -75,7 +75,7 @@ def test_what_users_click_tunes_tries_and_promotes_an_encoder(settings: Settings
             assert number < MOST, client.continuous_tuning().said
         steps = client.continuous_history().steps[::-1]
         print(*[f"{step.kind}: {step.said}" for step in steps], sep="\n")
-        assert [step.kind for step in steps] == ["set", "started", "canary", "promoted"]
+        assert [step.kind for step in steps[:4]] == ["set", "started", "canary", "promoted"]  # the next may begin
         active = client.active_encoder().encoder
         assert (active.name, active.version, active.generation) == ("learned", 1, 3)
         assert client.history()[0].reason == "continuous"
