@@ -51,7 +51,7 @@ from app.wire.tuning_jobs import TuningJobCreate
 log = logging.getLogger("adiabat.continuous")
 
 LOOK_S = 5.0
-PAUSE = 50  # times as long as a look took, at least: counting what is judged anew may take a while
+PAUSE, LONGEST_S = 50, 60.0  # it waits so many times as long as a look took: counting anew what is judged may be slow
 OFF = Next(said="There is no standing order; PUT /continuous-tuning sets one.")
 
 
@@ -106,7 +106,7 @@ class ContinuousTuner:
 
     def _run(self) -> None:
         took_s = 0.0
-        while not self._stop.wait(max(LOOK_S, PAUSE * took_s)):
+        while not self._stop.wait(max(LOOK_S, min(PAUSE * took_s, LONGEST_S))):
             began = time.monotonic()
             try:
                 if self._leads():
