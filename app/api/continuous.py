@@ -20,13 +20,13 @@ from app.wire.continuous import ContinuousHistory, ContinuousPublic, ContinuousS
 router = APIRouter(prefix="/continuous-tuning", tags=["continuous tuning"], route_class=Scoped)
 
 
-@router.get("", response_model=ContinuousPublic, response_model_exclude_none=True)
+@router.get("", response_model=ContinuousPublic)
 def read_continuous_tuning(parts: PartsDep) -> ContinuousPublic:
     """The order, what the round under way is at, and what is done next, with the reason. Reading begins nothing."""
     return _public(parts)
 
 
-@router.put("", response_model=ContinuousPublic, response_model_exclude_none=True)
+@router.put("", response_model=ContinuousPublic)
 def set_continuous_tuning(body: ContinuousTuning, parts: PartsDep) -> ContinuousPublic:
     """Set the one standing order, in place of the one before.
 
@@ -58,7 +58,7 @@ def remove_continuous_tuning(parts: PartsDep) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/history", response_model=ContinuousHistory, response_model_exclude_none=True)
+@router.get("/history", response_model=ContinuousHistory)
 def read_continuous_history(
     parts: PartsDep, cursor: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> ContinuousHistory:
