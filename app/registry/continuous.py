@@ -122,7 +122,8 @@ class Continuous:
         at = connection.execute(select(now())).scalar_one()
         new = NewStep(kind=kind, at=at, said=said, terms=terms, set_by=actor().key)
         self.append(connection, before.sequence, new)
-        record(connection, action, TARGET, **({"terms": terms} if terms else {}))
+        detail: dict[str, Any] = {"terms": terms} if terms else {}
+        record(connection, action, TARGET, **detail)
 
 
 def _standing(connection: Connection) -> Standing:

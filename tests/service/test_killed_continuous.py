@@ -17,6 +17,8 @@ from tests.service.killed_continuous import COMMITTED, IN_TRANSACTION, MOMENT
 from tests.service.test_continuous import BOTH, ENOUGH
 from tests.service.test_tuning_jobs import passages, question
 
+pytestmark = pytest.mark.nightly
+
 LOGGING = {"ADIABAT_QUERY_LOG": "1"}
 SIGKILLED = -9
 
