@@ -21,8 +21,8 @@ pytestmark = pytest.mark.nightly
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 TRIAL = {"percent": 100, "sticky_by": "X-User-Id", "interleave": True, "rules": {"min_requests": 50}}
+NEW = 100
 DEEP = 100  # hits that the users of the first days look at
-TUNED_S = 300
 MOST = 3_000  # requests of a canary
 
 
@@ -56,7 +56,7 @@ def test_what_users_click_tunes_tries_and_promotes_an_encoder(settings: Settings
         client.put_dataset("beekeeping", zip_folder(SAMPLES, tmp_path / "bees.zip", corpus=False))
         client.set_continuous_tuning(
             "learned",
-            min_new_judgments=len(asked) // 3,
+            min_new_judgments=NEW,
             guards=["beekeeping:de"],
             recipe=GENTLE,
             gate={"min_gain": -1, "max_guard_loss": 1},
@@ -66,7 +66,9 @@ def test_what_users_click_tunes_tries_and_promotes_an_encoder(settings: Settings
         for text, relevant in asked:
             ask(client, http, text, relevant, DEEP)
         wait_until(lambda: client.continuous_tuning().state == "tuning")
-        wait_until(lambda: client.continuous_tuning().state != "tuning", TUNED_S)
+        done = client.wait_for_job(client.continuous_history().steps[0].job_id or "")
+        assert done.status == "succeeded", done.reason
+        wait_until(lambda: client.continuous_tuning().state != "tuning")
         assert client.continuous_tuning().state == "canary", client.continuous_history().steps[0]
         for number, (text, relevant) in enumerate(itertools.cycle(asked)):
             ask(client, http, text, relevant, 10)
