@@ -11,6 +11,7 @@ from app.api.deps import Parts
 from app.api.event_stream import EventStreams
 from app.api.refusals import Refusals
 from app.backup.restoring import require_finished
+from app.continuous import ContinuousTuner
 from app.datasets import DatasetStore
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import BASE_KEY, ArtifactStore, fsync_folder
@@ -148,6 +149,9 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     experiments = ExperimentKeeper(registry, switcher, seen, webhook, replicas.leads)
     experiments.start()
     stack.callback(experiments.stop)
+    continuous = ContinuousTuner(registry, switcher, datasets, webhook, wake=jobs.wake, leads=replicas.leads)
+    continuous.start()
+    stack.callback(continuous.stop)
     metrics.registry.register(
         State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes, cache=cache, replicas=replicas)
     )
@@ -179,6 +183,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         datasets=datasets,
         query_log=query_log,
         experiments=experiments,
+        continuous=continuous,
         jobs=jobs,
         events=EventStreams(registry.events.after),
         metrics=metrics,

@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI, Header, Request
 from app.api.event_stream import EventStreams
 from app.api.permits import AllPermits
 from app.api.refusals import Refusals
+from app.continuous import ContinuousTuner
 from app.datasets import DatasetStore
 from app.encoders.admission import Registrar
 from app.encoders.artifacts import ArtifactStore
@@ -57,6 +58,7 @@ class Parts:
     datasets: DatasetStore
     query_log: QueryLog
     experiments: ExperimentKeeper
+    continuous: ContinuousTuner
     jobs: JobKeeper
     events: EventStreams
     metrics: Metrics

@@ -54,6 +54,7 @@ from app.client.common import (
 from app.client.watching import job_bar
 from app.wire.active_encoder import ActivationPublic, ActiveEncoder, History, SwitchedPublic
 from app.wire.audit import AuditPage
+from app.wire.continuous import ContinuousHistory, ContinuousPublic
 from app.wire.datasets import DatasetList, DatasetPublic
 from app.wire.encoders import EncoderList, EncoderPublic
 from app.wire.evaluations import EvaluationList, EvaluationPublic
@@ -483,6 +484,25 @@ class AsyncAdiabatClient:
         """What was asked and clicked of both encoders, and what that says; `experiment-not-found` where it had no
         canary."""
         return await self._call(ExperimentPublic, "GET", f"/experiments/{generation}")
+
+    async def continuous_tuning(self) -> ContinuousPublic:
+        """The standing order to tune, what its round is at, and what is done next, or why not; `order` is None where
+        there is none."""
+        return await self._call(ContinuousPublic, "GET", "/continuous-tuning")
+
+    async def set_continuous_tuning(self, name: str, **fields: Any) -> ContinuousPublic:
+        """`fields`: every_hours, min_new_judgments, recipe, guards, gate, canary, on_success, dry_run, as
+        PUT /continuous-tuning takes them. In place of the order before."""
+        return await self._call(ContinuousPublic, "PUT", "/continuous-tuning", json={"name": name, **fields})
+
+    async def remove_continuous_tuning(self) -> None:
+        """Take the order back; a round that is under way is discarded."""
+        await self._send("DELETE", "/continuous-tuning")
+
+    async def continuous_history(self, cursor: str | None = None, limit: int = 100) -> ContinuousHistory:
+        """Every step that was taken, newest first; `next_cursor` is None on the last page."""
+        params = without_none(limit=limit, cursor=cursor)
+        return await self._call(ContinuousHistory, "GET", "/continuous-tuning/history", params=params)
 
     async def create_key(
         self,
