@@ -41,6 +41,7 @@ def main(client: AdiabatClient) -> None:
     compare_modes(client, test, names, "base")
 
     step(4, "Tune a query encoder; functions that dev and test ask for are not among those it is tuned on")
+    print(f"trainer: {client.ready().trainer}")
     client.put_dataset(NAME, HERE / "questions.jsonl")
     job = client.create_tuning_job(NAME, NAME, guards=[GUARD], recipe=RECIPE, gate=GATE)
     job = client.wait_for_job(job.id, progress=sys.stderr.isatty())

@@ -33,6 +33,7 @@ def main(client: AdiabatClient) -> None:
     ask(client, asked)
 
     step(3, "Tune a query encoder on questions whose page somebody has named; the service goes on answering")
+    print(f"trainer: {client.ready().trainer}")
     client.put_dataset(NAME, HERE / "questions.jsonl")
     job = client.create_tuning_job(NAME, NAME, guards=[GUARD], recipe=RECIPE, gate=GATE)
     job = client.wait_for_job(job.id, progress=sys.stderr.isatty())
@@ -45,8 +46,10 @@ def main(client: AdiabatClient) -> None:
         print(f"  {sentence}")
 
     step(5, "The same on questions that the job never saw")
-    measured = client.create_evaluation([f"{NAME}:test", GUARD], [tuned])
-    matrix = client.wait_for_evaluation(measured.id).result.matrix  # type: ignore[union-attr]
+    measured = client.wait_for_evaluation(client.create_evaluation([f"{NAME}:test", GUARD], [tuned]).id)
+    if measured.result is None:
+        sys.exit(f"The evaluation ended as {measured.status}: {measured.reason}")
+    matrix = measured.result.matrix
     for name, cell in matrix[tuned].items():
         base, change = matrix["base@1"][name], cell.difference
         said = f"{change.change:+.3f}, 95% interval {change.low:+.3f} to {change.high:+.3f}" if change else ""

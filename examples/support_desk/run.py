@@ -43,6 +43,7 @@ def main(client: AdiabatClient) -> None:
     )
 
     step(4, "Tune on English tickets alone, with the other languages as guards")
+    print(f"trainer: {client.ready().trainer}")
     client.put_dataset(NAME, HERE / "questions.jsonl")
     job = client.create_tuning_job(NAME, NAME, guards=GUARDS, recipe=RECIPE, gate=GATE)
     job = client.wait_for_job(job.id, progress=sys.stderr.isatty())
@@ -78,8 +79,10 @@ def answer(client: AdiabatClient) -> None:
 
 
 def by_language(client: AdiabatClient, tuned: str) -> None:
-    measured = client.create_evaluation([f"{NAME}:test", *GUARDS], [tuned])
-    matrix = client.wait_for_evaluation(measured.id).result.matrix  # type: ignore[union-attr]
+    measured = client.wait_for_evaluation(client.create_evaluation([f"{NAME}:test", *GUARDS], [tuned]).id)
+    if measured.result is None:
+        sys.exit(f"The evaluation ended as {measured.status}: {measured.reason}")
+    matrix = measured.result.matrix
     print(f"  {'language':<24}{'tickets':>8}{'base':>8}{'tuned':>8}{'change':>9}   95% interval")
     for name, cell in matrix[tuned].items():
         language = LANGUAGES.get(name.partition(":")[2])
