@@ -71,10 +71,12 @@ def collecting() -> Iterator[tuple[str, Collector]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", collector
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", collector
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def stop(child: "subprocess.Popen[bytes]") -> float:
