@@ -12,7 +12,7 @@ RUN /opt/adiabat/bin/pip install --constraint constraints.txt --extra-index-url 
 COPY app app
 COPY samples samples
 COPY trainer trainer
-RUN /opt/adiabat/bin/pip install --constraint constraints.txt '.[postgres,s3]'
+RUN /opt/adiabat/bin/pip install --constraint constraints.txt '.[otel,postgres,s3]'
 
 FROM ${PYTHON}
 RUN useradd --create-home --uid 10001 adiabat && mkdir /data && chown adiabat /data

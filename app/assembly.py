@@ -1,14 +1,17 @@
 """From settings to running parts, in the order in which they need each other; undone in reverse."""
 
 import logging
+import os
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.api.deps import Parts
 from app.api.event_stream import EventStreams
 from app.api.refusals import Refusals
 from app.backup.restoring import require_finished
+from app.continuous import ContinuousTuner
 from app.datasets import DatasetStore
 from app.encoders.admission import AdmissionRules, Registrar
 from app.encoders.artifacts import BASE_KEY, ArtifactStore, fsync_folder
@@ -32,6 +35,7 @@ from app.keys import KeyRing, session_secret
 from app.lock import data_dir_lock
 from app.observe.metrics import Metrics
 from app.observe.state import State
+from app.observe.trace import spans_wanted
 from app.openai_tokens import Vocabulary
 from app.passages import IndexSpace, described, open_store
 from app.preparing import JobKeeper
@@ -41,6 +45,9 @@ from app.registry.engines import SERVICE_PATIENCE_S
 from app.retrieval import Retrieval, probe_overlap
 from app.settings import LOOPBACK_HOSTS, Settings
 from app.webhook import Webhook
+
+if TYPE_CHECKING:
+    from app.observe.traces import Traces
 
 log = logging.getLogger("adiabat")
 
@@ -72,6 +79,9 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     require_one_folder(settings, artifacts, registry)
     slot = Slot()
     metrics = Metrics()
+    traces = _traces(settings)
+    if traces is not None:
+        stack.callback(traces.close)
     cache = QueryCache(settings.query_cache_bytes)
     engine = EngineSettings(
         kind=settings.engine,
@@ -139,6 +149,9 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     experiments = ExperimentKeeper(registry, switcher, seen, webhook, replicas.leads)
     experiments.start()
     stack.callback(experiments.stop)
+    continuous = ContinuousTuner(registry, switcher, datasets, webhook, wake=jobs.wake, leads=replicas.leads)
+    continuous.start()
+    stack.callback(continuous.stop)
     metrics.registry.register(
         State(registry=registry, store=store, pool=pool, slot=slot, lanes=lanes, cache=cache, replicas=replicas)
     )
@@ -170,9 +183,11 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         datasets=datasets,
         query_log=query_log,
         experiments=experiments,
+        continuous=continuous,
         jobs=jobs,
         events=EventStreams(registry.events.after),
         metrics=metrics,
+        traces=traces,
         vocabulary=vocabulary,
     )
 
@@ -194,6 +209,21 @@ def _key_ring(settings: Settings, registry: Registry) -> KeyRing:
         beyond_loopback=settings.host not in LOOPBACK_HOSTS,
         secret=session_secret(settings),
     )
+
+
+def _traces(settings: Settings) -> "Traces | None":
+    """Where OpenTelemetry's variables ask for spans; what is wrong with them keeps no service from starting."""
+    try:
+        if not spans_wanted(os.environ):
+            return None
+        from app.observe.traces import Traces
+
+        return Traces(outside=settings.qdrant_url is not None)
+    except ValueError as error:
+        log.warning("no spans are sent: %s", error)
+    except ImportError:
+        log.warning("no spans are sent, though OTEL_* asks for them: pip install 'adiabat[otel]'")
+    return None
 
 
 def _join(settings: Settings, registry: Registry, switcher: Switcher, slot: Slot) -> Among:

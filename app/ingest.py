@@ -14,6 +14,7 @@ from app.errors import InvalidField
 from app.passages import IndexSpace, Passage, PassageStore, Point
 from app.passages.payload import payload_hash
 from app.settings import Settings
+from app.spans import EMBED_PASSAGES, STORE_PASSAGES, span
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +69,7 @@ class Ingest:
         points = self._embed(changed, hashes)
         with self._writing:
             if points:
-                self._store.upsert(points)
+                self._upsert(points)
             # Since the hashes were read somebody may have written another text or deleted the passage: metadata
             # alone over those would leave an old text's hash on a new text's vector.
             now = self._store.content_hashes([passage.id for passage, _ in moved])
@@ -77,18 +78,23 @@ class Ingest:
                 self._store.set_metadata(still)
             overtaken = [passage for passage, _ in moved if passage.id not in {p.id for p, _ in still}]
             if overtaken:
-                self._store.upsert(self._embed(overtaken, hashes))
+                self._upsert(self._embed(overtaken, hashes))
         return Ingested(
             embedded=len(changed) + len(overtaken),
             metadata_updated=len(still),
             unchanged=len(passages) - len(changed) - len(moved),
         )
 
+    def _upsert(self, points: Sequence[Point]) -> None:
+        with span(STORE_PASSAGES, {"adiabat.passages": len(points)}):
+            self._store.upsert(points)
+
     def _embed(self, passages: Sequence[Passage], hashes: Mapping[str, str]) -> list[Point]:
         if not passages:
             return []
         space = self._store.index_space
-        vectors = self._lanes.embed([space.render(passage.title, passage.text) for passage in passages])
+        with span(EMBED_PASSAGES, {"adiabat.texts": len(passages)}):
+            vectors = self._lanes.embed([space.render(passage.title, passage.text) for passage in passages])
         return [
             Point(passage=passage, content_hash=hashes[passage.id], vector=vector)
             for passage, vector in zip(passages, vectors, strict=True)

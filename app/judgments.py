@@ -7,6 +7,7 @@ to `train`. What was judged explicitly counts before what clicks say (`app.click
 
 import json
 import threading
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,11 @@ class Content:
     pairs: int  # of the split train that say relevant
     passage_ids: tuple[str, ...]  # each once, in the order in which they were first judged
     newest: float
+    first_judged_at: tuple[float, ...]  # of each pair, the oldest first
+
+    def new_since(self, at: float | None) -> int:
+        """How many pairs were first judged after `at`; None: all."""
+        return len(self.first_judged_at) - (0 if at is None else bisect_right(self.first_judged_at, at))
 
     def write(self, folder: Path) -> None:
         for name, content in self.files.items():
@@ -132,6 +138,7 @@ def to_content(judgments: Sequence[Judgment]) -> Content:
         pairs=sum(each.relevance > 0 for query in split[TRAIN] for each in query.said),
         passage_ids=tuple(dict.fromkeys(each.passage_id for each in _in_order(judgments))),
         newest=max(each.judged_at for each in judgments),
+        first_judged_at=tuple(each.first_judged_at for each in _in_order(judgments)),
     )
 
 

@@ -13,6 +13,7 @@ from app.api import (
     active_encoder,
     audit,
     backups,
+    continuous,
     datasets,
     encoders,
     evaluations,
@@ -60,6 +61,8 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         generate_unique_id_function=operation_id,
         responses=REFUSALS,
         lifespan=lifespan,
+        # The framework's own spans would hold the query string, which is what people search for.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     problems.install(app)
     app.add_middleware(Leaving)
@@ -74,7 +77,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     )
     if settings.cors_origins:  # outside the check: a browser asks first, and without a key
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
-    app.add_middleware(Observed, metrics=parts.metrics)  # the last one added is the outermost
+    app.add_middleware(Observed, metrics=parts.metrics, traces=parts.traces)  # the last one added is the outermost
     for open_resource in (health, metrics):
         app.include_router(open_resource.router, dependencies=[Depends(known_parameters)])
     for resource in (
@@ -88,6 +91,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         judgments,
         query_log,
         experiments,
+        continuous,
         openai,
         keys,
         audit,

@@ -29,6 +29,7 @@ from app.passages.lexical import highlights
 from app.registry import EncoderState, Registry
 from app.registry.experiments import Role
 from app.registry.signals import Signal
+from app.spans import SEARCH_PASSAGES, span, tell
 from app.wire.search import Mode
 
 if TYPE_CHECKING:
@@ -180,9 +181,11 @@ class Retrieval:
         chosen = chosen if not alone else chosen._replace(rule="active", unit=None, other=None)
         encoded = time.perf_counter()
         deep = query if chosen.other is None else replace(query, limit=query.offset + query.limit, offset=0)
-        hits = await asyncio.get_running_loop().run_in_executor(
-            self._searchers, partial(self._look_up, vectors, deep, conditions)
-        )
+        with span(SEARCH_PASSAGES, {"adiabat.mode": query.mode, "adiabat.limit": deep.limit}):
+            hits = await asyncio.get_running_loop().run_in_executor(
+                self._searchers, partial(self._look_up, vectors, deep, conditions)
+            )
+            tell({"adiabat.hits": sum(map(len, hits))})
         drafted = None
         if chosen.other is not None:
             hits, drafted = _interleaved(hits, chosen.other, query)

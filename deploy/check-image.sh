@@ -13,7 +13,7 @@ mkdir "$work/src"
 (cd "$root" && cp -r pyproject.toml constraints.txt README.md app samples trainer "$work/src")
 cd "$work/src"
 "$work/venv/bin/pip" install --quiet --constraint constraints.txt "$@" torch
-"$work/venv/bin/pip" install --quiet --constraint constraints.txt '.[postgres,s3]'
+"$work/venv/bin/pip" install --quiet --constraint constraints.txt '.[otel,postgres,s3]'
 rm -rf "$work/src"
 
 cd "$work"

@@ -148,7 +148,7 @@ def _said(field: Json) -> str:
 
 def main() -> None:
     parts = SimpleNamespace(
-        metrics=None, ring=None, refusals=None, replicas=None
+        metrics=None, traces=None, ring=None, refusals=None, replicas=None
     )  # nothing is asked of it: the description is all that is wanted
     app = create_app(Settings.model_construct(), parts)  # type: ignore[arg-type]
     made = Document(app.openapi()).text()

@@ -19,7 +19,7 @@ from app.cli import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "CHANGELOG.md", "SECURITY.md", "samples/README.md")
-FOLDERS = ("docs",)
+FOLDERS = ("docs", "examples")
 
 
 def lay_out(pages: Path) -> None:

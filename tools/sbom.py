@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = ROOT / "pyproject.toml"
-EXTRAS = ("parquet", "postgres", "s3")  # whoever serves may have installed them
+EXTRAS = ("otel", "parquet", "postgres", "s3")  # whoever serves may have installed them
 Bom = dict[str, Any]
 
 

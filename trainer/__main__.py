@@ -8,16 +8,14 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 from app.errors import AdiabatError
 from app.observe import logs
 from app.settings import Settings
+from trainer.giving_way import Room, give_way
 
-NICENESS = 15
-AUTOGROUP = Path("/proc/self/autogroup")
 WATCH_PARENT_S = 1.0
 
 
@@ -26,7 +24,7 @@ def main() -> int:
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of libraries would tear the service's log
     if arguments.stop_with is not None:  # before the slow imports: the parent may be dying already
         threading.Thread(target=_watch_parent, args=(arguments.stop_with,), daemon=True).start()
-    _give_way()  # before torch starts its threads
+    give_way()  # before torch starts its threads
     settings = Settings(**({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
     logs.install(settings.log_format, settings.log_level)
     try:
@@ -54,6 +52,8 @@ def _run(settings: Settings, name: str | None) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    if ranks.size == 1 and hasattr(os, "sched_setaffinity"):  # several would leave the same cores
+        Room().start()
     worker.run()
     return 0
 
@@ -69,18 +69,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--name", help="this worker's name in the registry (default: host and process id)")
     parser.add_argument("--stop-with", type=int, metavar="PID", help="end when this process, the parent, has ended")
     return parser.parse_args()
-
-
-def _give_way() -> None:
-    """Searches come first.
-
-    Linux may weigh whole sessions against each other (autogroups), and niceness then counts only within one: a
-    trainer in a session of its own has to make that nice too.
-    """
-    os.nice(NICENESS)
-    if os.getsid(0) == os.getpid():
-        with suppress(OSError):  # another system, or a kernel without autogroups
-            AUTOGROUP.write_text(f"{NICENESS}\n")
 
 
 def _watch_parent(parent: int) -> None:

@@ -15,7 +15,7 @@ from langchain_core.vectorstores import VectorStore
 from app.adapters import connected, metadata_of
 from app.client import DEFAULT_URL, ApiError
 from app.wire.passages import PassagePublic
-from app.wire.search import HitPublic
+from app.wire.search import HitPublic, Mode
 
 OWN_EMBEDDINGS = (
     "Adiabat embeds passages and queries by itself, so that its encoder can be switched; pass embedding=None."
@@ -23,15 +23,24 @@ OWN_EMBEDDINGS = (
 
 
 class AdiabatVectorStore(VectorStore):
-    """`encoder` (`name` or `name@version`) embeds the queries instead of the active one.
+    """`encoder` (`name` or `name@version`) embeds the queries instead of the active one. `mode` is `dense`, `lexical`
+    (by words: BM25) or `hybrid` (both, fused); a search may name another (`search_kwargs={"mode": "hybrid"}`).
 
     A document's `id`, `page_content` and `metadata` are a passage's id, text and metadata. Every method raises
     `app.client.ApiError` where the service refuses and `Unreachable` where it does not answer.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, api_key: str | None = None, *, encoder: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        api_key: str | None = None,
+        *,
+        encoder: str | None = None,
+        mode: Mode = "dense",
+    ) -> None:
         self._client = connected(self, url, api_key)
         self._encoder = encoder
+        self._mode: Mode = mode
 
     def add_texts(
         self,
@@ -73,11 +82,25 @@ class AdiabatVectorStore(VectorStore):
         return [document for document, _ in self.similarity_search_with_score(query, k, **options)]
 
     def similarity_search_with_score(
-        self, query: str, k: int = 4, *, filter: dict[str, Any] | None = None, **_: Any
+        self,
+        query: str,
+        k: int = 4,
+        *,
+        filter: dict[str, Any] | None = None,
+        mode: Mode | None = None,
+        **_: Any,
     ) -> list[tuple[Document, float]]:
-        """With the cosine of query and passage, best first."""
-        answer = self._client.search(query, limit=k, filter=filter, encoder=self._encoder)
+        """Best first; in mode `dense` with the cosine of query and passage."""
+        answer = self._client.search(query, mode=mode or self._mode, limit=k, filter=filter, encoder=self._encoder)
         return [(_document(hit), hit.score) for hit in answer.hits]
+
+    def _similarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, **options: Any
+    ) -> list[tuple[Document, float]]:
+        """Raises `ValueError` in another mode than `dense`."""
+        if (mode := options.get("mode") or self._mode) != "dense":
+            raise ValueError(f"The scores of mode {mode!r} have no end to make 1 of; ask for similarity_search.")
+        return super()._similarity_search_with_relevance_scores(query, k, **options)
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         return lambda cosine: (1 + cosine) / 2  # LangChain wants 0 to 1
@@ -92,12 +115,13 @@ class AdiabatVectorStore(VectorStore):
         ids: list[str] | None = None,
         url: str = DEFAULT_URL,
         api_key: str | None = None,
+        mode: Mode = "dense",
         **_: Any,
     ) -> Self:
         """A store over the service with these texts in it. Raises `ValueError` for an `embedding` that is not None."""
         if embedding is not None:
             raise ValueError(OWN_EMBEDDINGS)
-        store = cls(url, api_key)
+        store = cls(url, api_key, mode=mode)
         store.add_texts(texts, metadatas, ids=ids)
         return store
 

@@ -11,12 +11,14 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from app.adapters import connected, metadata_of
 from app.client import DEFAULT_URL
+from app.wire.search import Mode
 
 
 class AdiabatRetriever(BaseRetriever):
     """`filter` is Qdrant's filter JSON over the metadata; `encoder` embeds the queries instead of the active one.
 
-    A node's score is the cosine of query and passage. Raises `app.client.ApiError` and `Unreachable`.
+    `mode` is `dense` (a node's score is the cosine of query and passage), `lexical` (by words: BM25) or `hybrid` (both,
+    fused). Raises `app.client.ApiError` and `Unreachable`.
     """
 
     def __init__(
@@ -27,10 +29,16 @@ class AdiabatRetriever(BaseRetriever):
         similarity_top_k: int = 10,
         filter: dict[str, Any] | None = None,
         encoder: str | None = None,
+        mode: Mode = "dense",
     ) -> None:
         super().__init__()
         self._client = connected(self, url, api_key)
-        self._asked: dict[str, Any] = {"limit": similarity_top_k, "filter": filter, "encoder": encoder}
+        self._asked: dict[str, Any] = {
+            "mode": mode,
+            "limit": similarity_top_k,
+            "filter": filter,
+            "encoder": encoder,
+        }
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         hits = self._client.search(query_bundle.query_str, **self._asked).hits

@@ -22,6 +22,7 @@ from app.wire.active_encoder import (
     CanaryCreate,
     CanaryPublic,
     CanaryRules,
+    CanaryTerms,
     EncoderNamed,
     History,
     ReplicaBehind,
@@ -121,12 +122,17 @@ def canary_public(canary: Canary | None) -> CanaryPublic | None:
     )
 
 
-def _start_split(body: Activate, canary: CanaryCreate, parts: Parts, expected: int | None) -> Switched:
-    everybody = canary.percent == 100  # nobody has to be told apart
+def check_told_apart(canary: CanaryTerms, parts: Parts) -> None:
+    """Raises `InvalidField` where nothing tells apart who asks."""
+    everybody = canary.percent == 100  # nobody has to be
     if canary.sticky_by == STICKY_KEY and not parts.ring.locked and not everybody:
         raise InvalidField(
             "canary.sticky_by", "'key' tells nobody apart where the service asks for no key; name a header of yours."
         )
+
+
+def _start_split(body: Activate, canary: CanaryCreate, parts: Parts, expected: int | None) -> Switched:
+    check_told_apart(canary, parts)
     return parts.switcher.split(
         canary.name,
         canary.version,

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, FastAPI, Header, Request
 
 from app.api.event_stream import EventStreams
 from app.api.permits import AllPermits
 from app.api.refusals import Refusals
+from app.continuous import ContinuousTuner
 from app.datasets import DatasetStore
 from app.encoders.admission import Registrar
 from app.encoders.artifacts import ArtifactStore
@@ -29,6 +30,9 @@ from app.query_log import QueryLog
 from app.registry import Registry
 from app.retrieval import Retrieval
 from app.settings import Settings
+
+if TYPE_CHECKING:  # it imports the SDK, which few have asked for
+    from app.observe.traces import Traces
 
 MAX_DIGITS = 9
 
@@ -54,9 +58,11 @@ class Parts:
     datasets: DatasetStore
     query_log: QueryLog
     experiments: ExperimentKeeper
+    continuous: ContinuousTuner
     jobs: JobKeeper
     events: EventStreams
     metrics: Metrics
+    traces: "Traces | None"
     vocabulary: Vocabulary | None
     permits: AllPermits = field(default_factory=AllPermits)
 

@@ -30,6 +30,7 @@ TAGS = [
     {"name": "judgments", "description": "What users say of answers: the built-in dataset `judgments`."},
     {"name": "feedback", "description": "The query log, and what was clicked: off until `ADIABAT_QUERY_LOG` is set."},
     {"name": "experiments", "description": "Canaries compared with the active encoder by what was clicked."},
+    {"name": "continuous tuning", "description": "A standing order to tune on what users judge and click."},
     {"name": "openai", "description": "Query vectors in the shape of OpenAI's API."},
     {"name": "keys", "description": "Who may call: keys with scopes and limits. Each call's scope is told with it."},
     {"name": "audit", "description": "Who changed what, from where, and what came of it."},

@@ -7,6 +7,8 @@ import logging
 import re
 import time
 import uuid
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,6 +17,10 @@ from app.api import problems
 from app.observe.logs import bound
 from app.observe.metrics import UNMATCHED, Metrics
 from app.observe.trace import Trace, parse
+from app.spans import opened
+
+if TYPE_CHECKING:  # it imports the SDK, which few have asked for
+    from app.observe.traces import RequestSpan, Traces
 
 log = logging.getLogger("adiabat.access")
 
@@ -27,9 +33,12 @@ QUIET = frozenset({"/health/live", "/health/ready", "/metrics"})
 
 
 class Observed:
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    """With `traces` each request is a span, but for what machines ask every few seconds."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, traces: "Traces | None" = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,6 +46,8 @@ class Observed:
             return
         started = time.perf_counter()
         request_id, trace = _identify(scope["headers"])
+        span = self._begin(scope, trace)
+        trace = trace if span is None else span.trace
         told = _told(request_id, trace)
         status = CLIENT_CLOSED
 
@@ -48,7 +59,7 @@ class Observed:
             await send(message)
 
         traced = {"trace_id": trace.trace_id, "span_id": trace.span_id} if trace else {}
-        with bound(request_id=request_id, **traced):
+        with bound(request_id=request_id, **traced) as noted, opened(span.sampled) if span else nullcontext():
             self._metrics.in_flight.inc()
             try:
                 await self._app(scope, receive, answering)
@@ -61,10 +72,17 @@ class Observed:
             finally:
                 self._metrics.in_flight.dec()
                 self._record(scope, status, time.perf_counter() - started)
+                if span is not None:
+                    span.end(scope["method"], _template(scope), status, noted)
+
+    def _begin(self, scope: Scope, caller: Trace | None) -> "RequestSpan | None":
+        if self._traces is None or scope["path"] in QUIET:
+            return None
+        state = [value.decode("latin-1") for name, value in scope["headers"] if name == b"tracestate"]
+        return self._traces.request(scope["method"], scope["path"], caller, state)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route = scope.get("route")
-        template: str = getattr(route, "path_format", UNMATCHED)
+        template = _template(scope) or UNMATCHED
         method: str = scope["method"]
         self._metrics.answered(method, template, status, seconds)
         level = logging.DEBUG if template in QUIET and status < 400 else logging.INFO
@@ -74,6 +92,11 @@ class Observed:
             ms = round(seconds * 1000, 3)
             fields = {"method": method, "route": template, "status": status, "duration_ms": ms}
             log.log(level, "%s %s %d in %s ms", method, path, status, ms, extra={"fields": fields})
+
+
+def _template(scope: Scope) -> str | None:
+    found: str | None = getattr(scope.get("route"), "path_format", None)
+    return found
 
 
 def _identify(headers: list[Header]) -> tuple[str, Trace | None]:

@@ -57,8 +57,9 @@ def as_body(status: int, slug: str, detail: str, **data: Any) -> bytes:
         "detail": detail,
         **data,
     }
-    if request_id := noted("request_id"):
-        body["request_id"] = request_id
+    for name in ("request_id", "trace_id"):
+        if (id := noted(name)) is not None:
+            body[name] = id
     return orjson.dumps(body, default=str)
 
 

@@ -61,6 +61,10 @@ SCOPES: dict[str, KeyScope] = {
     "DELETE /queries/{search_id}": WRITE,
     "GET /experiments": SEARCH,
     "GET /experiments/{generation}": SEARCH,
+    "GET /continuous-tuning": SEARCH,
+    "GET /continuous-tuning/history": SEARCH,
+    "PUT /continuous-tuning": ADMIN,  # it may switch
+    "DELETE /continuous-tuning": ADMIN,
     "GET /keys": ADMIN,
     "POST /keys": ADMIN,
     "DELETE /keys/{name}": ADMIN,

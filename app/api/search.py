@@ -16,6 +16,7 @@ from app.errors import InvalidField
 from app.observe.logs import note, noted
 from app.passages import Hit
 from app.passages.fusion import DEPTH
+from app.passages.grouping import group, to_path
 from app.query_log import new_search_id
 from app.registry import NewSearch
 from app.retrieval import Answer, Draft
@@ -23,7 +24,9 @@ from app.wire.active_encoder import STICKY_KEY
 from app.wire.common import EncoderKey
 from app.wire.judgments import Lang
 from app.wire.search import (
+    GROUP_SIZE,
     MAX_BATCH_HITS,
+    MAX_FIELD_CHARS,
     MAX_LIMIT,
     MAX_OFFSET,
     Mode,
@@ -42,9 +45,14 @@ Json = dict[str, Any]
 async def search(body: SearchRequest, parts: PartsDep, request: Request) -> Response:
     """The passages nearest to the query, embedded by the active encoder or the one named; or by words, or by both."""
     check_query("query", body.query, parts.settings)
+    grouped = body.group_by is not None or body.group_size is not None
+    if grouped:
+        _check_groups(body)
     page = page_of(body)
     _check_mode(body, page)
     query = _query(body, page, request)
+    if grouped:
+        return await _grouped(body, query, parts)
     if body.compare_to is not None:
         return await _compare(body, query, body.compare_to, parts)
     if body.mode == "dense" and page.offset == 0 and not body.with_query_vector:
@@ -75,6 +83,8 @@ async def search_by_address(
     explain: bool = False,
     highlight: bool = False,
     lang: Lang | None = None,
+    group_by: Annotated[str | None, Query(min_length=1, max_length=MAX_FIELD_CHARS)] = None,
+    group_size: Annotated[int | None, Query(ge=1, le=MAX_LIMIT)] = None,
 ) -> Response:
     """The same for a browser and curl."""
     body = SearchRequest(
@@ -92,6 +102,8 @@ async def search_by_address(
         explain=explain,
         highlight=highlight,
         lang=lang,
+        group_by=group_by,
+        group_size=group_size,
     )
     return await search(body, parts, request)
 
@@ -151,6 +163,21 @@ def _check_encoderless(body: SearchRequest | SearchBatchRequest, *fields: str) -
             raise InvalidField(field, "has no place in mode lexical, where no encoder has a part; ask in another mode.")
 
 
+def _check_groups(body: SearchRequest) -> None:
+    """Raises `InvalidField` for what groups cannot be combined with."""
+    size = body.group_size or GROUP_SIZE
+    if body.group_by is None:
+        raise InvalidField("group_size", "has no place without group_by; name the field of the metadata to group by.")
+    if body.offset or body.cursor:
+        raise InvalidField("group_by", "has no pages: leave out offset and cursor, and raise limit instead.")
+    if body.compare_to:
+        raise InvalidField("group_by", "cannot be compared; leave out compare_to, and ask each encoder for its groups.")
+    if body.limit * size > MAX_LIMIT:
+        raise InvalidField(
+            "limit", f"{body.limit} groups of {size} hits are over {MAX_LIMIT} hits in one answer; lower one of them."
+        )
+
+
 def _sticky(request: Request, mode: Mode) -> retrieval.Sticky:
     """By what a split tells requests apart: the key, or a header."""
     if mode == "lexical":
@@ -188,6 +215,22 @@ async def _tell_more(told: Json, answer: Answer, query: retrieval.Query, body: S
         hit["explain"] = {name: places[hit["id"]]._asdict() for name, places in rankings.items() if hit["id"] in places}
     base = _encoder(found.base, None)
     told["explained"] = {"depth": DEPTH, "base": base, "lexical": found.lexical is not None}
+
+
+async def _grouped(body: SearchRequest, query: retrieval.Query, parts: Parts) -> Response:
+    """Each hit is told in every group that it is in, and counts once: for the query log, whose places go on from group
+    to group."""
+    path = to_path(body.group_by or "")
+    answer = await parts.retrieval.search(replace(query, limit=DEPTH))
+    groups = group(answer.hits[0], path, body.limit, body.group_size or GROUP_SIZE)
+    looked_at = len(answer.hits[0])
+    answer = replace(answer, hits=[list({hit.id: hit for each in groups for hit in each.hits}.values())])
+    told = _answer(answer, body, _log(answer, body, 0, parts))
+    if body.explain or body.highlight:
+        await _tell_more(told, answer, query, body, parts)
+    hits = {hit["id"]: hit for hit in told["hits"]}
+    shown = [{"id": each.value, "hits": [hits[hit.id] for hit in each.hits]} for each in groups]
+    return _json(told | {"hits": [], "groups": shown, "grouped_from": looked_at})
 
 
 async def _compare(body: SearchRequest, query: retrieval.Query, other: str, parts: Parts) -> Response:

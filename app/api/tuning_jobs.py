@@ -12,14 +12,11 @@ from app.api.listing import Brief, Limit, Offset, briefly
 from app.api.queries import check_new_name
 from app.api.scopes import ADMIN, Scoped, check_scope, holder_of
 from app.api.watching import watching
-from app.errors import Conflict, InvalidField
-from app.judgments import NAME as JUDGMENTS
-from app.registry import Answer, EncoderRecord, EncoderState, JobRecord, Keep, NewJob
+from app.registry import Answer, JobRecord, Keep
+from app.tuning import queue_tuning, usable
 from app.wire.tuning_jobs import JobEncoder, TuningJobCreate, TuningJobList, TuningJobPublic
 
-DEV = "dev"
 NEVER = "never"
-HINT = "Tuning needs 'train' and 'dev'; a guard is 'dataset' (split 'test') or 'dataset:split'."
 EVENT_EXAMPLE = """\
 id: 7
 event: progress
@@ -79,7 +76,7 @@ def resume_tuning_job(job_id: str, parts: PartsDep) -> TuningJobPublic:
     week; after that it starts over. A failed or cancelled job is not resumed: start another with the same body.
     """
     job = parts.registry.jobs.get(job_id)
-    _usable(parts.registry.encoders.by_id(job.parent_id))
+    usable(parts.registry.encoders.by_id(job.parent_id))
     parts.registry.jobs.resume(job_id)
     resumed = _public(parts.registry.jobs.get(job_id), parts)
     parts.jobs.wake()
@@ -109,41 +106,11 @@ async def follow_tuning_job(
     return StreamingResponse(parts.events.follow(job_id, start), media_type="text/event-stream", headers=headers)
 
 
-def _usable(parent: EncoderRecord) -> EncoderRecord:
-    if parent.state in (EncoderState.DELETED, EncoderState.BROKEN):
-        raise Conflict(f"The parent {parent.key} is {parent.state}.")
-    return parent
-
-
 def _create(body: TuningJobCreate, parts: Parts, keep: Keep) -> Answer:
     check_new_name(body.name)
-    if DEV in {guard.partition(":")[0] for guard in body.guards}:
-        raise InvalidField(
-            "guards", f"{DEV!r} is what a job's own dev split is called in its result; rename the dataset."
-        )
-    parent = _usable(parts.registry.encoders.find(body.parent))
-    if parent.base_digest != parts.registry.encoders.find("base@1").digest:
-        raise Conflict(
-            f"The parent {parent.key} is not in the base's lineage; start from the base, or from an encoder "
-            "that was tuned from it."
-        )
-    if body.dataset == JUDGMENTS:
-        parts.datasets.judged().require_pairs()
-    wanted = _wanted(body)
-    with parts.datasets.held(wanted):
-        job = parts.registry.jobs.add(
-            NewJob(
-                name=body.name,
-                parent_id=parent.id,
-                dataset=body.dataset,
-                guards=body.guards,
-                dataset_digests={record.name: record.digest for record in parts.datasets.fixed(wanted, HINT)},
-                recipe=body.recipe.model_dump(mode="json"),
-                gate=body.gate.model_dump(mode="json"),
-                activate=body.activate,
-            ),
-            lambda connection, queued: keep(connection, _answer(queued, parts)),
-        )
+    job = queue_tuning(
+        body, parts.registry, parts.datasets, lambda connection, queued: keep(connection, _answer(queued, parts))
+    )
     parts.jobs.wake()
     return _answer(job, parts)
 
@@ -151,12 +118,6 @@ def _create(body: TuningJobCreate, parts: Parts, keep: Keep) -> Answer:
 def _answer(job: JobRecord, parts: Parts) -> Answer:
     said = _public(job, parts).model_dump(mode="json", exclude_none=True)
     return Answer(status=202, body=said, location=f"/tuning-jobs/{job.id}")
-
-
-def _wanted(body: TuningJobCreate) -> list[tuple[str, str]]:
-    """Every dataset that the job reads, with the split."""
-    guards = [(name, split or "test") for name, _, split in (guard.partition(":") for guard in body.guards)]
-    return [(body.dataset, "train"), (body.dataset, DEV), *guards]
 
 
 def _public(job: JobRecord, parts: Parts) -> TuningJobPublic:

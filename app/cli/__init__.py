@@ -10,6 +10,7 @@ from app.cli import (
     artifacts,
     auditing,
     backing_up,
+    continuous,
     datasets,
     demo,
     doctor,
@@ -81,6 +82,7 @@ cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")
 cli.add_typer(queries.cli, name="queries")
 cli.add_typer(experiments.cli, name="experiments")
+cli.add_typer(continuous.cli, name="continuous")
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(artifacts.cli, name="artifacts")
 cli.add_typer(exporting.cli, name="export")

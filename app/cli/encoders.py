@@ -97,8 +97,8 @@ def _on_server(path: Path | None) -> str | None:
     return None if path is None else str(path.resolve() if path.exists() else path)
 
 
-def _rules(given: list[str]) -> dict[str, Any] | bool:
-    """Values are JSON; True where none is given: the defaults."""
+def rules_of(given: list[str]) -> dict[str, Any] | bool:
+    """What `--rule` says. Values are JSON; True where none is given: the defaults."""
     found = {}
     for each in given:
         name, _, value = each.partition("=")
@@ -183,7 +183,7 @@ def activate(
 
     Example: adiabat encoders activate bees --canary 10 --sticky-by X-User-Id
     """
-    rules = False if no_rules else _rules(rule or [])
+    rules = False if no_rules else rules_of(rule or [])
     with connect(url, api_key) as client:
         if canary is not None:
             started = client.start_canary(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from app.cli.benchmarking import benchmark
 from app.cli.common import ApiKey, AsJson, Url, connect, console, fail, print_json, progress_bar, say
 from app.cli.searching import snippet
 from app.client import DEFAULT_URL, AdiabatClient
@@ -55,6 +56,12 @@ def evaluate(
     evaluation_id: Annotated[
         str | None, typer.Option("--id", help="Show this earlier evaluation; an interrupted one is taken up again.")
     ] = None,
+    mteb: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A task of MTEB, or MODULE:CLASS of your own (repeatable); measured here, not in the service."
+        ),
+    ] = None,
     picture: Annotated[
         Path | None, typer.Option(help="Draw the differences as a heat map: FILE.png or FILE.svg.")
     ] = None,
@@ -67,9 +74,19 @@ def evaluate(
     Example: adiabat evaluate --encoder bees --dataset beekeeping:test --dataset beekeeping:de --picture bees.png
 
     Example: adiabat evaluate --encoder bees --replay 1000
+
+    Example: adiabat evaluate --encoder bees --mteb NFCorpus --mteb SciFact
     """
+    if mteb:
+        if dataset or replay or since is not None or evaluation_id or picture:
+            raise BadInput("--mteb goes with --encoder and --json alone: what it measures is not kept in the service.")
+        with connect(url, api_key) as client:
+            benchmark(client, mteb, encoder or ["active"], as_json)
+        return
     if bool(dataset or replay) == bool(evaluation_id):
-        raise BadInput("Name what to measure on with --dataset or --replay, or an earlier evaluation with --id.")
+        raise BadInput(
+            "Name what to measure on with --dataset, --replay or --mteb, or an earlier evaluation with --id."
+        )
     if evaluation_id and encoder:
         raise BadInput("--encoder goes with --dataset: an earlier evaluation keeps the encoders it was made with.")
     if since is not None and not replay:

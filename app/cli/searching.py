@@ -4,15 +4,17 @@ from typing import Annotated, Any
 
 import orjson
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from app.cli.common import ApiKey, AsJson, Url, connect, console, print_json, say
 from app.client import DEFAULT_URL
 from app.errors import BadInput
 from app.wire.common import EncoderUsed
-from app.wire.search import Mode, RankedHit, SearchResponse
+from app.wire.search import HitGroup, Mode, RankedHit, SearchResponse
 
 SNIPPET_CHARS = 160
+RANKINGS = ("vectors", "words", "base")
 MADE_BY = {"dense": "{}", "hybrid": "words and {}", "lexical": "words alone"}
 
 
@@ -31,6 +33,10 @@ def search(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each hit's rank by vectors, by words and by the base's vectors.")
     ] = False,
+    group_by: Annotated[
+        str | None, typer.Option(help="Show groups: hits by this field of the metadata; --limit counts groups.")
+    ] = None,
+    group_size: Annotated[int | None, typer.Option(help="How many hits of each group; 3 if not given.")] = None,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -42,6 +48,8 @@ def search(
     Example: adiabat search "taking honey off" --encoder bees --compare-to base
 
     Example: adiabat search "Varroa threshold in August" --mode hybrid --explain
+
+    Example: adiabat search "taking honey off" --group-by source --group-size 2
     """
     with connect(url, api_key) as client:
         answer = client.search(
@@ -53,17 +61,35 @@ def search(
             filter=parse_filter(filter),
             exact=exact,
             explain=explain,
+            group_by=group_by,
+            group_size=group_size,
         )
     if as_json:
         print_json(answer)
         return
-    _print_hits(answer)
+    if answer.groups is None:
+        _print_hits(answer)
+    else:
+        _print_groups(answer.groups, explained=answer.explained is not None)
     compared = f"; compared to {_name(answer.compared_to.encoder)}" if answer.compared_to else ""
     say(f"{MADE_BY[answer.mode].format(_name(answer.encoder))}; {answer.took_ms.total:.1f} ms{compared}")
 
 
+def _print_groups(groups: list[HitGroup], *, explained: bool) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("group", *(RANKINGS if explained else ()), "score", "id", "passage"):
+        table.add_column(heading, justify="left" if heading in ("group", "id", "passage") else "right")
+    for group in groups:
+        for at, hit in enumerate(group.hits):
+            name = "" if at else escape(str(group.id))
+            table.add_row(name, *_places(hit), f"{hit.score:.4f}", hit.id, _line(hit.title, hit.text))
+    console.print(table)
+    if not groups:
+        say("no hits with that field")
+
+
 def _print_hits(answer: SearchResponse) -> None:
-    compared, explained = answer.compared_to, ["vectors", "words", "base"] if answer.explained else []
+    compared, explained = answer.compared_to, RANKINGS if answer.explained else ()
     table = Table(box=None, pad_edge=False)
     for heading in ("rank", *(["there"] if compared else []), *explained, "score", "id", "passage"):
         table.add_column(heading, justify="left" if heading in ("id", "passage") else "right")

@@ -64,7 +64,7 @@ def tune(
             dataset,
             parent=parent,
             guards=guard or [],
-            recipe={**(AUTO if auto else {}), **_parse_recipe(recipe)},
+            recipe={**(AUTO if auto else {}), **parse_recipe(recipe)},
             gate={"min_gain": min_gain, "max_guard_loss": max_guard_loss, "max_drift": max_drift, "alpha": alpha},
             activate="if-gate-passes" if activate else "never",
         )
@@ -88,7 +88,8 @@ def _watch_or_leave(client: AdiabatClient, job: TuningJobPublic) -> TuningJobPub
         raise
 
 
-def _parse_recipe(given: str) -> dict[str, Any]:
+def parse_recipe(given: str) -> dict[str, Any]:
+    """What `--recipe` says. Raises `BadInput`."""
     try:
         found = orjson.loads(given)
     except ValueError as error:

@@ -54,6 +54,7 @@ from app.client.common import (
 from app.client.watching import job_bar
 from app.wire.active_encoder import ActivationPublic, ActiveEncoder, History, SwitchedPublic
 from app.wire.audit import AuditPage
+from app.wire.continuous import ContinuousHistory, ContinuousPublic
 from app.wire.datasets import DatasetList, DatasetPublic
 from app.wire.encoders import EncoderList, EncoderPublic
 from app.wire.evaluations import EvaluationList, EvaluationPublic
@@ -106,6 +107,8 @@ class AdiabatClient:
         explain: bool = False,
         highlight: bool = False,
         lang: str | None = None,
+        group_by: str | None = None,
+        group_size: int | None = None,
     ) -> SearchResponse:
         """The passages nearest to `query`, with the active encoder or `encoder` (`name` or `name@version`).
 
@@ -114,12 +117,14 @@ class AdiabatClient:
         on with the encoder that the first page had. `compare_to` also ranks with that encoder: `compared_rank` and
         `new` per hit, `compared_to.lost`. `explain` tells each hit's rank and score by vector, by words and by the
         vectors of `base`, `highlight` where in its text the query's words are. `lang` is the query's language, for the
-        service's query log.
+        service's query log. With `group_by`, a field of the metadata, the answer has `groups` instead of hits: `limit`
+        of them, each with `group_size` (3) hits.
         """
         body: Json = {"query": query, "mode": mode, "limit": limit, "exact": exact, "explain": explain}
         body |= {"with_query_vector": with_query_vector, "highlight": highlight}
         body |= without_none(offset=offset, cursor=cursor, filter=filter, score_threshold=score_threshold)
         body |= without_none(encoder=encoder, compare_to=compare_to, lang=lang)
+        body |= without_none(group_by=group_by, group_size=group_size)
         return self._call(SearchResponse, "POST", "/search", json=body)
 
     def search_batch(
@@ -475,6 +480,25 @@ class AdiabatClient:
         """What was asked and clicked of both encoders, and what that says; `experiment-not-found` where it had no
         canary."""
         return self._call(ExperimentPublic, "GET", f"/experiments/{generation}")
+
+    def continuous_tuning(self) -> ContinuousPublic:
+        """The standing order to tune, what its round is at, and what is done next, or why not; `order` is None where
+        there is none."""
+        return self._call(ContinuousPublic, "GET", "/continuous-tuning")
+
+    def set_continuous_tuning(self, name: str, **fields: Any) -> ContinuousPublic:
+        """`fields`: every_hours, min_new_judgments, recipe, guards, gate, canary, on_success, dry_run, as
+        PUT /continuous-tuning takes them. In place of the order before."""
+        return self._call(ContinuousPublic, "PUT", "/continuous-tuning", json={"name": name, **fields})
+
+    def remove_continuous_tuning(self) -> None:
+        """Take the order back; a round that is under way is discarded."""
+        self._send("DELETE", "/continuous-tuning")
+
+    def continuous_history(self, cursor: str | None = None, limit: int = 100) -> ContinuousHistory:
+        """Every step that was taken, newest first; `next_cursor` is None on the last page."""
+        params = without_none(limit=limit, cursor=cursor)
+        return self._call(ContinuousHistory, "GET", "/continuous-tuning/history", params=params)
 
     def create_key(
         self,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from app.encoders.engine import Engine
 from app.encoders.packing import BATCH_TOKENS
 from app.errors import Overloaded, Unavailable
+from app.spans import tell
 
 Vectors = NDArray[np.float32]
 
@@ -40,6 +41,8 @@ class _Job:
     texts: list[str]
     future: Future[Vectors] = field(default_factory=Future)
     submitted: float = field(default_factory=time.perf_counter)
+    waited_s: float = 0.0  # and so many texts were in its run: once there are vectors
+    batch_texts: int = 0
 
     def tokens(self) -> int:
         """A guess, good enough to keep one batch from holding everything that waits."""
@@ -85,6 +88,16 @@ class Dispatcher:
         Raises `Overloaded` at once where too many queries wait, `Unavailable` after `close`. Cancelling the
         future drops the work unless it has begun.
         """
+        return self._queued(texts, prompt).future
+
+    async def embed_async(self, texts: list[str], prompt: str = "") -> Vectors:
+        """As `submit`, awaited; cancelling the task cancels the work. Tells the open span how it was run."""
+        job = self._queued(texts, prompt)
+        vectors = await asyncio.wrap_future(job.future)
+        tell({"adiabat.batch.texts": job.batch_texts, "adiabat.queue_ms": job.waited_s * 1000})
+        return vectors
+
+    def _queued(self, texts: list[str], prompt: str) -> _Job:
         job = _Job(texts=[prompt + text for text in texts])
         with self._changed:
             if self._closing:
@@ -92,11 +105,7 @@ class Dispatcher:
             self._admit(len(texts))
             self._jobs.append(job)
             self._changed.notify()
-        return job.future
-
-    async def embed_async(self, texts: list[str], prompt: str = "") -> Vectors:
-        """As `submit`, awaited; cancelling the task cancels the work."""
-        return await asyncio.wrap_future(self.submit(texts, prompt))
+        return job
 
     def lengths(self, texts: list[str], prompt: str = "") -> list[int]:
         """Tokens of `prompt` + each text; waits for no run of the engine."""
@@ -160,11 +169,12 @@ class Dispatcher:
             return
         done = time.perf_counter()
         for job in jobs:
+            job.waited_s, job.batch_texts = began - job.submitted, len(texts)
             job.future.set_result(vectors[[row[text] for text in job.texts]])
         if self._observer:
             self._observer.ran(
                 texts=len(texts),
                 tokens=self._engine.tokens - tokens,
-                waited_s=[began - job.submitted for job in jobs],
+                waited_s=[job.waited_s for job in jobs],
                 took_s=done - began,
             )

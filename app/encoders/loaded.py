@@ -22,6 +22,7 @@ from app.encoders.query_cache import QueryCache, cache_key
 from app.encoders.spec import EncoderSpec, read_spec
 from app.errors import EncoderBroken, SourceRefused
 from app.registry import EncoderRecord
+from app.spans import EMBED_QUERIES, Attributes, span, tell
 
 log = logging.getLogger("adiabat.encoders")
 
@@ -60,6 +61,7 @@ class LoadedEncoder:
             return await self._embed(texts)
         keys = [cache_key(self.record.digest, text) for text in texts]
         rows = self.cache.find(keys)
+        tell({"adiabat.texts_cached": len(rows)})
         if missing := {key: text for key, text in zip(keys, texts, strict=True) if key not in rows}:
             # A caller that leaves ends this here: what it waited for is not kept.
             fresh = await self._embed(list(missing.values()))
@@ -75,7 +77,13 @@ class LoadedEncoder:
     async def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         """Many texts take turns with what others ask meanwhile."""
         turns = [texts[at : at + TURN_TEXTS] for at in range(0, len(texts), TURN_TEXTS)]
-        return np.concatenate([await self.dispatcher.embed_async(turn, self.spec.query_prompt) for turn in turns])
+        return np.concatenate([await self._embed_turn(turn) for turn in turns])
+
+    async def _embed_turn(self, texts: list[str]) -> NDArray[np.float32]:
+        name, version = self.record.name, self.record.version
+        by: Attributes = {"adiabat.encoder.name": name, "adiabat.encoder.version": version, "adiabat.texts": len(texts)}
+        with span(EMBED_QUERIES, by):
+            return await self.dispatcher.embed_async(texts, self.spec.query_prompt)
 
     def count_tokens(self, texts: list[str]) -> list[int]:
         """Tokens that the encoder sees of each query, its prompt and the special ones included."""

@@ -14,7 +14,7 @@ from app.encoders.pool import EncoderPool
 from app.encoders.slot import Active, Slot, Split
 from app.errors import AdiabatError, Conflict, EncoderBroken, StaleGeneration, Unavailable
 from app.registry import Activation, EncoderRecord, EncoderState, NewCanary, Registry, Rules
-from app.registry.activations import Reason
+from app.registry.activations import AlsoOfActivation, Reason
 
 log = logging.getLogger("adiabat.switching")
 
@@ -57,12 +57,25 @@ class Switcher:
         expected: int | None = None,
         timeout_s: float | None = None,
         reason: Reason = "activate",
+        note: str | None = None,
+        also: AlsoOfActivation | None = None,
     ) -> Switched:
-        """Make `name@version` active. Raises `StaleGeneration`, `Conflict`, `EncoderBroken`, `EncoderNotFound`."""
+        """Make `name@version` active. Raises `StaleGeneration`, `Conflict`, `EncoderBroken`, `EncoderNotFound`.
+
+        `also` is done in the transaction that writes the generation.
+        """
         with self._refusals_told(reason):
             record = self._registry.encoders.get(name, version)
             self._check_state(record, force)
-            return self._switch_to(record, forced=force, expected=expected, timeout_s=timeout_s, reason=reason)
+            return self._switch_to(
+                record,
+                forced=force,
+                expected=expected,
+                timeout_s=timeout_s,
+                reason=reason,
+                note=note,
+                also=also,
+            )
 
     def split(
         self,
@@ -76,6 +89,8 @@ class Switcher:
         force: bool = False,
         expected: int | None = None,
         timeout_s: float | None = None,
+        note: str | None = None,
+        also: AlsoOfActivation | None = None,
     ) -> Switched:
         """Let `name@version` answer `percent` of the requests beside the active one, or with it. Raises as `activate`
         does."""
@@ -96,6 +111,8 @@ class Switcher:
                 canary=NewCanary(
                     encoder_id=record.id, percent=percent, sticky_by=sticky_by, interleave=interleave, rules=rules
                 ),
+                note=note,
+                also=also,
             )
 
     def rollback(self, *, expected: int | None = None) -> Switched:
@@ -109,12 +126,14 @@ class Switcher:
             expected = newest[0].generation if expected is None else expected
             return self._switch_to(record, forced=False, expected=expected, timeout_s=None, reason="rollback")
 
-    def end_canary(self, generation: int, note: str) -> Switched:
+    def end_canary(self, generation: int, note: str, also: AlsoOfActivation | None = None) -> Switched:
         """Only that of this generation, by a rule. Raises `StaleGeneration` where it has ended already."""
         with self._refusals_told("rule"):
             newest = self._registry.activations.newest(1)[0]
             record = self._registry.encoders.by_id(newest.encoder_id)
-            return self._switch_to(record, forced=False, expected=generation, timeout_s=None, reason="rule", note=note)
+            return self._switch_to(
+                record, forced=False, expected=generation, timeout_s=None, reason="rule", note=note, also=also
+            )
 
     def start(self, others_have: Callable[[int], bool] = lambda _: False) -> None:
         """Take up the generation the service had; the base, as a new generation, if that encoder is gone.
@@ -206,6 +225,7 @@ class Switcher:
         reason: Reason,
         canary: NewCanary | None = None,
         note: str | None = None,
+        also: AlsoOfActivation | None = None,
     ) -> Switched:
         if expected is not None:
             self._require(expected)
@@ -214,7 +234,7 @@ class Switcher:
         loaded, beside = self._load(record, timeout_s), self._canary(canary, timeout_s)
         with self._lock:
             advanced = self._registry.activations.advance(
-                record.id, reason=reason, forced=forced, expected=expected, canary=canary, note=note
+                record.id, reason=reason, forced=forced, expected=expected, canary=canary, note=note, also=also
             )
             switch_us = self._take_up(loaded, advanced.standing, beside)
             active = self._slot.current  # before the lock goes: the next switch is somebody else's

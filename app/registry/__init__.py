@@ -5,6 +5,7 @@ from pathlib import Path
 from app.registry.activations import Activation, Activations, Canary, NewCanary, Rules
 from app.registry.audit import Action, Actor, Audit, Entry, acting
 from app.registry.clocks import Clocks
+from app.registry.continuous import Continuous, NewStep, Standing, Step, StepKind
 from app.registry.database import Database
 from app.registry.datasets import DatasetRecord, Datasets
 from app.registry.encoders import Admission, EncoderRecord, Encoders, EncoderState, NewEncoder
@@ -33,6 +34,7 @@ __all__ = [
     "Canary",
     "Click",
     "Clocks",
+    "Continuous",
     "DatasetRecord",
     "Datasets",
     "Decided",
@@ -65,12 +67,16 @@ __all__ = [
     "NewJudgment",
     "NewKey",
     "NewSearch",
+    "NewStep",
     "QueryRecords",
     "Registry",
     "Revision",
     "Rules",
     "Scope",
     "Signals",
+    "Standing",
+    "Step",
+    "StepKind",
     "Tally",
     "Workers",
     "acting",
@@ -90,6 +96,7 @@ class Registry:
         self.experiments = Experiments(self.database)
         self.signals = Signals(self.database)
         self.jobs = Jobs(self.database)
+        self.continuous = Continuous(self.database)
         self.events = JobEvents(self.database)
         self.instances = Instances(self.database)
         self.workers = Workers(self.database)

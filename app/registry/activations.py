@@ -1,6 +1,6 @@
 """The history of generations: append-only, one row per activation. The newest row says what is active."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from app.registry.clock import now
 from app.registry.database import Database
 from app.registry.tables import activations, encoders
 
-Reason = Literal["start", "activate", "rollback", "job", "fallback", "canary", "rule"]
+Reason = Literal["start", "activate", "rollback", "job", "fallback", "canary", "rule", "continuous"]
 BACK = ("rollback", "rule")
 
 
@@ -65,6 +65,10 @@ class Advanced:
     changed: bool  # False: it was active already
 
 
+# (connection, the generation that was made): done in its transaction; a refusal takes both back
+AlsoOfActivation = Callable[[Connection, Activation], None]
+
+
 class Activations:
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -88,8 +92,12 @@ class Activations:
         again: bool = False,
         canary: NewCanary | None = None,
         note: str | None = None,
+        also: AlsoOfActivation | None = None,
     ) -> "Advanced":
-        """As `append`, with a `canary` or without; what is so already makes no generation unless `again`."""
+        """As `append`, with a `canary` or without; what is so already makes no generation unless `again`.
+
+        `also` is done in the same transaction, where there is one to be made.
+        """
         with self._database.write() as connection:
             newest = _standing(connection)
             generation = newest[0].generation if newest else 0
@@ -133,6 +141,8 @@ class Activations:
                 reason=reason,
                 **detail,
             )
+            if also is not None:
+                also(connection, newest[0])
             ring(connection)
             return Advanced(standing=newest, changed=True)
 

@@ -4,10 +4,10 @@ Who acts is bound to the context (`acting`) by whoever knows, and every change w
 (`record`): there is no change without an entry and no entry without a change.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -34,6 +34,8 @@ class Action(StrEnum):
     EVALUATION_STARTED = "evaluation-started"
     EVALUATION_RESUMED = "evaluation-resumed"
     EVALUATION_CANCELLED = "evaluation-cancelled"
+    CONTINUOUS_TUNING_SET = "continuous-tuning-set"
+    CONTINUOUS_TUNING_REMOVED = "continuous-tuning-removed"
     KEY_MADE = "key-made"
     KEY_REVOKED = "key-revoked"
     BACKED_UP = "backed-up"  # whoever has the file has all that is in it
@@ -42,11 +44,12 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Actor:
-    """Whose request it is. `key` is None where the service asks for none."""
+    """Whose request it is. `key` is None where the service asks for none, or acts by itself: `detail` may say why."""
 
     key: str | None = None
     peer: str | None = None
     request_id: str | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +79,11 @@ def acting(actor: Actor) -> Iterator[None]:
         _acting.reset(token)
 
 
+def actor() -> Actor:
+    """Whoever acts in this context."""
+    return _acting.get() or Actor()
+
+
 def record(
     connection: Connection,
     action: Action,
@@ -86,7 +94,7 @@ def record(
     **detail: Any,
 ) -> None:
     """Write an entry in the transaction of `connection`."""
-    by = _acting.get() or Actor()
+    by = actor()
     connection.execute(
         insert(audit).values(
             at=now(),
@@ -96,7 +104,7 @@ def record(
             target=target[:MAX_TARGET_CHARS],
             outcome=outcome,
             generation=generation,
-            detail=detail,
+            detail={**detail, **by.detail},
             request_id=by.request_id,
         )
     )

@@ -293,8 +293,8 @@ class Jobs:
     def interrupt(self, *, worker: str | None = None, silent: AnyJob | None = None, hand_on: bool = False) -> list[str]:
         """Take jobs from a dead trainer: those of `worker`, whatever its token, or the one that still is as `silent`.
 
-        They are interrupted, or with `hand_on` queued for the next trainer, unless they have been through too many. One that
-        was to be cancelled is cancelled.
+        They are interrupted, or with `hand_on` queued for the next trainer, unless they have been through too many.
+        One that was to be cancelled is cancelled.
         """
         conditions: list[ColumnElement[bool]] = [tuning_jobs.c.status.in_(AT_TRAINER)]
         if worker is not None:

@@ -191,6 +191,26 @@ signals = Table(
     Column("seconds_squared", Float, nullable=False),
 )
 
+# The standing order to tune, and what was done by it. Append-only: the newest rows say how it stands, and of several
+# services that would take the same step the one that writes its sequence does.
+continuous_steps = Table(
+    "continuous_steps",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("at", Float, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("said", String, nullable=False),
+    # Of a step that sets the order: what it says, and the key that said it.
+    Column("terms", JSON(none_as_null=True), nullable=True),
+    Column("set_by", String(64), nullable=True),
+    Column("job_id", String(32), ForeignKey("tuning_jobs.id"), nullable=True),
+    Column("encoder", String(140), nullable=True),  # name@version
+    # That was active when the tuning began, then the one that the step made.
+    Column("generation", Integer, nullable=True),
+    # When the newest pair that the round tunes on was first judged: what comes later is new to the next one.
+    Column("judged_until", Float, nullable=True),
+)
+
 workers = Table(
     "workers",
     metadata,

@@ -32,11 +32,9 @@ class CanaryRules(RequestModel):
     ] = 3
 
 
-class CanaryCreate(RequestModel):
-    """Another encoder for a part of the requests that name none: for the same ones again and again."""
+class CanaryTerms(RequestModel):
+    """Which requests a canary answers, and what ends it."""
 
-    name: Name
-    version: Version | None = None
     percent: Annotated[float, Field(gt=0, le=100, description="Under 100, but where both answer together.")]
     sticky_by: Annotated[
         str,
@@ -61,6 +59,15 @@ class CanaryCreate(RequestModel):
         if self.percent == 100 and not self.interleave:
             raise ValueError("percent 100 leaves nothing to compare with: activate the encoder, or set interleave")
         return self
+
+
+class EncoderWanted(RequestModel):
+    name: Name
+    version: Version | None = None
+
+
+class CanaryCreate(CanaryTerms, EncoderWanted):
+    """Another encoder for a part of the requests that name none: for the same ones again and again."""
 
 
 class Activate(RequestModel):

@@ -60,6 +60,7 @@ class Problem(PublicModel):
     status: int
     detail: str
     request_id: str | None = None
+    trace_id: str | None = None  # where the request is in a trace
 
 
 Metadata = Annotated[dict[str, Any], Field(description="Any JSON object; filters address its keys.")]

@@ -11,6 +11,8 @@ MAX_LIMIT = 1000
 MAX_OFFSET = 100_000
 MAX_QUERIES = 256
 MAX_BATCH_HITS = 10_000
+GROUP_SIZE = 3
+MAX_FIELD_CHARS = 256
 
 Mode = Literal["dense", "lexical", "hybrid"]
 
@@ -37,6 +39,19 @@ Rule = Annotated[
 ]
 Used = Annotated[EncoderUsed, Field(description="The encoder of this request; in mode `lexical` it had no part.")]
 Exact = Annotated[bool, Field(description="Compare with every passage instead of asking the index.")]
+GroupBy = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=MAX_FIELD_CHARS,
+        description="Answer `groups`: passages by the value of this field of their metadata (a text or a whole number, "
+        "or a list of them), best group first; `limit` counts groups. A passage without such a value is in none. "
+        "They are made of the first 500 hits, in every mode.",
+    ),
+]
+GroupSize = Annotated[
+    int | None, Field(ge=1, le=MAX_LIMIT, description=f"How many hits of each group; {GROUP_SIZE} if not given.")
+]
 
 
 class SearchRequest(RequestModel):
@@ -72,6 +87,8 @@ class SearchRequest(RequestModel):
     lang: Annotated[
         Lang | None, Field(description="The query's language, for the query log; it changes nothing in the answer.")
     ] = None
+    group_by: GroupBy = None
+    group_size: GroupSize = None
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -84,6 +101,7 @@ class SearchRequest(RequestModel):
                 },
                 {"query": "when do I take the honey off", "compare_to": "base", "limit": 3},
                 {"query": "Varroa threshold in August", "mode": "hybrid", "explain": True, "limit": 3},
+                {"query": "when do I take the honey off", "group_by": "lang", "group_size": 2, "limit": 3},
             ]
         }
     )
@@ -146,9 +164,18 @@ class Explained(PublicModel):
     lexical: Annotated[bool, Field(description="Whether the collection keeps words to search.")]
 
 
+class HitGroup(PublicModel):
+    id: Annotated[str | int, Field(description="What these hits have in the field `group_by`.")]
+    hits: list[RankedHit]
+
+
 class SearchResponse(PublicModel):
     search_id: Annotated[str, Field(description="By it `POST /feedback` says what of this answer was clicked.")]
-    hits: list[RankedHit]
+    hits: Annotated[list[RankedHit], Field(description="Empty with `group_by`: each hit is in its groups.")]
+    groups: list[HitGroup] | None = None
+    grouped_from: Annotated[
+        int | None, Field(description="Of how many hits the groups were made; where it is 500, there may be more.")
+    ] = None
     mode: Mode = "dense"
     encoder: Used
     rule: Rule

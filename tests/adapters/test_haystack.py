@@ -31,5 +31,11 @@ def test_a_pipeline_finds_what_the_service_finds_also_after_yaml(
         found = answer["retriever"]["documents"]
         assert [(one.id, one.content, one.score) for one in found] == [(hit.id, hit.text, hit.score) for hit in hits]
         assert answer["prompt"]["prompt"] == "".join(f"{hit.text};" for hit in hits)
+    for mode in ("lexical", "hybrid"):
+        expected = [(hit.id, hit.score) for hit in filled.client.search("water pump", mode=mode).hits]
+        made, asked = AdiabatRetriever(filled.url, mode=mode), AdiabatRetriever(filled.url)
+        assert AdiabatRetriever.from_dict(made.to_dict()).mode == mode
+        for found in (made.run("water pump"), asked.run("water pump", mode=mode)):
+            assert [(one.id, one.score) for one in found["documents"]] == expected
     [german] = AdiabatRetriever(filled.url).run("water pump", filters=GERMAN)["documents"]
     assert (german.id, german.meta) == ("b", {"lang": "de"})

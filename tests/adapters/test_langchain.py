@@ -33,6 +33,24 @@ def test_a_retriever_in_a_chain_finds_what_the_service_finds(filled: Service) ->
     assert store.get_by_ids(["c", "gone", "a"])[1].metadata == {"title": "pump", "lang": "en"}
 
 
+def test_a_search_may_be_by_words_or_by_both(filled: Service) -> None:
+    for mode in ("lexical", "hybrid"):
+        expected = [(hit.id, hit.score) for hit in filled.client.search("water pump", mode=mode, limit=4).hits]
+        made, asked = AdiabatVectorStore(filled.url, mode=mode), AdiabatVectorStore(filled.url)
+        for found in (
+            made.similarity_search_with_score("water pump"),
+            asked.similarity_search_with_score("water pump", mode=mode),
+        ):
+            assert [(one.id, score) for one, score in found] == expected
+        retriever = asked.as_retriever(search_kwargs={"k": 4, "mode": mode})
+        assert [one.id for one in retriever.invoke("water pump")] == [id for id, _ in expected]
+        with pytest.raises(ValueError, match=f"mode '{mode}'"):
+            made.similarity_search_with_relevance_scores("water pump")
+        with pytest.raises(ValueError, match=f"mode '{mode}'"):
+            asked.similarity_search_with_relevance_scores("water pump", mode=mode)
+        assert mode == "hybrid" or "c" not in dict(expected)
+
+
 def test_documents_are_added_replaced_and_deleted(service: Service) -> None:
     store = AdiabatVectorStore(service.url)
     documents = [Document(id="x", page_content="engine oil", metadata={"n": 1}), Document(page_content="night light")]

@@ -24,6 +24,10 @@ def test_a_retriever_and_a_query_engine_on_it_find_what_the_service_finds(filled
         ]
     [german] = AdiabatRetriever(filled.url, filter=GERMAN).retrieve("water pump")
     assert (german.node_id, german.metadata) == ("b", {"lang": "de"})
+    for mode in ("lexical", "hybrid"):
+        nodes = AdiabatRetriever(filled.url, mode=mode).retrieve("water pump")
+        expected = filled.client.search("water pump", mode=mode).hits
+        assert [(node.node_id, node.score) for node in nodes] == [(hit.id, hit.score) for hit in expected]
     answer = RetrieverQueryEngine.from_args(retriever, llm=MockLLM()).query("water pump")
     assert [node.node_id for node in answer.source_nodes] == [hit.id for hit in hits]
     assert hits[0].text in str(answer)

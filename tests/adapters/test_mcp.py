@@ -32,11 +32,18 @@ def test_a_host_searches_and_reads_and_is_told_what_is_wrong(filled: Service) ->
             ]
             german = await client.call_tool("search", {"query": "water pump", "filter": GERMAN})
             assert [one["id"] for one in german.structured_content["result"]] == ["b"]
+            assert tools["search"].input_schema["properties"]["mode"]["enum"] == ["dense", "lexical", "hybrid"]
+            for mode in ("lexical", "hybrid"):
+                by_mode = await client.call_tool("search", {"query": "water pump", "mode": mode})
+                expected = filled.client.search("water pump", mode=mode, limit=5).hits
+                told = by_mode.structured_content["result"]
+                assert [(one["id"], one["score"]) for one in told] == [(hit.id, hit.score) for hit in expected]
             one = await client.call_tool("passage", {"id": "a"})
             assert one.structured_content["title"] == "pump"
             for name, asked, word in (
                 ("passage", {"id": "gone"}, "No passage has the id"),
                 ("search", {"query": "x", "limit": 0}, "1 to 50"),
+                ("search", {"query": "x", "mode": "sparse"}, "hybrid"),
                 ("search", {"query": "x", "filter": {"must": [{"kee": 1}]}}, "kee"),
             ):
                 refused = await client.call_tool(name, asked)

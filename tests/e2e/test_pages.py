@@ -40,6 +40,7 @@ def places(stocked: Service) -> list[Place]:
         assert client.wait_for_evaluation(each.id).status == "succeeded"
     return [
         Place(name="search", path=f"/?q={stock.QUERY}", shows=".hit"),
+        Place(name="words", path=f"/?q={stock.QUERY}&mode=lexical", shows=".hit"),
         Place(name="compare", path=f"/?q={stock.QUERY}&encoder=near%401&compare=base%401", shows=".moves path"),
         Place(name="encoders", path="/console/encoders", shows="td a"),
         Place(name="encoder", path="/console/encoders/tuned%401", shows=".whisker"),

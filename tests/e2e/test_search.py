@@ -32,6 +32,29 @@ def test_the_language_filters_and_the_address_remembers(page: Page) -> None:
     expect(page.get_by_label("Language")).to_have_value("")
 
 
+def test_a_search_by_words_or_by_both_is_chosen_and_the_address_remembers(page: Page, stocked: Service) -> None:
+    page.goto(f"/?q={stock.QUERY}")
+    expect(page.locator(".hit")).to_have_count(10)
+    by = page.get_by_label("Search by")
+    for name, mode in (("both", "hybrid"), ("words", "lexical")):
+        by.select_option(name)
+        page.wait_for_url(f"**mode={mode}**")
+        expected = [hit.id for hit in stocked.client.search(stock.QUERY, mode=mode).hits]
+        page.reload()
+        expect(by).to_have_value(mode)
+        expect(page.locator(".hit")).to_have_count(len(expected))
+        assert ids(page, ".hit") == expected
+    for picker in (page.locator("#encoder"), page.get_by_label("Compare with")):
+        expect(picker).to_be_disabled()
+    page.locator("#q").fill("zzyzx")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("No passage has a word of this")).to_be_visible()
+    by.select_option("meaning")
+    expect(page.locator(".hit")).to_have_count(10)
+    expect(page.locator("#encoder")).to_be_enabled()
+    assert "mode=" not in page.url
+
+
 def test_two_encoders_side_by_side_show_what_moved_what_is_new_and_what_is_lost(page: Page, stocked: Service) -> None:
     page.goto(f"/?q={stock.QUERY}")
     page.locator("#encoder").select_option("near@1")

@@ -184,6 +184,4 @@ def test_images_are_pinned_to_the_digests_that_docker_tells(tmp_path: Path) -> N
     compose = YAML(typ="safe").load(tmp_path / "docker-compose.yml")
     assert re.fullmatch(r"qdrant/qdrant:v[\d.]+-unprivileged@sha256:0{64}", compose["services"]["qdrant"]["image"])
     assert compose["services"]["app"]["image"] == "adiabat:0.1.0"
-    assert re.search(
-        r"^ARG PYTHON=python:[\w.-]+@sha256:0{64}$", (tmp_path / "Dockerfile").read_text(), re.MULTILINE
-    )
+    assert re.search(r"^ARG PYTHON=python:[\w.-]+@sha256:0{64}$", (tmp_path / "Dockerfile").read_text(), re.MULTILINE)

@@ -33,5 +33,16 @@ def test_the_serving_process_imports_no_torch() -> None:
     assert printed(code) == ["[]"]
 
 
+def test_nobody_who_asked_for_no_spans_imports_what_sends_them() -> None:
+    code = """
+import sys, app.serve, app.cli
+from app.assembly import _traces
+from app.settings import Settings
+senders = ("opentelemetry.sdk", "opentelemetry.exporter")
+print(_traces(Settings()), [name for name in sys.modules if name.startswith(senders)])
+"""
+    assert printed(code) == ["None []"]
+
+
 def test_the_client_imports_three_packages_and_builds_no_model_before_it_is_used() -> None:
     assert printed(CLIENT) == ["[]", "['app.plainly', 'app.recipe']", "True []"]

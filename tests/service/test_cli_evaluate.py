@@ -1,6 +1,8 @@
 """`adiabat evaluate` against a real service, with the trainer's worker in a thread of the test."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,14 @@ def test_as_many_columns_stand_beside_each_other_as_there_is_room_for(room: int,
     held = list(beside_each_other(columns, room))
     assert [len(each) for each in held] == parts
     assert [column for each in held for column in each] == columns
+
+
+def test_mteb_goes_alone_and_says_what_to_install(service: Service) -> None:
+    assert "--mteb goes with --encoder and --json alone" in adiabat(
+        service, "evaluate", "--mteb", "NFCorpus", "--dataset", "pumps", code=1
+    )
+    code = "import sys; sys.modules['mteb'] = None; from app.cli import main; main()"
+    command = [sys.executable, "-c", code, "evaluate", "--mteb", "NFCorpus", "--url", service.url]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == "adiabat: To measure on tasks of MTEB, install it: pip install 'adiabat[mteb]'.\n"

@@ -231,6 +231,8 @@ def test_a_trace_is_in_the_log_and_in_the_answer(http: httpx.Client, lines: Line
     [line] = lines.of("traced")
     assert line["trace_id"] == TRACE
     assert answer.headers["traceresponse"] == f"00-{TRACE}-{line['span_id']}-00"
+    refused = http.get("/passages/none", headers=headers).json()
+    assert (refused["trace_id"], refused["request_id"]) == (TRACE, "traced")
     untraced = http.get("/version", headers={"traceparent": "00-rubbish", "X-Request-Id": "untraced"})
     assert "traceresponse" not in untraced.headers
     assert "trace_id" not in lines.of("untraced")[0]

@@ -4,6 +4,7 @@ import { call, get, keyOf } from "./api.js";
 import { lines } from "./charts.js";
 import { auditLog } from "./audit.js";
 import { $, h, may, put, table } from "./dom.js";
+import { continuous, experiments } from "./experiments.js";
 import { bytes, moment, ms, number, seconds } from "./format.js";
 import { behind, several, spread } from "./replicas.js";
 import { look as lookAgain, page, onActive, seen } from "./shell.js";
@@ -12,10 +13,11 @@ import { rollBack } from "./switching.js";
 const LOOK_MS = 5000; // the figures are some 60 KB
 const LOOKS = 120; // ten minutes
 const place = $("page");
-const audit = auditLog();
+const SELDOM = 12; // looks: what was judged is counted anew
+const [audit, tried, standing] = [auditLog(), experiments(), continuous()];
 const [now, charts, history, routes, health] = [h("div.tiles"), h("div.grid"), h("section.panel"), h("section.panel"), h("section.panel")];
 const replicas = h("section.panel", { id: "replicas", hidden: true });
-let [last, timer, draw] = [null, 0, null];
+let [last, timer, draw, looks] = [null, 0, null, 0];
 const series = { qps: [], p50: [], p99: [] };
 
 /** Prometheus' text: {name: [{labels, value}]}. */
@@ -69,10 +71,12 @@ async function load() {
       drawRate([{ name: "searches/s", colour: 1, digits: 1, points: series.qps }], { zero: true, xTitle: "seconds" });
       drawLatency([{ name: "p50, ms", colour: 1, digits: 1, points: series.p50 }, { name: "p99, ms", colour: 2, digits: 1, points: series.p99 }], { zero: true, xTitle: "seconds" });
     };
-    put(place, now, replicas, charts, h("div.grid", health, history), may("admin") && audit.element, routes);
+    put(place, now, replicas, charts, tried.element, standing.element, h("div.grid", health, history), may("admin") && audit.element, routes);
   }
   figures(look, ready);
   await among(state);
+  if (state.canary || !looks) tried.look();
+  if (looks++ % SELDOM === 0) standing.look();
   last = look;
   timer = setTimeout(() => { if (document.hidden) addEventListener("visibilitychange", run, { once: true }); else run(); }, LOOK_MS);
 }
@@ -133,10 +137,11 @@ function byRoute(found) {
     [...named].filter(([name]) => !name.includes("/console/")).sort((a, b) => b[1].count - a[1].count).map(([name, row]) => [h("code", name), number(row.count), row.failed ? h("span.down", number(row.failed)) : "0", ms((1000 * row.seconds) / row.count)]), { caption: "Calls since the start" })));
 }
 
-const REASONS = { start: "first start", activate: "somebody switched", rollback: "rolled back", job: "a tuning passed its gate", fallback: "its artifact was gone" };
+const REASONS = { start: "first start", activate: "somebody switched", rollback: "rolled back", job: "a tuning passed its gate", continuous: "continuous tuning", canary: "a canary was begun", rule: "a canary was ended", fallback: "its artifact was gone" };
 
 onActive(async (state) => {
-  audit.look(); // a switch is an entry
+  audit.look(); // a switch is an entry, and may end an experiment
+  tried.look();
   put($("actions"), state.previous && h("button", { type: "button", needs: "admin", onclick: () => rollBack() }, `Roll back to ${keyOf(state.previous)}`));
   try {
     const { activations } = await get("/active-encoder/history?limit=50");

@@ -14,15 +14,18 @@ const place = $("found");
 let running = null;
 let redraw = () => {};
 
+const SCORES = { dense: "Cosine of question and passage", lexical: "BM25 of the words in common", hybrid: "1/(10 + rank) by meaning and by words, added" };
+
 const asked = () => Object.fromEntries([...new FormData($("ask"))].map(([name, value]) => [name, value.trim()]));
 
 async function search(limit = LIMIT) {
-  const { q, encoder, compare, lang } = asked();
+  const { q, mode, encoder, compare, lang } = asked();
   if (!q) { put(place); $("took").textContent = ""; return; }
   running?.abort();
   running = new AbortController();
   place.setAttribute("aria-busy", "true");
   const body = { query: q, limit };
+  if (mode) body.mode = mode;
   if (encoder) body.encoder = encoder;
   if (compare) body.compare_to = compare;
   if (lang) body.filter = filterOf(lang);
@@ -32,7 +35,7 @@ async function search(limit = LIMIT) {
     $("took").textContent = `${ms(answer.took_ms.total)} in the service, ${ms(performance.now() - started)} here`;
     learn(answer.hits.map((hit) => hit.metadata?.lang));
     const words = wordsOf(q);
-    if (!answer.hits.length) none(lang);
+    if (!answer.hits.length) none(lang, mode);
     else if (answer.compared_to) compared(answer, q, words, limit);
     else single(answer, q, words, limit);
     steps();
@@ -42,10 +45,12 @@ async function search(limit = LIMIT) {
   }
 }
 
-function none(lang) {
-  put(place, h("div.empty", h("h2", "Nothing found"),
-    h("p", lang ? `No passage is marked as ${language(lang)}; search in all languages.` : "There is no passage yet."),
-    !lang && h("a.button", { href: "/console/data" }, "Add passages")));
+function none(lang, mode) {
+  const words = mode === "lexical";
+  const said = words ? `No passage${lang ? ` marked as ${language(lang)}` : ""} has a word of this; search by meaning.`
+    : lang ? `No passage is marked as ${language(lang)}; search in all languages.` : "There is no passage yet.";
+  put(place, h("div.empty", h("h2", "Nothing found"), h("p", said),
+    !lang && !words && h("a.button", { href: "/console/data" }, "Add passages")));
 }
 
 function single(answer, query, words, limit) {
@@ -56,7 +61,7 @@ function single(answer, query, words, limit) {
       h("h3", { dir: "auto" }, opener(hit, words, query)),
       hit.title && h("p.text", { dir: "auto" }, marked(cut(hit.text), words)),
       h("div.chips", isCut(hit) && h("button.link", { type: "button", "aria-label": `more of ${titleOf(hit)}`, onclick: () => show(hit, words, query, asked().lang) }, "more"), chips(hit), judge(query, hit, asked().lang))),
-    h("div.score", { title: "Cosine of question and passage" }, number(hit.score, 3),
+    h("div.score", { title: SCORES[answer.mode] }, number(hit.score, 3),
       h("span.score-bar", h("i", { style: { width: `${Math.max(0, (100 * hit.score) / most)}%` } })))));
   redraw = () => {};
   put(place, h("ol.hits", items),
@@ -136,7 +141,15 @@ function fromAddress() {
   const given = new URLSearchParams(location.search);
   $("q").value = given.get("q") ?? "";
   learn([given.get("lang")]);
+  $("mode").value = given.get("mode") ?? "";
+  if ($("mode").selectedIndex < 0) $("mode").value = "";
   for (const name of ["encoder", "compare", "lang"]) choose($(name), given.get(name) ?? "");
+  byMode();
+}
+
+/** By words no encoder has a part. */
+function byMode() {
+  for (const name of ["encoder", "compare"]) $(name).disabled = $("mode").value === "lexical";
 }
 
 function toAddress() {
@@ -158,6 +171,6 @@ addEventListener("popstate", () => { fromAddress(); search(); });
 onActive(({ encoder }) => { $("encoder").options[0].textContent = `active (${keyOf(encoder)})`; });
 fromAddress();
 pickers().catch(() => {});
-for (const name of ["encoder", "compare", "lang"]) $(name).addEventListener("change", () => { toAddress(); search(); }); // after the pickers': "more" is no choice
+for (const name of ["mode", "encoder", "compare", "lang"]) $(name).addEventListener("change", () => { byMode(); toAddress(); search(); }); // after the pickers': "more" is no choice
 steps();
 search();

@@ -1,0 +1,85 @@
+"""From what users click to a promotion, and nobody's hand in between: a real service with its own trainer, on samples/.
+
+The users are simulated: they know which passages answer them, and click on the first of those that they see.
+"""
+
+import itertools
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.cli.datasets import zip_folder
+from app.client import AdiabatClient
+from app.settings import Settings
+from tests.conftest import process, wait_until
+from tests.service.test_tuning_jobs import GENTLE
+
+pytestmark = pytest.mark.nightly
+
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+TRIAL = {"percent": 100, "sticky_by": "X-User-Id", "interleave": True, "rules": {"min_requests": 50}}
+NEW = 100
+DEEP = 100  # hits that the users of the first days look at
+MOST = 3_000  # requests of a canary
+
+
+def questions() -> list[tuple[str, set[str]]]:
+    """Texts with the passages that answer them."""
+    relevant: dict[str, set[str]] = defaultdict(set)
+    for line in (SAMPLES / "qrels" / "train.tsv").read_text().splitlines()[1:]:
+        query_id, passage_id, score = line.split("\t")
+        if int(score) > 0:
+            relevant[query_id].add(passage_id)
+    rows = [json.loads(line) for line in (SAMPLES / "queries.jsonl").read_text().splitlines()]
+    return [(row["text"], relevant[row["_id"]]) for row in rows if row["_id"] in relevant]
+
+
+def ask(client: AdiabatClient, http: httpx.Client, text: str, relevant: set[str], limit: int) -> None:
+    answer = http.post("/search", json={"query": text, "limit": limit}).json()
+    for place, hit in enumerate(answer["hits"], 1):
+        if hit["id"] in relevant:
+            client.feedback(answer["search_id"], [(hit["id"], place)])
+            return
+
+
+def test_what_users_click_tunes_tries_and_promotes_an_encoder(settings: Settings, tmp_path: Path) -> None:
+    asked = questions()
+    with (
+        process(settings, variables={"ADIABAT_QUERY_LOG": "1"}) as (_, client),
+        httpx.Client(base_url=client.url, trust_env=False, timeout=60) as http,
+    ):
+        rows = [json.loads(line) for line in (SAMPLES / "corpus.jsonl").read_text().splitlines()]
+        client.upsert_passages({"id": row["_id"], "text": row["text"], "title": row["title"]} for row in rows)
+        client.put_dataset("beekeeping", zip_folder(SAMPLES, tmp_path / "bees.zip", corpus=False))
+        client.set_continuous_tuning(
+            "learned",
+            min_new_judgments=NEW,
+            guards=["beekeeping:de"],
+            recipe=GENTLE,
+            gate={"min_gain": -1, "max_guard_loss": 1},
+            canary=TRIAL,
+            on_success="promote",
+        )
+        for text, relevant in asked:
+            ask(client, http, text, relevant, DEEP)
+        wait_until(lambda: client.continuous_tuning().state == "tuning")
+        done = client.wait_for_job(client.continuous_history().steps[0].job_id or "")
+        assert done.status == "succeeded", done.reason
+        wait_until(lambda: client.continuous_tuning().state != "tuning")
+        assert client.continuous_tuning().state == "canary", client.continuous_history().steps[0]
+        for number, (text, relevant) in enumerate(itertools.cycle(asked)):
+            ask(client, http, text, relevant, 10)
+            if number % 50 == 0 and client.active_encoder().canary is None:
+                break
+            assert number < MOST, client.continuous_tuning().said
+        steps = client.continuous_history().steps[::-1]
+        print(*[f"{step.kind}: {step.said}" for step in steps], sep="\n")
+        assert [step.kind for step in steps[:4]] == ["set", "started", "canary", "promoted"]  # the next may begin
+        active = client.active_encoder().encoder
+        assert (active.name, active.version, active.generation) == ("learned", 1, 3)
+        assert client.history()[0].reason == "continuous"
+        assert client.tuning_job(steps[1].job_id or "").status == "succeeded"
+        assert client.rollback().encoder.name == "base"
