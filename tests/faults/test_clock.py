@@ -138,14 +138,14 @@ def on_postgres(settings: Settings, postgres: Server) -> Iterator[Settings]:
 
 
 @contextmanager
-def beating(url: str, variables: dict[str, str]) -> Iterator[None]:
-    """A trainer, as far as others hear of it."""
-    command = [sys.executable, "-c", BEATING, url]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | variables) as child:
-        yield
-        assert child.stdin is not None
-        child.stdin.close()
-        assert child.wait(30) == 0
+def beating(url: str, variables: dict[str, str]) -> Iterator[list[str]]:
+    """A trainer, as far as others hear of it. What is given has its log afterwards."""
+    command, log = [sys.executable, "-c", BEATING, url], list[str]()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stderr=pipe, text=True, env=os.environ | variables) as child:
+        yield log
+        log += child.communicate(timeout=30)[1].splitlines()
+        assert child.returncode == 0
 
 
 def notes(client: AdiabatClient) -> list[str]:
@@ -174,13 +174,15 @@ def test_a_machine_whose_clock_is_off_is_told_of_by_all_as_long_as_it_is(
     )
     assert re.search(r"warn +clock +The clock of this machine is (599|600)\.\d s behind the registry", looked.stdout)
     with process(on_postgres, "--no-trainer", variables=off.variables) as (child, client):
-        with beating(url, theirs.variables):
+        with beating(url, theirs.variables) as log:
             wait_until(lambda: len(told(client)) == 2)
             assert told(client)["trainer far"] == pytest.approx(-600, abs=1)
             [said] = notes(client)
             behind = r"The clock of the trainer far is (599|600)\.\d s behind the registry database's\."
             assert re.fullmatch(behind, said)
             assert client.ready().status == "ready"
+        [line] = log
+        assert re.match(r"The clock of this machine is (599|600)\.\d s behind the registry database's\. Have", line)
         [whose] = told(client)
         assert whose.endswith(f"-{child.pid}")
         assert notes(client) == []
