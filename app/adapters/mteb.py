@@ -84,4 +84,7 @@ def measured(task: Any, encoders: Mapping[str, AdiabatEncoder]) -> Iterator[tupl
             for scores in parts:
                 row = {"task": result.task_name, "split": split, "subset": scores["hf_subset"]}
                 row |= {"languages": scores["languages"], "measure": task.metadata.main_score}
-                yield key, row | {"scores": {name: it for name, it in scores.items() if isinstance(it, float | int)}}
+                yield (
+                    key,
+                    row | {"scores": {name: float(it) for name, it in scores.items() if isinstance(it, float | int)}},
+                )

@@ -18,7 +18,7 @@ from tests.conftest import free_port, process
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STORIES = ("medical_faq", "support_desk", "code_search")
-TOUR_S = 120
+TOUR_S = 600  # a cell; the trainer runs at low priority, so beside other tests it waits
 
 
 def lines(story: str, name: str) -> list[dict[str, Any]]:
