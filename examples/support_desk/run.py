@@ -17,7 +17,9 @@ NAME = "tickets"  # of the dataset, and of the encoder
 LANGUAGES = {"it": "Italian", "pt": "Portuguese", "nl": "Dutch"}  # nobody judged them for the tuning: they are guards
 GUARDS = [f"{NAME}:{language}" for language in LANGUAGES]
 RECIPE = {"epochs": 12}  # 84 pairs are two steps an epoch
-GATE = {"max_guard_loss": 0.1, "alpha": 0.1}  # 36 questions in a language cannot rule out less
+# Half of each set proves: 42 English tickets cannot prove a small gain, so what is asked is that no loss over 0.05 be
+# left open; nor can 18 in another language rule out less than 0.1.
+GATE = {"min_gain": -0.05, "max_guard_loss": 0.1, "alpha": 0.1}
 TICKETS = {
     "en": "our box blinks in blue since lunch",
     "it": "la connessione non va in camera da letto",
@@ -83,13 +85,13 @@ def by_language(client: AdiabatClient, tuned: str) -> None:
     if measured.result is None:
         sys.exit(f"The evaluation ended as {measured.status}: {measured.reason}")
     matrix = measured.result.matrix
-    print(f"  {'language':<24}{'tickets':>8}{'base':>8}{'tuned':>8}{'change':>9}   95% interval")
+    print(f"  {'language':<28}{'tickets':>8}{'base':>8}{'tuned':>8}{'change':>9}   95% interval")
     for name, cell in matrix[tuned].items():
         language = LANGUAGES.get(name.partition(":")[2])
         title = f"{language} (not tuned on)" if language else "English"
         base, change = matrix["base@1"][name], cell.difference
         moved = f"{change.change:>+9.3f}   {change.low:+.3f} … {change.high:+.3f}" if change else ""
-        print(f"  {title:<24}{cell.queries:>8}{base.mrr:>8.3f}{cell.mrr:>8.3f}{moved}")
+        print(f"  {title:<28}{cell.queries:>8}{base.mrr:>8.3f}{cell.mrr:>8.3f}{moved}")
 
 
 def step(number: int, title: str) -> None:
