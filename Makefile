@@ -43,9 +43,9 @@ format: $(STAMP) ## Put the code into the house format
 # Two halves beside each other, which take equally long: both mostly wait.
 test: $(STAMP) ## Every test but the nightly ones
 	@log=$$(mktemp); \
-	$(BIN)/pytest -m 'not nightly' --ignore-glob='tests/service/test_[a-d]*' tests/service tests/faults tests/takeover >$$log 2>&1 & one=$$!; \
+	$(BIN)/pytest -m 'not nightly' --ignore-glob='tests/service/test_[a-d]*' tests/service tests/faults >$$log 2>&1 & one=$$!; \
 	trap 'kill $$one; rm -f $$log' INT TERM; \
-	$(BIN)/pytest -m 'not nightly' --ignore-glob='tests/service/test_[e-z]*' --ignore=tests/faults --ignore=tests/takeover; other=$$?; \
+	$(BIN)/pytest -m 'not nightly' --ignore-glob='tests/service/test_[e-z]*' --ignore=tests/faults; other=$$?; \
 	wait $$one; one=$$?; cat $$log; rm -f $$log; \
 	exit $$((one | other))
 

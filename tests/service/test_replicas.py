@@ -244,7 +244,7 @@ def test_a_replica_that_cannot_load_says_why_stays_on_the_old_one_and_follows_wh
     assert there.client.search("water pump").encoder == old
     assert there.client.ready().status == "ready"
     assert any("the disk of this replica is gone" in note for note in there.client.ready().notes)
-    assert here.client.active_encoder().replicas == there.client.active_encoder().replicas
+    wait_until(lambda: here.client.active_encoder().replicas == there.client.active_encoder().replicas)
     assert "adiabat_generations_behind 1.0" in there.client.metrics()
     assert 'adiabat_replicas{state="behind"} 1.0' in here.client.metrics()
     cluster.free()

@@ -18,6 +18,8 @@ const [audit, tried, standing] = [auditLog(), experiments(), continuous()];
 const [now, charts, history, routes, health] = [h("div.tiles"), h("div.grid"), h("section.panel"), h("section.panel"), h("section.panel")];
 const replicas = h("section.panel", { id: "replicas", hidden: true });
 let [last, timer, draw, looks] = [null, 0, null, 0];
+let toldOfGenerations;
+const generations = new Promise((resolve) => { toldOfGenerations = resolve; setTimeout(resolve, 2000); }); // the page comes all the same
 const series = { qps: [], p50: [], p99: [] };
 
 /** Prometheus' text: {name: [{labels, value}]}. */
@@ -71,12 +73,14 @@ async function load() {
       drawRate([{ name: "searches/s", colour: 1, digits: 1, points: series.qps }], { zero: true, xTitle: "seconds" });
       drawLatency([{ name: "p50, ms", colour: 1, digits: 1, points: series.p50 }, { name: "p99, ms", colour: 2, digits: 1, points: series.p99 }], { zero: true, xTitle: "seconds" });
     };
+    await Promise.all([generations, tried.look(), standing.look()]); // or what comes later moves what is there
     put(place, now, replicas, charts, tried.element, standing.element, h("div.grid", health, history), may("admin") && audit.element, routes);
   }
   figures(look, ready);
   await among(state);
-  if (state.canary || !looks) tried.look();
-  if (looks++ % SELDOM === 0) standing.look();
+  if (state.canary && looks) tried.look();
+  if (looks && looks % SELDOM === 0) standing.look();
+  looks++;
   last = look;
   timer = setTimeout(() => { if (document.hidden) addEventListener("visibilitychange", run, { once: true }); else run(); }, LOOK_MS);
 }
@@ -141,13 +145,14 @@ const REASONS = { start: "first start", activate: "somebody switched", rollback:
 
 onActive(async (state) => {
   audit.look(); // a switch is an entry, and may end an experiment
-  tried.look();
+  if (looks) tried.look();
   put($("actions"), state.previous && h("button", { type: "button", needs: "admin", onclick: () => rollBack() }, `Roll back to ${keyOf(state.previous)}`));
   try {
     const { activations } = await get("/active-encoder/history?limit=50");
     put(history, h("h2", "Generations"), table([{ text: "", figures: true }, "encoder", "reason", "when"],
       activations.map((each) => [number(each.generation), h("a", { href: `/console/encoders/${encodeURIComponent(each.encoder)}` }, each.encoder), [REASONS[each.reason] ?? each.reason, each.forced && h("b.down", " by force")], moment(each.at)]), { caption: "History of generations" }));
   } catch {} // the banner has said why
+  toldOfGenerations();
 });
 
 const run = page(place, load);
