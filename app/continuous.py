@@ -51,7 +51,7 @@ from app.wire.tuning_jobs import TuningJobCreate
 log = logging.getLogger("adiabat.continuous")
 
 LOOK_S = 5.0
-PAUSE, LONGEST_S = 50, 60.0  # it waits so many times as long as a look took: counting anew what is judged may be slow
+PAUSE, LONGEST_S = 50, 600.0  # it waits so many times as long as a look took: counting anew what is judged may be slow
 OFF = Next(said="There is no standing order; PUT /continuous-tuning sets one.")
 
 

@@ -209,7 +209,7 @@ class Supervisor:
         self._registry.workers.leave(self._name)
         another = any(age_s < self._settings.trainer_lease_s for age_s in self._registry.workers.ages_s().values())
         for job_id in self._registry.jobs.interrupt(worker=self._name, hand_on=another):
-            log.error("the trainer of the job %s died: it is %s", job_id, self._registry.jobs.get(job_id).status.shown)
+            log.error("the trainer of the job %s died: it is %s", job_id, self._registry.jobs.find(job_id).status.shown)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         settings = self._settings

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -28,13 +29,13 @@ def main() -> int:
     settings = Settings(**({"data_dir": arguments.data_dir} if arguments.data_dir else {}))
     logs.install(settings.log_format, settings.log_level)
     try:
-        return _run(settings, arguments.name)
+        return _run(settings, arguments.name, beside_a_service=arguments.stop_with is not None)
     except AdiabatError as error:
         print(error.detail, file=sys.stderr)
         return 1
 
 
-def _run(settings: Settings, name: str | None) -> int:
+def _run(settings: Settings, name: str | None, *, beside_a_service: bool) -> int:
     from trainer.assist import assist  # torch takes seconds to import; --help must not
     from trainer.ranks import join
     from trainer.worker import Worker
@@ -52,8 +53,9 @@ def _run(settings: Settings, name: str | None) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    if ranks.size == 1 and hasattr(os, "sched_setaffinity"):  # several would leave the same cores
-        Room().start()
+    if beside_a_service and hasattr(os, "sched_setaffinity"):
+        with suppress(OSError):  # no /proc
+            Room().start()
     worker.run()
     return 0
 

@@ -33,13 +33,18 @@ def give_way() -> None:
     if os.getsid(0) == os.getpid():
         with suppress(OSError):  # another system, or a kernel without autogroups
             AUTOGROUP.write_text(f"{NICENESS}\n")
+
+
+def be_idle() -> None:
+    """Of the calling thread, which computes, and of all that it starts. A thread that gives signs of life is not to be:
+    on a machine that has nothing to spare, an idle one may not run for minutes."""
     if hasattr(os, "SCHED_IDLE"):
         with suppress(OSError):  # forbidden in some containers
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 class Used(NamedTuple):
-    """Seconds of processor time since some moment: of all processes on our cores, and of this process."""
+    """Seconds of processor time since some moment: of all that is not nice on our cores, and of it this process's."""
 
     at: float
     all_s: float
@@ -79,7 +84,7 @@ class Room:
 
     def _used(self) -> Used:
         times = os.times()
-        return Used(times.elapsed, sum(busy_s(STAT.read_text(), self._cores)), times.user + times.system)
+        return Used(times.elapsed, sum(busy_s(STAT.read_text(), self._cores)), times.system)
 
 
 def cores_left(cores: int, others: float) -> int:
@@ -89,13 +94,13 @@ def cores_left(cores: int, others: float) -> int:
 
 def busy_s(stat: str, cores: list[int]) -> Iterator[float]:
     """Seconds that each of these cores was busy, by the lines of /proc/stat: user, nice, system, idle, iowait, irq,
-    softirq, steal (proc(5))."""
+    softirq, steal (proc(5)). What is nice in user mode does not count: other trainers would have to make room too."""
     names = {f"cpu{core}" for core in cores}
     for line in stat.splitlines():
         name, *fields = line.split()
         if name in names:
             ticks = [int(field) for field in fields[:8]]
-            yield (sum(ticks) - ticks[3] - ticks[4]) * TICK_S
+            yield (sum(ticks) - ticks[1] - ticks[3] - ticks[4]) * TICK_S
 
 
 def keep_to(cores: list[int]) -> None:

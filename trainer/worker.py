@@ -23,6 +23,7 @@ from app.registry.job_records import AT_TRAINER, AT_WORK, MAX_ATTEMPTS
 from app.registry.silence import Silence
 from app.settings import Settings
 from trainer.evaluation import run_evaluation
+from trainer.giving_way import be_idle
 from trainer.heartbeat import Heartbeat
 from trainer.job import run_job
 from trainer.ranks import ALONE, Ranks, RanksLost
@@ -67,6 +68,7 @@ class Worker:
         try:
             self._say_where()
             with Heartbeat(self._registry, self.name, self._holder, self._stop) as heartbeat:
+                be_idle()  # from here on, and not the heartbeat
                 while not self._stop.is_set():
                     if not self._work(heartbeat):
                         self._ranks.rest()

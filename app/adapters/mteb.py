@@ -19,6 +19,8 @@ from numpy import float32
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from app.encoders.files import EncoderFiles
+from app.encoders.spec import read_spec
 from app.errors import BadInput
 
 Row = dict[str, Any]
@@ -34,6 +36,9 @@ class AdiabatEncoder(AbsEncoder):
     def __init__(self, queries: str | Path, passages: str | Path, name: str = "adiabat/encoder") -> None:
         self.model = SentenceTransformer(str(queries))  # MTEB also asks it how to compare two vectors
         self._passages = SentenceTransformer(str(passages))
+        # As the service reads them: encode_document looks for "document" first, which is always there and empty.
+        self._query_prompt = read_spec(EncoderFiles(Path(queries))).query_prompt
+        self._passage_prompt = read_spec(EncoderFiles(Path(passages))).passage_prompt
         self.mteb_model_meta = ModelMeta.create_empty({"name": name})
 
     def encode(self, inputs: Any, *, prompt_type: PromptType | None = None, **options: Any) -> NDArray[float32]:
@@ -42,8 +47,8 @@ class AdiabatEncoder(AbsEncoder):
         for of_the_task in ("task_metadata", "hf_split", "hf_subset"):
             options.pop(of_the_task, None)
         if prompt_type == PromptType.document:
-            return self._passages.encode_document(texts, **options)
-        return self.model.encode_query(texts, **options)
+            return self._passages.encode_document(texts, prompt=self._passage_prompt, **options)
+        return self.model.encode_query(texts, prompt=self._query_prompt, **options)
 
 
 def loaded_task(name: str) -> Any:

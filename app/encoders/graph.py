@@ -90,12 +90,13 @@ def map_table(array: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
     The artifact itself is not mapped for long, since a file cut short under a map kills the process: this one nobody
     else writes, and it is never changed in place. A copy in memory where there can be no such file.
     """
-    with suppress(OSError):  # a full disk, or one that is read-only
+    found = None
+    with suppress(OSError):  # a full disk, one that is read-only, or another process that just removed it
         if path.exists() and _mapped(array, path) is None:
             path.unlink(missing_ok=True)
         if not path.exists():
             _write_table(array, path)
-    found = _mapped(array, path)
+        found = _mapped(array, path)
     return np.array(array, dtype=np.float32, order="C") if found is None else found
 
 

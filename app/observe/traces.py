@@ -5,6 +5,7 @@ this service's own: whatever other libraries know of OpenTelemetry stays as it i
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ class Traces:
         # Ends where we end it: at the interpreter's exit the log has gone already.
         self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
         self._exporter = OTLPSpanExporter()
+        logging.getLogger("opentelemetry.trace.span").setLevel(logging.ERROR)  # anybody may send a bad tracestate
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer(NAME, __version__)
         self._kinds = dict.fromkeys(OF_THE_STORE, SpanKind.CLIENT) if outside else {}
