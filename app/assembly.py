@@ -88,6 +88,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         precision=settings.precision,
         threads=settings.threads,
         max_waiting=settings.max_waiting,
+        max_wait_s=settings.max_wait_s,
     )
     pool = EncoderPool(
         lambda record: load_encoder(artifacts, record, engine, cache, metrics),

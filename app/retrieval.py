@@ -275,7 +275,7 @@ class Retrieval:
         watched, generation = _Watched(), chosen.generation or 0
         try:
             yield watched
-        except BadInput:
+        except (BadInput, Overloaded):
             raise
         except Exception:
             self._seen.saw(generation, role, Signal(requests=1, errors=1))

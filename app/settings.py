@@ -103,6 +103,9 @@ class Settings(BaseSettings):
         None, description="The file cl100k_base.tiktoken: with it /v1/embeddings takes token numbers too."
     )
     max_waiting: int = Field(2_048, ge=1, description="Queries that may be under way before 429.")
+    max_wait_s: float = Field(
+        3, gt=0, description="Once queries wait for their encoder for so long, further ones get 429."
+    )
     max_resident_bytes: int = Field(
         2**30, ge=0, description="Weights of encoders in memory; active, previous and base stay whatever they take."
     )

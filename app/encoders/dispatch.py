@@ -26,6 +26,7 @@ Vectors = NDArray[np.float32]
 
 
 RUNS = 2  # at once
+MAX_WAIT_S = 3.0
 
 
 class Observer(Protocol):
@@ -57,6 +58,7 @@ class Dispatcher:
         engine: Engine,
         *,
         max_waiting: int,
+        max_wait_s: float = MAX_WAIT_S,
         batch_tokens: int = BATCH_TOKENS,
         runs: int = RUNS,
         observer: Observer | None = None,
@@ -64,6 +66,7 @@ class Dispatcher:
         self._engine = engine
         self.engine_name = engine.name
         self._max_waiting = max_waiting
+        self._max_wait_s = max_wait_s
         self._batch_tokens = batch_tokens
         self._observer = observer
         self._jobs: deque[_Job] = deque()
@@ -85,8 +88,8 @@ class Dispatcher:
     def submit(self, texts: list[str], prompt: str = "") -> Future[Vectors]:
         """The future vectors of `prompt` + each text, shape (n, dim).
 
-        Raises `Overloaded` at once where too many queries wait, `Unavailable` after `close`. Cancelling the
-        future drops the work unless it has begun.
+        Raises `Overloaded` at once where too many queries wait or they wait too long, `Unavailable` after `close`.
+        Cancelling the future drops the work unless it has begun.
         """
         return self._queued(texts, prompt).future
 
@@ -131,6 +134,12 @@ class Dispatcher:
         if self._waiting + texts > self._max_waiting:
             raise Overloaded(
                 f"{self._waiting} texts wait for the encoder and at most {self._max_waiting} may; "
+                "try again in a moment.",
+            )
+        # By time too: how many are too many depends on the machine, and thousands cost more than they would alone.
+        if self._jobs and (waited_s := time.perf_counter() - self._jobs[0].submitted) > self._max_wait_s:
+            raise Overloaded(
+                f"Queries wait for {waited_s:.1f} s for the encoder, and {self._max_wait_s:g} s is the most; "
                 "try again in a moment.",
             )
         self._waiting += texts

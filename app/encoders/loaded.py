@@ -37,6 +37,7 @@ class EngineSettings:
     precision: Precision
     threads: int
     max_waiting: int
+    max_wait_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, weakref_slot=True, eq=False)
@@ -132,7 +133,7 @@ def _load(
         artifacts.forget_weights(record.key)
         engine, loaded_at = _warm_engine(artifacts, record, files, spec, settings, recorded)
     warm_at = time.perf_counter()
-    dispatcher = Dispatcher(engine, max_waiting=settings.max_waiting, observer=observer)
+    dispatcher = Dispatcher(engine, max_waiting=settings.max_waiting, max_wait_s=settings.max_wait_s, observer=observer)
     loaded = LoadedEncoder(
         record=record,
         spec=spec,

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -140,6 +141,22 @@ def test_too_many_waiting_queries_are_refused_at_once(held: HeldEngine, dispatch
     assert accepted.result(LIMIT_S).shape == (6, 32)
     assert last.result(LIMIT_S).shape == (2, 32)
     assert dispatcher.submit(["z"] * 8).result(LIMIT_S).shape == (8, 32)
+
+
+def test_once_queries_wait_too_long_further_ones_are_refused_until_that_is_made_up_for(held: HeldEngine) -> None:
+    dispatcher = Dispatcher(held, max_waiting=8, max_wait_s=0.2, batch_tokens=1, runs=1)
+    dispatcher.submit(["running"])
+    held.wait_started()
+    late = dispatcher.submit(["late"])
+    later = dispatcher.submit(["later"])
+    time.sleep(0.25)
+    with pytest.raises(Overloaded, match=r"wait for 0\.\d s for the encoder, and 0\.2 s is the most"):
+        dispatcher.submit(["too late"])
+    held.let_go()
+    assert late.result(LIMIT_S).shape == later.result(LIMIT_S).shape == (1, 32)
+    assert dispatcher.submit(["again"]).result(LIMIT_S).shape == (1, 32)
+    dispatcher.close()
+    assert held.runs == [["running"], ["late"], ["later"], ["again"]]
 
 
 def test_a_text_that_fails_fails_alone(held: HeldEngine, dispatcher: Dispatcher, engine: OnnxEngine) -> None:
