@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from app.datasets import DatasetStore
@@ -25,7 +27,7 @@ from app.errors import (
     NotFound,
     StaleGeneration,
 )
-from app.experiments import alpha_of, counted, finding
+from app.experiments import alpha_of, broken_rule, counted, finding
 from app.judgments import NAME as JUDGMENTS
 from app.judgments import Content
 from app.registry import (
@@ -46,6 +48,7 @@ from app.rounds import Next, after_canary, after_tuning, replaced, to_begin
 from app.tuning import queue_tuning
 from app.webhook import Webhook
 from app.wire.continuous import ContinuousTuning
+from app.wire.findings import of_line
 from app.wire.tuning_jobs import TuningJobCreate
 
 log = logging.getLogger("adiabat.continuous")
@@ -69,8 +72,7 @@ class View:
 
     @property
     def new_judgments(self) -> int | None:
-        began = self.standing.began
-        return self.judged.new_since(began.judged_until if began else None) if self.judged else None
+        return self.judged.new_since(self.standing.judged_until) if self.judged else None
 
 
 class ContinuousTuner:
@@ -118,9 +120,10 @@ class ContinuousTuner:
             took_s = time.monotonic() - began
 
     def view(self) -> View:
-        """How it stands, and what `look` would do. Changes nothing."""
+        """How it stands, and what `look` would do. Changes nothing. Raises `Conflict` for an order of another version.
+        """
         standing = self._registry.continuous.standing()
-        order = ContinuousTuning.model_validate(standing.order.terms) if standing.order else None
+        order = _order(standing.order.terms or {}) if standing.order else None
         active = self._registry.activations.newest(1)[0]
         seen = View(now=self._clock(), standing=standing, order=order, active=active)
         if standing.round is not None:
@@ -139,9 +142,10 @@ class ContinuousTuner:
         if newest.kind is StepKind.CANARY:
             record = self._registry.experiments.find(newest.generation or 0)
             tally = counted(self._registry, record)
-            found = finding(record, tally)
+            found, alpha = finding(record, tally), alpha_of(record)
+            broken = broken_rule(self._registry, record, tally, found)
             return replace(
-                seen, next=after_canary(seen.order, newest, tally, found, alpha_of(record), seen.active, seen.now)
+                seen, next=after_canary(seen.order, newest, tally, found, alpha, broken, seen.active, seen.now)
             )
         job = self._registry.jobs.get(newest.job_id or "")
         made = self._registry.encoders.by_id(job.encoder_id) if job.encoder_id is not None else None
@@ -178,7 +182,7 @@ class ContinuousTuner:
             job_id=under_way.job_id if under_way else None,
             encoder=seen.candidate,
             generation=under_way.generation if under_way else None,
-            judged_until=seen.judged.first_judged_at[-1] if seen.judged else None,
+            judged_until=self._used(seen),
         )
         match kind:
             case StepKind.STARTED:
@@ -193,6 +197,13 @@ class ContinuousTuner:
                 return self._discard(seen, step)
             case _:
                 return self._note(seen, step)
+
+    @staticmethod
+    def _used(seen: View) -> float | None:
+        """How far the judgments are used by this step: what a round counted is new again where its order went."""
+        if seen.next.gives_back:
+            return seen.standing.before or 0.0
+        return seen.judged.first_judged_at[-1] if seen.judged else None
 
     def _note(self, seen: View, step: NewStep) -> NewStep:
         self._registry.continuous.take(seen.standing.sequence, step)
@@ -265,3 +276,13 @@ class ContinuousTuner:
             self._registry.continuous.append(connection, seen.standing.sequence, told)
 
         return append
+
+
+def _order(terms: dict[str, Any]) -> ContinuousTuning:
+    try:
+        return ContinuousTuning.model_validate(terms)
+    except ValidationError as error:
+        raise Conflict(
+            f"The standing order that is stored is not one that this version takes ({of_line(error)}), so nothing is "
+            "begun by it; PUT /continuous-tuning sets it anew, DELETE takes it back."
+        ) from error

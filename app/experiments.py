@@ -85,14 +85,11 @@ class ExperimentKeeper:
             self._hold_to_rules(record, tally, found)
 
     def _hold_to_rules(self, record: ExperimentRecord, tally: Tally, found: Finding) -> None:
-        canary, generation = record.began.canary, record.began.generation
-        if canary is None or canary.rules is None:
-            return
-        why = broken(canary.rules, tally, found, self._registry.signals.of(generation, canary.rules.window_s))
+        why = broken_rule(self._registry, record, tally, found)
         if why is None:
             return
         try:
-            self._switcher.end_canary(generation, why)
+            self._switcher.end_canary(record.began.generation, why)
         except StaleGeneration:  # somebody was quicker
             return
         self._tell("canary.rolled-back", record, "worse", why)
@@ -124,6 +121,14 @@ def finding(record: ExperimentRecord, tally: Tally) -> Finding:
     canary = record.began.canary
     encoder = canary.encoder if canary else ""
     return find(tally, active=record.began.encoder, canary=encoder, alpha=alpha_of(record))
+
+
+def broken_rule(registry: Registry, record: ExperimentRecord, tally: Tally, found: Finding) -> str | None:
+    """The rule that its canary breaks at this moment, in words."""
+    canary, generation = record.began.canary, record.began.generation
+    if canary is None or canary.rules is None:
+        return None
+    return broken(canary.rules, tally, found, registry.signals.of(generation, canary.rules.window_s))
 
 
 def alpha_of(record: ExperimentRecord) -> float:
