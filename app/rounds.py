@@ -44,7 +44,7 @@ def to_begin(
     """Where no round is under way; `judged` None: nothing is."""
     if judged is None:
         return Next(said="Nothing is judged yet: POST /judgments, or POST /feedback, adds to the dataset 'judgments'.")
-    due, waits = _due(order, standing, judged, now)
+    due, waits = _due(order, standing, judged.new_since(standing.judged_until), now)
     if not due:
         return Next(said=waits)
     try:
@@ -63,11 +63,17 @@ def to_begin(
     return Next(kind=StepKind.STARTED, said=f"{said[0].upper()}{said[1:]}.")
 
 
-def _due(order: ContinuousTuning, standing: Standing, judged: Content, now: float) -> tuple[str, str]:
-    """Why a round is due, or what it waits for; the other is empty."""
+def to_wait(order: ContinuousTuning, standing: Standing, new_at_most: int, now: float) -> Next | None:
+    """Where no round is due though all that may be new were."""
+    due, waits = _due(order, standing, new_at_most, now)
+    return None if due else Next(said=waits)
+
+
+def _due(order: ContinuousTuning, standing: Standing, new: int, now: float) -> tuple[str, str]:
+    """Why a round is due, or what it waits for; the other is empty. `new`: pairs since the last one."""
     began = standing.rehearsed or standing.began or standing.setting
     assert began is not None  # there is an order
-    new, wanted = judged.new_since(standing.judged_until), []
+    wanted = []
     if (least := order.min_new_judgments) is not None:
         if new >= least:
             return f"{new:,} new judgments, and {least:,} were asked for", ""

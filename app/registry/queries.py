@@ -146,6 +146,12 @@ class QueryRecords:
                 removed += connection.execute(clicked).scalar_one()
                 connection.execute(delete(query_log).where(these))
 
+    def count_clicks(self, since: float | None) -> int:
+        """How many came after `since`; None: all."""
+        wanted = [clicks.c.at > since] if since is not None else []
+        with self._database.read() as connection:
+            return connection.execute(select(func.count()).select_from(clicks).where(*wanted)).scalar_one()
+
     def clicked_revision(self) -> Revision:
         """Equal where no click came or went in between."""
         with self._database.read() as connection:

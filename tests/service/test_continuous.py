@@ -18,6 +18,7 @@ from app import continuous
 from app.client import ApiError
 from app.continuous import ContinuousTuner
 from app.errors import Conflict
+from app.judgments import Content, JudgedNow
 from app.registry import JobStatus, NewStep, Registry, StepKind
 from app.registry.copying import copy_registry
 from app.registry.job_records import AT_WORK
@@ -79,6 +80,12 @@ class World:
     def judge(self) -> None:
         n = next(numbers)
         self.client.judge(f"{question(n % 60)} again {n}", f"p{n % 60}", 1)
+
+    def click(self) -> None:
+        """On what is judged already."""
+        answer = self.client.search(question(7), limit=50)
+        place = next(place for place, hit in enumerate(answer.hits, 1) if hit.id == "p7")
+        self.client.feedback(answer.search_id, [("p7", place)])
 
     def used(self) -> None:
         """By a round that came to nothing: whatever is judged or clicked so far."""
@@ -447,6 +454,31 @@ def test_neither_a_dry_run_nor_an_order_that_is_replaced_uses_judgments_up(world
     world.tuned(JobStatus.REJECTED, reason="too small")
     assert world.looks().kind == "discarded"
     assert world.client.continuous_tuning().new_judgments == 0  # a round that its own order ends has used them
+
+
+def test_what_is_judged_is_counted_only_where_enough_may_be_new(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, content = [], JudgedNow.content
+
+    def watched(judged: JudgedNow) -> Content:
+        counted.append(judged)
+        return content(judged)
+
+    monkeypatch.setattr(JudgedNow, "content", watched)
+    world.order(min_new_judgments=3, every_hours=24)
+    counted.clear()
+    world.judge()
+    world.click()
+    assert (world.looks().kind, counted) == ("set", [])
+    world.judge()
+    assert (world.looks().kind, len(counted)) == ("set", 1)  # the click is on what was judged before: two are new
+    world.used()
+    counted.clear()
+    world.clock.ahead = 25 * HOUR_S
+    assert (world.looks().kind, counted) == ("discarded", [])  # its time is over, and nothing may be new
+    world.judge()
+    assert world.looks().kind == "started"
 
 
 def test_a_stored_order_that_no_version_knows_is_told_and_set_anew(world: World) -> None:
