@@ -1,6 +1,6 @@
 // How the service does now: from its own figures, two looks apart, and the history of generations.
 
-import { call, get, keyOf } from "./api.js";
+import { call, get } from "./api.js";
 import { lines } from "./charts.js";
 import { auditLog } from "./audit.js";
 import { $, h, may, put, table } from "./dom.js";
