@@ -24,7 +24,7 @@ TRIM_S = 60.0
 PATIENCE_S = 5.0
 AT_ONCE = 100  # rows in one transaction: other writers wait no longer than for these
 MAX_WAITING = 10_000
-MAX_SHOWN = 100  # ids of a search that are kept
+MAX_TEAMS = 100  # of the hits of an interleaved search: a click further down speaks for neither encoder
 MAX_FILTER_CHARS = 8_192
 DAY_S = 24 * 3600.0
 SAMPLED_OF = 2**32
@@ -144,7 +144,7 @@ class QueryLog:
 def as_text(search: NewSearch) -> NewSearch:
     """As every database keeps it: PostgreSQL has no NUL in its texts."""
     query = " ".join(search.query.replace("\0", " ").split())
-    return replace(search, query=query, shown=search.shown[:MAX_SHOWN], teams=search.teams and search.teams[:MAX_SHOWN])
+    return replace(search, query=query, teams=search.teams and search.teams[:MAX_TEAMS])
 
 
 def _has_small_filter(search: NewSearch) -> bool:

@@ -31,8 +31,9 @@ class NewSearch:
     generation: int | None
     offset: int
     shown: list[str]
+    mode: str | None = None  # None: kept before modes were
     rule: str | None = None
-    teams: str | None = None  # whose pick each of `shown` is, where two encoders' hits were interleaved
+    teams: str | None = None  # whose pick each of the first of `shown` is, where two encoders' hits were interleaved
     unit: str | None = None  # who asked, as far as a canary told requests apart
 
 
@@ -110,7 +111,7 @@ class QueryRecords:
                     "search_id": search_id,
                     "passage_id": passage_id,
                     "position": position,
-                    "team": row.teams and row.teams[position - row.offset - 1],
+                    "team": (row.teams or "")[position - row.offset - 1 : position - row.offset] or None,
                     "at": now(),
                 }
                 for passage_id, position in dict(clicked).items()
