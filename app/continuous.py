@@ -5,7 +5,6 @@ service or one that was killed and started again, finds it taken. Of several ser
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,10 +14,10 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
+from app.again import Again
 from app.datasets import DatasetStore
 from app.encoders.switching import Switcher
 from app.errors import (
-    AdiabatError,
     BadInput,
     Conflict,
     DatasetNotFound,
@@ -96,28 +95,20 @@ class ContinuousTuner:
         self._wake = wake
         self._leads = leads
         self._clock = clock or registry.database.now
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="continuous-tuner", daemon=True)
+        self._took_s = 0.0
+        again = Again("continuous-tuner", self._pause_s, self._look_where_it_leads, log=log)
+        self.start, self.stop = again.start, again.stop
 
-    def start(self) -> None:
-        self._thread.start()
+    def _pause_s(self) -> float:
+        return max(LOOK_S, min(PAUSE * self._took_s, LONGEST_S))
 
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        took_s = 0.0
-        while not self._stop.wait(max(LOOK_S, min(PAUSE * took_s, LONGEST_S))):
-            began = time.monotonic()
-            try:
-                if self._leads():
-                    self.look()
-            except AdiabatError as error:  # a part is away: it looks again
-                log.warning("Continuous tuning waits: %s", error.detail)
-            except Exception:  # a bug must not end the only thread that looks
-                log.exception("Continuous tuning could not be looked after")
-            took_s = time.monotonic() - began
+    def _look_where_it_leads(self) -> None:
+        began = time.monotonic()
+        try:
+            if self._leads():
+                self.look()
+        finally:
+            self._took_s = time.monotonic() - began
 
     def view(self, *, exact: bool = True) -> View:
         """How it stands, and what `look` would do. Changes nothing. Raises `Conflict` for an order of another version.

@@ -4,9 +4,9 @@ Every service adds what it saw; of several the one that leads looks. Nothing her
 """
 
 import logging
-import threading
 from collections.abc import Callable
 
+from app.again import Again
 from app.encoders.switching import Switcher
 from app.errors import AdiabatError, StaleGeneration
 from app.guarding import Seen, broken
@@ -31,26 +31,12 @@ class ExperimentKeeper:
         self._webhook = webhook
         self._leads = leads
         self._looks = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="experiment-keeper", daemon=True)
+        again = Again("experiment-keeper", lambda: LOOK_S, self.add_seen, self._look_where_it_leads, log=log)
+        self.start, self.stop = again.start, again.stop
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(LOOK_S):
-            try:
-                self.add_seen()
-                if self._leads():
-                    self.look()
-            except AdiabatError as error:  # the registry is away: it looks again
-                log.warning("Experiments wait: %s", error.detail)
-            except Exception:  # a bug must not end the only thread that looks
-                log.exception("An experiment could not be looked at")
+    def _look_where_it_leads(self) -> None:
+        if self._leads():
+            self.look()
 
     def add_seen(self) -> None:
         """What this service saw is lost where the registry does not take it: the rules need no more than a sample."""
