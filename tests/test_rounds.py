@@ -235,7 +235,14 @@ def test_an_interrupted_tuning_is_taken_up_again_less_and_less_often() -> None:
 
 
 def tried(
-    wins: int, losses: int, now: Activation | None = None, *, later_s: float = 0, asked: int = 0, broken: str | None = None, **fields: Any
+    wins: int,
+    losses: int,
+    now: Activation | None = None,
+    *,
+    later_s: float = 0,
+    asked: int = 0,
+    broken: str | None = None,
+    **fields: Any,
 ) -> Next:
     requests = asked or wins + losses
     tally = Tally(

@@ -146,8 +146,8 @@ class ReplayResult(PublicModel):
     left_out: Annotated[
         int,
         Field(
-            description="Searches in the modes lexical and hybrid, and those whose filter cannot be served any more, or "
-            "is one too many."
+            description="Searches in the modes lexical and hybrid, and those whose filter cannot be served any more, "
+            "or is one too many."
         ),
     ]
     judged: Annotated[Cell | None, Field(description="The active encoder on what was judged explicitly.")] = None

@@ -71,7 +71,10 @@ class SearchLogged(PublicModel):
     shown: Annotated[list[str], Field(description="Ids of the passages, best first; with `group_by` group by group.")]
     teams: Annotated[
         str | None,
-        Field(description="Of an interleaved search, for each of the first 100 of `shown`: `a` active, `c` canary, `=` both alike."),
+        Field(
+            description="Of an interleaved search, for each of the first 100 of `shown`: `a` active, `c` canary, `=` both "
+            "alike."
+        ),
     ] = None
     clicks: list[ClickPublic]
 
