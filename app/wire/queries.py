@@ -72,8 +72,8 @@ class SearchLogged(PublicModel):
     teams: Annotated[
         str | None,
         Field(
-            description="Of an interleaved search, for each of the first 100 of `shown`: `a` active, `c` canary, `=` both "
-            "alike."
+            description="Of an interleaved search, for each of the first 100 of `shown`: `a` active, `c` canary, "
+            "`=` both alike."
         ),
     ] = None
     clicks: list[ClickPublic]
