@@ -290,7 +290,8 @@ def draw(path: Path, report: Report) -> None:
             for number, (begin, end) in enumerate(report["tuning_s"]):
                 axes.axvspan(begin / 60, end / 60, color=QUIET, alpha=0.12, label=None if number else "a job at work")
             axes.set_ylim(bottom=0)
-            axes.legend(loc="lower right", ncols=3)
+        above.legend(loc="upper left", ncols=3)
+        below.legend(loc="lower right", ncols=3)
         above.set_title(f"{report['rate_per_s']:.0f} searches a second, a switch every {SWITCH_S} s")
         above.set_ylabel("ms")
         below.set_ylabel("MB of the service")
