@@ -456,9 +456,7 @@ def test_neither_a_dry_run_nor_an_order_that_is_replaced_uses_judgments_up(world
     assert world.client.continuous_tuning().new_judgments == 0  # a round that its own order ends has used them
 
 
-def test_what_is_judged_is_counted_only_where_enough_may_be_new(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_judged_is_counted_only_where_enough_may_be_new(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     counted, content = [], JudgedNow.content
 
     def watched(judged: JudgedNow) -> Content:
