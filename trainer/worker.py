@@ -51,6 +51,7 @@ class Worker:
         self._registry = Registry(settings.registry_at)
         self._silence = Silence(self._registry.jobs, settings.trainer_lease_s)
         self._artifacts = open_artifacts(settings, self._registry)
+        self._artifacts.sweep_half_made()
         rules = AdmissionRules(
             min_cosine=settings.probe_min_cosine,
             min_overlap=settings.probe_min_overlap,
@@ -150,7 +151,7 @@ class Worker:
             try:
                 self._artifacts.obtain(shared, place.training_set)
             except EncoderBroken as error:
-                self._artifacts.withdraw(shared)  # what is named there would not be sent again
+                self._artifacts.withdraw(shared, damaged=True)  # what is named there would not be sent again
                 raise TrainingSetDamaged(str(error.__cause__ or error)) from error
         try:
             self._artifacts.obtain(f"{JOBS}/{job.id}/{CHECKPOINTS}", place.checkpoints)
