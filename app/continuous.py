@@ -5,18 +5,19 @@ service or one that was killed and started again, finds it taken. Of several ser
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Connection
 
+from app.again import Again
 from app.datasets import DatasetStore
 from app.encoders.switching import Switcher
 from app.errors import (
-    AdiabatError,
     BadInput,
     Conflict,
     DatasetNotFound,
@@ -25,7 +26,7 @@ from app.errors import (
     NotFound,
     StaleGeneration,
 )
-from app.experiments import alpha_of, counted, finding
+from app.experiments import alpha_of, broken_rule, counted, finding
 from app.judgments import NAME as JUDGMENTS
 from app.judgments import Content
 from app.registry import (
@@ -42,16 +43,17 @@ from app.registry import (
 )
 from app.registry.activations import AlsoOfActivation
 from app.registry.encoders import parse_key
-from app.rounds import Next, after_canary, after_tuning, replaced, to_begin
+from app.rounds import Next, after_canary, after_tuning, replaced, to_begin, to_wait
 from app.tuning import queue_tuning
 from app.webhook import Webhook
 from app.wire.continuous import ContinuousTuning
+from app.wire.findings import of_line
 from app.wire.tuning_jobs import TuningJobCreate
 
 log = logging.getLogger("adiabat.continuous")
 
 LOOK_S = 5.0
-PAUSE, LONGEST_S = 50, 600.0  # it waits so many times as long as a look took: counting anew what is judged may be slow
+PAUSE, LONGEST_S = 50, 600.0  # it waits so many times as long as a look took: counting what is judged may be slow
 OFF = Next(said="There is no standing order; PUT /continuous-tuning sets one.")
 
 
@@ -69,8 +71,7 @@ class View:
 
     @property
     def new_judgments(self) -> int | None:
-        began = self.standing.began
-        return self.judged.new_since(began.judged_until if began else None) if self.judged else None
+        return self.judged.new_since(self.standing.judged_until) if self.judged else None
 
 
 class ContinuousTuner:
@@ -94,43 +95,45 @@ class ContinuousTuner:
         self._wake = wake
         self._leads = leads
         self._clock = clock or registry.database.now
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="continuous-tuner", daemon=True)
+        self._took_s = 0.0
+        again = Again("continuous-tuner", self._pause_s, self._look_where_it_leads, log=log)
+        self.start, self.stop = again.start, again.stop
 
-    def start(self) -> None:
-        self._thread.start()
+    def _pause_s(self) -> float:
+        return max(LOOK_S, min(PAUSE * self._took_s, LONGEST_S))
 
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
+    def _look_where_it_leads(self) -> None:
+        began = time.monotonic()
+        try:
+            if self._leads():
+                self.look()
+        finally:
+            self._took_s = time.monotonic() - began
 
-    def _run(self) -> None:
-        took_s = 0.0
-        while not self._stop.wait(max(LOOK_S, min(PAUSE * took_s, LONGEST_S))):
-            began = time.monotonic()
-            try:
-                if self._leads():
-                    self.look()
-            except AdiabatError as error:  # a part is away: it looks again
-                log.warning("Continuous tuning waits: %s", error.detail)
-            except Exception:  # a bug must not end the only thread that looks
-                log.exception("Continuous tuning could not be looked after")
-            took_s = time.monotonic() - began
+    def view(self, *, exact: bool = True) -> View:
+        """How it stands, and what `look` would do. Changes nothing. Raises `Conflict` for an order of another version.
 
-    def view(self) -> View:
-        """How it stands, and what `look` would do. Changes nothing."""
+        Not `exact`: what is judged is counted only where enough of it may be new. That takes seconds of 100,000 pairs.
+        """
         standing = self._registry.continuous.standing()
-        order = ContinuousTuning.model_validate(standing.order.terms) if standing.order else None
+        order = _order(standing.order.terms or {}) if standing.order else None
         active = self._registry.activations.newest(1)[0]
         seen = View(now=self._clock(), standing=standing, order=order, active=active)
         if standing.round is not None:
             return self._of_round(seen, standing.round)
         if order is None:
             return seen
+        if not exact and (waits := to_wait(order, standing, self._new_at_most(standing), seen.now)) is not None:
+            return replace(seen, next=waits)
         judged: Content | None = None
         with suppress(DatasetNotFound):  # nothing is judged yet
             judged = self._datasets.judged()
         return replace(seen, judged=judged, next=to_begin(order, standing, judged, active, seen.now))
+
+    def _new_at_most(self, standing: Standing) -> int:
+        """No pair is new without a judgment or a click of its own."""
+        since = standing.judged_until
+        return self._registry.judgments.count_new(since) + self._registry.queries.count_clicks(since)
 
     def _of_round(self, seen: View, newest: Step) -> View:
         seen = replace(seen, candidate=newest.encoder)
@@ -139,9 +142,10 @@ class ContinuousTuner:
         if newest.kind is StepKind.CANARY:
             record = self._registry.experiments.find(newest.generation or 0)
             tally = counted(self._registry, record)
-            found = finding(record, tally)
+            found, alpha = finding(record, tally), alpha_of(record)
+            broken = broken_rule(self._registry, record, tally, found)
             return replace(
-                seen, next=after_canary(seen.order, newest, tally, found, alpha_of(record), seen.active, seen.now)
+                seen, next=after_canary(seen.order, newest, tally, found, alpha, broken, seen.active, seen.now)
             )
         job = self._registry.jobs.get(newest.job_id or "")
         made = self._registry.encoders.by_id(job.encoder_id) if job.encoder_id is not None else None
@@ -153,7 +157,7 @@ class ContinuousTuner:
 
     def look(self) -> None:
         """Take the step that is due, if one is. Raises what queueing and switching raise where a part is away."""
-        seen = self.view()
+        seen = self.view(exact=False)
         if seen.next.kind is None:
             return
         setting = seen.standing.setting
@@ -178,7 +182,7 @@ class ContinuousTuner:
             job_id=under_way.job_id if under_way else None,
             encoder=seen.candidate,
             generation=under_way.generation if under_way else None,
-            judged_until=seen.judged.first_judged_at[-1] if seen.judged else None,
+            judged_until=self._used(seen),
         )
         match kind:
             case StepKind.STARTED:
@@ -193,6 +197,13 @@ class ContinuousTuner:
                 return self._discard(seen, step)
             case _:
                 return self._note(seen, step)
+
+    @staticmethod
+    def _used(seen: View) -> float | None:
+        """How far the judgments are used by this step: what a round counted is new again where its order went."""
+        if seen.next.gives_back:
+            return seen.standing.before or 0.0
+        return seen.judged.first_judged_at[-1] if seen.judged else None
 
     def _note(self, seen: View, step: NewStep) -> NewStep:
         self._registry.continuous.take(seen.standing.sequence, step)
@@ -265,3 +276,13 @@ class ContinuousTuner:
             self._registry.continuous.append(connection, seen.standing.sequence, told)
 
         return append
+
+
+def _order(terms: dict[str, Any]) -> ContinuousTuning:
+    try:
+        return ContinuousTuning.model_validate(terms)
+    except ValidationError as error:
+        raise Conflict(
+            f"The standing order that is stored is not one that this version takes ({of_line(error)}), so nothing is "
+            "begun by it; PUT /continuous-tuning sets it anew, DELETE takes it back."
+        ) from error

@@ -4,9 +4,9 @@ Every service adds what it saw; of several the one that leads looks. Nothing her
 """
 
 import logging
-import threading
 from collections.abc import Callable
 
+from app.again import Again
 from app.encoders.switching import Switcher
 from app.errors import AdiabatError, StaleGeneration
 from app.guarding import Seen, broken
@@ -31,26 +31,12 @@ class ExperimentKeeper:
         self._webhook = webhook
         self._leads = leads
         self._looks = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="experiment-keeper", daemon=True)
+        again = Again("experiment-keeper", lambda: LOOK_S, self.add_seen, self._look_where_it_leads, log=log)
+        self.start, self.stop = again.start, again.stop
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(LOOK_S):
-            try:
-                self.add_seen()
-                if self._leads():
-                    self.look()
-            except AdiabatError as error:  # the registry is away: it looks again
-                log.warning("Experiments wait: %s", error.detail)
-            except Exception:  # a bug must not end the only thread that looks
-                log.exception("An experiment could not be looked at")
+    def _look_where_it_leads(self) -> None:
+        if self._leads():
+            self.look()
 
     def add_seen(self) -> None:
         """What this service saw is lost where the registry does not take it: the rules need no more than a sample."""
@@ -85,14 +71,11 @@ class ExperimentKeeper:
             self._hold_to_rules(record, tally, found)
 
     def _hold_to_rules(self, record: ExperimentRecord, tally: Tally, found: Finding) -> None:
-        canary, generation = record.began.canary, record.began.generation
-        if canary is None or canary.rules is None:
-            return
-        why = broken(canary.rules, tally, found, self._registry.signals.of(generation, canary.rules.window_s))
+        why = broken_rule(self._registry, record, tally, found)
         if why is None:
             return
         try:
-            self._switcher.end_canary(generation, why)
+            self._switcher.end_canary(record.began.generation, why)
         except StaleGeneration:  # somebody was quicker
             return
         self._tell("canary.rolled-back", record, "worse", why)
@@ -124,6 +107,14 @@ def finding(record: ExperimentRecord, tally: Tally) -> Finding:
     canary = record.began.canary
     encoder = canary.encoder if canary else ""
     return find(tally, active=record.began.encoder, canary=encoder, alpha=alpha_of(record))
+
+
+def broken_rule(registry: Registry, record: ExperimentRecord, tally: Tally, found: Finding) -> str | None:
+    """The rule that its canary breaks at this moment, in words."""
+    canary, generation = record.began.canary, record.began.generation
+    if canary is None or canary.rules is None:
+        return None
+    return broken(canary.rules, tally, found, registry.signals.of(generation, canary.rules.window_s))
 
 
 def alpha_of(record: ExperimentRecord) -> float:

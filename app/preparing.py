@@ -7,12 +7,13 @@ prepared anew, and an export that is already complete is left alone.
 import errno
 import logging
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from app.again import Again
 from app.encoders.artifacts import CHECKPOINTS, JOBS, TRAINING_SET, ArtifactStore
 from app.encoders.shared_artifacts import SharedArtifacts
 from app.encoders.switching import Switcher
@@ -56,43 +57,33 @@ class JobKeeper:
         self._release_datasets = release_datasets
         self._leads = leads
         self._silence = Silence(registry.jobs, settings.trainer_lease_s)
-        self._stop = threading.Event()
-        self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="job-keeper", daemon=True)
+        leading = (self._prepare_next, self._activate_finished, self._sweep, self._interrupt_silent)
+        steps = (partial(self._where_it_leads, step) for step in leading)
+        self._again = Again("job-keeper", lambda: POLL_S, self._tidy, *steps, log=log)
 
     def start(self) -> None:
-        self._thread.start()
+        self._again.wake()
+        self._again.start()
 
     def wake(self) -> None:
         """A job was made: look now instead of at the next interval."""
-        self._wake.set()
+        self._again.wake()
 
     def stop(self) -> None:
         """The store is to be closed next: an export under way is not waited for."""
-        self._stop.set()
-        self._wake.set()
+        self._again.dismiss()
         self._store.interrupt()
-        self._thread.join()
+        self._again.stop()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            leads = (self._prepare_next, self._activate_finished, self._sweep, self._interrupt_silent)
-            for step in (self._tidy, *leads):
-                try:
-                    if step == self._tidy or self._leads():
-                        step()
-                except AdiabatError as error:  # the registry is away: searches go on, jobs wait
-                    log.warning("Jobs wait: %s", error.detail)
-                except Exception:  # a bug must end neither the only thread that keeps jobs going nor the other steps
-                    log.exception("A job could not be looked after")
-            self._wake.wait(POLL_S)
-            self._wake.clear()
+    def _where_it_leads(self, step: Callable[[], None]) -> None:
+        if self._leads():
+            step()
 
     def _prepare_next(self) -> None:
         """This thread alone prepares: a job found in `preparing` is one that a crash or an error left there."""
         self._registry.jobs.end_cancelled_before_work()
         for job in self._registry.jobs.with_status(JobStatus.QUEUED, JobStatus.PREPARING):
-            if self._stop.is_set():
+            if self._again.stopping:
                 return
             if self._registry.jobs.move(job.id, JobStatus.PREPARING, only_from=(JobStatus.QUEUED, JobStatus.PREPARING)):
                 self._prepare(job)
@@ -112,7 +103,7 @@ class JobKeeper:
                     write_replay(file, self._registry, self._store, since=since, limit=limit)
                 self._artifacts.share(shared, folder)
         except Exception as error:  # whatever it was, the jobs behind this one must come to their turn
-            if self._stop.is_set() or not self._leads():
+            if self._again.stopping or not self._leads():
                 return  # prepared anew at the next start, or by the service that leads now
             bug = None if isinstance(error, AdiabatError | OSError) else error
             log.warning("Job %s could not be prepared: %s", job.id, error, exc_info=bug)

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from app.errors import AdiabatError, SearchNotLogged, Unavailable
+from app.again import Again
+from app.errors import SearchNotLogged, Unavailable
 from app.registry import NewSearch, QueryRecords
 
 log = logging.getLogger("adiabat.queries")
@@ -24,7 +25,7 @@ TRIM_S = 60.0
 PATIENCE_S = 5.0
 AT_ONCE = 100  # rows in one transaction: other writers wait no longer than for these
 MAX_WAITING = 10_000
-MAX_SHOWN = 100  # ids of a search that are kept
+MAX_TEAMS = 100  # of the hits of an interleaved search: a click further down speaks for neither encoder
 MAX_FILTER_CHARS = 8_192
 DAY_S = 24 * 3600.0
 SAMPLED_OF = 2**32
@@ -59,17 +60,16 @@ class QueryLog:
         self._rows = rows
         self._waiting: deque[tuple[NewSearch, float]] = deque()
         self._writing = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="query-log", daemon=True)
+        self._trimmed_at = float("-inf")
+        self._again = Again("query-log", self._pause_s, self._write_waiting, self._trim_in_time, log=log)
 
     def start(self) -> None:
-        self._thread.start()
+        self._again.start()
 
     def stop(self) -> None:
         """What waits is written down, if the registry answers."""
-        self._stop.set()
-        self._thread.join()
-        self._write_quietly()
+        self._again.stop()
+        self._again.quietly(self._write_waiting)
 
     def keeps(self, search_id: str) -> bool:
         return int(search_id[:8], 16) < self.share * SAMPLED_OF
@@ -105,25 +105,17 @@ class QueryLog:
         if self._records.trim(max_age_s=self._days * DAY_S, max_rows=self._rows):
             self._forgotten()
 
-    def _run(self) -> None:
-        trimmed_at = float("-inf")
-        while not self._stop.wait(WRITE_S if self.share else TRIM_S):
-            self._write_quietly()
-            if time.monotonic() - trimmed_at >= TRIM_S:
-                trimmed_at = time.monotonic()
-                self._quietly(self.trim)
+    def _pause_s(self) -> float:
+        return WRITE_S if self.share else TRIM_S
 
-    def _write_quietly(self) -> None:
+    def _write_waiting(self) -> None:
         if self._waiting:
-            self._quietly(self.flush)
+            self.flush()
 
-    def _quietly(self, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except AdiabatError as error:  # the registry is away: searches go on
-            log.warning("the query log waits: %s", error.detail)
-        except Exception:  # a bug must not end the only thread that writes
-            log.exception("the query log could not be kept")
+    def _trim_in_time(self) -> None:
+        if time.monotonic() - self._trimmed_at >= TRIM_S:
+            self._trimmed_at = time.monotonic()
+            self.trim()
 
     def _write(self, batch: list[tuple[NewSearch, float]]) -> None:
         told = time.monotonic()
@@ -144,7 +136,7 @@ class QueryLog:
 def as_text(search: NewSearch) -> NewSearch:
     """As every database keeps it: PostgreSQL has no NUL in its texts."""
     query = " ".join(search.query.replace("\0", " ").split())
-    return replace(search, query=query, shown=search.shown[:MAX_SHOWN], teams=search.teams and search.teams[:MAX_SHOWN])
+    return replace(search, query=query, teams=search.teams and search.teams[:MAX_TEAMS])
 
 
 def _has_small_filter(search: NewSearch) -> bool:

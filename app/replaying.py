@@ -31,9 +31,12 @@ Asked = tuple[str, str, str]  # query, language, filter as JSON
 
 
 def write_replay(file: Path, registry: Registry, store: PassageStore, *, since: float | None, limit: int) -> None:
-    """The newest `limit` searches of the log, first pages alone, from `since` on."""
+    """The newest `limit` searches of the log, first pages alone, from `since` on.
+
+    Those by words are left out: what an encoder would change in them, vectors alone cannot tell.
+    """
     searches = registry.queries.page(limit, since=since, first_pages=True)
-    times = Counter(_asked(each) for each in searches)
+    times = Counter(_asked(each) for each in searches if each.mode in (None, "dense"))
     filters = _filters(times, store)
     relevant = _relevant(registry)
     served = {asked: count for asked, count in times.items() if not asked[2] or asked[2] in filters}

@@ -23,6 +23,7 @@ class Next:
 
     kind: StepKind | None = None
     said: str
+    gives_back: bool = False  # the judgments that the round counted are new to the next one
 
 
 def in_words(order: ContinuousTuning) -> str:
@@ -43,7 +44,7 @@ def to_begin(
     """Where no round is under way; `judged` None: nothing is."""
     if judged is None:
         return Next(said="Nothing is judged yet: POST /judgments, or POST /feedback, adds to the dataset 'judgments'.")
-    due, waits = _due(order, standing, judged, now)
+    due, waits = _due(order, standing, judged.new_since(standing.judged_until), now)
     if not due:
         return Next(said=waits)
     try:
@@ -62,11 +63,17 @@ def to_begin(
     return Next(kind=StepKind.STARTED, said=f"{said[0].upper()}{said[1:]}.")
 
 
-def _due(order: ContinuousTuning, standing: Standing, judged: Content, now: float) -> tuple[str, str]:
-    """Why a round is due, or what it waits for; the other is empty."""
-    began = standing.began or standing.setting
+def to_wait(order: ContinuousTuning, standing: Standing, new_at_most: int, now: float) -> Next | None:
+    """Where no round is due though all that may be new were."""
+    due, waits = _due(order, standing, new_at_most, now)
+    return None if due else Next(said=waits)
+
+
+def _due(order: ContinuousTuning, standing: Standing, new: int, now: float) -> tuple[str, str]:
+    """Why a round is due, or what it waits for; the other is empty. `new`: pairs since the last one."""
+    began = standing.rehearsed or standing.began or standing.setting
     assert began is not None  # there is an order
-    new, wanted = judged.new_since(began.judged_until), []
+    wanted = []
     if (least := order.min_new_judgments) is not None:
         if new >= least:
             return f"{new:,} new judgments, and {least:,} were asked for", ""
@@ -85,7 +92,7 @@ def replaced(standing: Standing) -> Next | None:
     if began is None or setting is None or setting.sequence < began.sequence:
         return None
     gone = "Another order was set" if setting.kind is StepKind.SET else "The order was taken back"
-    return Next(kind=StepKind.DISCARDED, said=f"{gone} while the round was under way.")
+    return Next(kind=StepKind.DISCARDED, said=f"{gone} while the round was under way.", gives_back=True)
 
 
 def after_tuning(
@@ -131,14 +138,18 @@ def after_canary(
     tally: Tally,
     found: Finding,
     alpha: float,
+    broken: str | None,
     active: Activation,
     now: float,
 ) -> Next:
-    """`trial` is the step that began it; `found` what its experiment says at the error rate `alpha`."""
+    """`trial` is the step that began it; `found` what its experiment says at the error rate `alpha`; `broken` the rule
+    that ends the canary at this moment, in words."""
     canary = order.canary
     assert canary is not None  # a round has one order from its beginning to its end
     if active.generation != trial.generation:
         return _ended(trial, active)
+    if broken is not None:
+        return Next(kind=StepKind.DISCARDED, said=broken)
     if found.verdict == "worse":
         return Next(kind=StepKind.DISCARDED, said=found.said)
     if _shown(canary, tally, found, alpha):

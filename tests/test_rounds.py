@@ -132,12 +132,22 @@ def test_a_dry_run_tells_what_it_would_do() -> None:
     )
 
 
+def test_a_dry_run_is_told_once_and_uses_no_judgments() -> None:
+    rehearsed = step(3, StepKind.DRY_RUN, judged_until=45.0)
+    began = step(1, StepKind.DISCARDED, judged_until=35.0)
+    standing = Standing(sequence=3, setting=step(2, StepKind.SET), began=began, rehearsed=rehearsed)
+    again = to_begin(order(dry_run=True), standing, judged(50), active(), NOW)
+    assert (again.kind, again.said) == (None, "It waits for 5 more new judgments (5 of 10).")
+    for_real = replace(standing, rehearsed=None)
+    assert to_begin(order(), for_real, judged(50), active(), NOW).said.startswith("15 new judgments")
+
+
 def test_a_round_ends_with_its_order() -> None:
     began = step(2, StepKind.STARTED, judged_until=1.0)
     for kind, said in ((StepKind.SET, "Another order was set"), (StepKind.REMOVED, "The order was taken back")):
         found = replaced(Standing(sequence=3, setting=step(3, kind), round=began, began=began))
         assert found is not None
-        assert (found.kind, said in found.said) == (StepKind.DISCARDED, True)
+        assert (found.kind, said in found.said, found.gives_back) == (StepKind.DISCARDED, True, True)
     assert replaced(Standing(sequence=2, setting=step(1, StepKind.SET), round=began, began=began)) is None
 
 
@@ -225,7 +235,14 @@ def test_an_interrupted_tuning_is_taken_up_again_less_and_less_often() -> None:
 
 
 def tried(
-    wins: int, losses: int, now: Activation | None = None, *, later_s: float = 0, asked: int = 0, **fields: Any
+    wins: int,
+    losses: int,
+    now: Activation | None = None,
+    *,
+    later_s: float = 0,
+    asked: int = 0,
+    broken: str | None = None,
+    **fields: Any,
 ) -> Next:
     requests = asked or wins + losses
     tally = Tally(
@@ -238,7 +255,7 @@ def tried(
     found = find(tally, active="base@1", canary="learned@3", alpha=0.05)
     canary = CANARY | {"max_hours": 10} | fields.pop("canary", {})
     terms = order(**{"on_success": "promote", "canary": canary} | fields)
-    return after_canary(terms, trial, tally, found, 0.05, now or active(), NOW + later_s)
+    return after_canary(terms, trial, tally, found, 0.05, broken, now or active(), NOW + later_s)
 
 
 def test_the_test_on_clicks_promotes_what_is_better_and_discards_what_is_worse() -> None:
@@ -251,6 +268,13 @@ def test_the_test_on_clicks_promotes_what_is_better_and_discards_what_is_worse()
     assert tried(0, 0).kind is None
     assert tried(19, 0).kind is None  # its rules could not have spoken yet
     assert tried(19, 0, asked=20).kind is StepKind.PROMOTED
+
+
+def test_what_breaks_a_rule_is_not_promoted_though_its_clicks_are_better() -> None:
+    why = "Rule latency: slow"
+    assert (tried(40, 2, broken=why).kind, tried(40, 2, broken=why).said) == (StepKind.DISCARDED, why)
+    assert tried(40, 2, on_success="hold", broken=why).kind is StepKind.DISCARDED
+    assert tried(40, 2, active(5, reason="rule", note="Rule errors: many"), broken=why).said.endswith("errors: many")
 
 
 def test_it_need_not_be_better_where_a_loss_is_allowed() -> None:

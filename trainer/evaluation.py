@@ -69,7 +69,9 @@ class Replayed:
         self._against = place.registry.encoders.by_id(said["against_id"]).key
         self._replay = read_replay(place.replay, read_matrix(place.training_set))
         if not self._replay.texts:
-            raise BadDataset("No logged search is left whose filter can be served; replay others, or later.")
+            raise BadDataset(
+                "No logged search is left that was asked in mode dense and whose filter can be served; replay others."
+            )
         judged = self._replay.judged()
         self._sets: Sets = {JUDGED: EvaluationSet(matrix=self._replay.matrix, queries=judged)} if judged.texts else {}
         self._answers: dict[str, list[Rows]] = {}

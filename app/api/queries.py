@@ -8,7 +8,7 @@ from app.errors import InvalidField
 from app.ingest import check_unicode
 from app.settings import Settings
 
-MAX_SEQUENCE_DIGITS = 18
+MAX_SEQUENCE = 2**31 - 1  # of a column in PostgreSQL
 RESERVED = {"base": "the passage encoder", "active": "whatever encoder is active, in /v1"}
 
 
@@ -39,7 +39,7 @@ def sequence_cursor(cursor: str | None) -> int | None:
     """The sequence that a page ended with. Raises `InvalidField`."""
     if cursor is None:
         return None
-    if not cursor.isdecimal() or len(cursor) > MAX_SEQUENCE_DIGITS:
+    if not cursor.isdecimal() or len(cursor) > len(str(MAX_SEQUENCE)) or int(cursor) > MAX_SEQUENCE:
         raise InvalidField("cursor", "is not the next_cursor of an answer; begin again without it.")
     return int(cursor)
 

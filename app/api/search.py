@@ -277,6 +277,7 @@ def _log(answer: Answer, body: SearchRequest, offset: int, parts: Parts) -> str:
             generation=answer.generation,
             offset=offset,
             shown=[hit.id for hit in answer.hits[0]],
+            mode=body.mode,
             rule=answer.rule,
             teams=answer.drafted.teams if answer.drafted else None,
             unit=answer.unit,

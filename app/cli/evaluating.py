@@ -149,7 +149,7 @@ def _print(evaluation: EvaluationPublic) -> None:
 def _print_replay(replay: ReplayResult) -> None:
     say(f"{replay.searches} logged searches asked again, against {replay.against}")
     if replay.left_out:
-        say(f"{replay.left_out} more were left out: their filters cannot be served")
+        say(f"{replay.left_out} more were left out: by words (lexical, hybrid), or with filters that cannot be served")
     table = Table(box=None, pad_edge=False, padding=(0, GAP_CHARS, 0, 0))
     for heading in ("encoder", "language"):
         table.add_column(heading)

@@ -62,11 +62,19 @@ class Standing:
     setting: Step | None = None  # the newest that set the order or took it back
     round: Step | None = None  # the newest of the round under way
     began: Step | None = None  # of the newest round, under way or not: how far the judgments are used
+    before: float | None = None  # how far they were before that round; None: not at all
+    rehearsed: Step | None = None  # the newest dry run of this order: it uses none, and is told once
     resumed: int = 0  # how often the tuning of the round under way was
 
     @property
     def order(self) -> Step | None:
         return self.setting if self.setting and self.setting.kind is StepKind.SET else None
+
+    @property
+    def judged_until(self) -> float | None:
+        """What was judged later is new. None: all is."""
+        newest = self.rehearsed or self.began
+        return newest.judged_until if newest else None
 
 
 class Continuous:
@@ -136,11 +144,18 @@ def _standing(connection: Connection) -> Standing:
     if under_way is not None:
         these = steps.c.job_id == under_way.job_id, steps.c.kind == StepKind.RESUMED
         resumed = connection.scalar(select(func.count()).select_from(steps).where(*these)) or 0
+    setting = _newest(connection, steps.c.kind.in_(OF_THE_ORDER))
+    using = steps.c.judged_until.is_not(None), steps.c.kind != StepKind.DRY_RUN
+    began = _newest(connection, *using)
+    before = _newest(connection, *using, steps.c.sequence < began.sequence) if began else None
+    of_this = steps.c.kind == StepKind.DRY_RUN, steps.c.sequence > (setting.sequence if setting else 0)
     return Standing(
         sequence=newest.sequence,
-        setting=_newest(connection, steps.c.kind.in_(OF_THE_ORDER)),
+        setting=setting,
         round=under_way,
-        began=_newest(connection, steps.c.judged_until.is_not(None)),
+        began=began,
+        before=before.judged_until if before else None,
+        rehearsed=_newest(connection, *of_this),
         resumed=resumed,
     )
 

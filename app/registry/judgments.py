@@ -103,6 +103,12 @@ class Judgments:
         with self._database.read() as connection:
             return [_record(row) for row in connection.execute(select(judgments).order_by(judgments.c.sequence))]
 
+    def count_new(self, since: float | None) -> int:
+        """How many pairs were first judged after `since`; None: all."""
+        wanted = [judgments.c.first_judged_at > since] if since is not None else []
+        with self._database.read() as connection:
+            return connection.execute(select(func.count()).select_from(judgments).where(*wanted)).scalar_one()
+
     def revision(self) -> Revision:
         with self._database.read() as connection:
             newest, count = connection.execute(select(func.max(judgments.c.sequence), func.count())).one()

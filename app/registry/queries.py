@@ -31,8 +31,9 @@ class NewSearch:
     generation: int | None
     offset: int
     shown: list[str]
+    mode: str | None = None  # None: kept before modes were
     rule: str | None = None
-    teams: str | None = None  # whose pick each of `shown` is, where two encoders' hits were interleaved
+    teams: str | None = None  # whose pick each of the first of `shown` is, where two encoders' hits were interleaved
     unit: str | None = None  # who asked, as far as a canary told requests apart
 
 
@@ -110,7 +111,7 @@ class QueryRecords:
                     "search_id": search_id,
                     "passage_id": passage_id,
                     "position": position,
-                    "team": row.teams and row.teams[position - row.offset - 1],
+                    "team": (row.teams or "")[position - row.offset - 1 : position - row.offset] or None,
                     "at": now(),
                 }
                 for passage_id, position in dict(clicked).items()
@@ -145,6 +146,12 @@ class QueryRecords:
                 clicked = select(func.count()).select_from(clicks.join(query_log)).where(these)
                 removed += connection.execute(clicked).scalar_one()
                 connection.execute(delete(query_log).where(these))
+
+    def count_clicks(self, since: float | None) -> int:
+        """How many came after `since`; None: all."""
+        wanted = [clicks.c.at > since] if since is not None else []
+        with self._database.read() as connection:
+            return connection.execute(select(func.count()).select_from(clicks).where(*wanted)).scalar_one()
 
     def clicked_revision(self) -> Revision:
         """Equal where no click came or went in between."""

@@ -137,12 +137,13 @@ query_log = Table(
     Column("filter", JSON(none_as_null=True), nullable=True),
     Column("encoder", String(140), nullable=False),
     Column("generation", Integer, nullable=True, index=True),
+    Column("mode", String(16), nullable=True),  # null: kept before modes were
     # What chose the encoder, and who asked, as far as a canary told requests apart: a hash.
     Column("rule", String(16), nullable=True),
     Column("unit", String(16), nullable=True),
     Column("offset", Integer, nullable=False),
     Column("shown", JSON, nullable=False),
-    # Of an interleaved search a letter for each that was shown: whose pick it was (`app.interleaving`).
+    # Of an interleaved search a letter for each of the first that were shown: whose pick it was (`app.interleaving`).
     Column("teams", String(100), nullable=True),
     UniqueConstraint("search_id"),
     sqlite_autoincrement=True,

@@ -143,7 +143,13 @@ class ReplayResult(PublicModel):
     against: Annotated[str, Field(description="What was active when it was asked for.")]
     searches: int
     queries: Annotated[int, Field(description="Different ones.")]
-    left_out: Annotated[int, Field(description="Searches whose filter cannot be served any more, or is one too many.")]
+    left_out: Annotated[
+        int,
+        Field(
+            description="Searches in the modes lexical and hybrid, and those whose filter cannot be served any more, "
+            "or is one too many."
+        ),
+    ]
     judged: Annotated[Cell | None, Field(description="The active encoder on what was judged explicitly.")] = None
     encoders: dict[str, Replayed]
 

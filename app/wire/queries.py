@@ -63,12 +63,18 @@ class SearchLogged(PublicModel):
     filter: dict[str, Any] | None = None
     encoder: str
     generation: int | None = None
+    mode: Annotated[
+        str | None, Field(description="As it was asked; absent of a search that was kept before modes were.")
+    ] = None
     rule: Annotated[str | None, Field(description="What chose the encoder, as `/search` answered.")] = None
     offset: Annotated[int, Field(description="How many hits came before the first of `shown`.")]
-    shown: Annotated[list[str], Field(description="Ids of the passages, best first; the first 100.")]
+    shown: Annotated[list[str], Field(description="Ids of the passages, best first; with `group_by` group by group.")]
     teams: Annotated[
         str | None,
-        Field(description="Of an interleaved search, for each of `shown`: `a` active, `c` canary, `=` both alike."),
+        Field(
+            description="Of an interleaved search, for each of the first 100 of `shown`: `a` active, `c` canary, "
+            "`=` both alike."
+        ),
     ] = None
     clicks: list[ClickPublic]
 

@@ -27,6 +27,23 @@ def test_a_canary_says_how_it_does_and_is_ended_after_a_question(page: Page, sto
     assert (now.canary, now.encoder.name, now.encoder.generation) == (None, before.name, (began or 0) + 1)
 
 
+def test_the_way_back_is_called_what_it_does_while_there_is_a_canary(page: Page, stocked: Service) -> None:
+    client = stocked.client
+    before = client.active_encoder().encoder
+    other = "near" if before.name != "near" else "spare"
+    client.start_canary(other, 100, interleave=True, rules=False)
+    for place in ("operations", "encoders", f"encoders/{before.name}@{before.version}"):
+        page.goto(f"/console/{place}")
+        expect(page.locator("#actions").get_by_role("button", name=f"End the canary {other}@1")).to_be_visible()
+        expect(page.locator("#actions").get_by_role("button", name="Roll back")).to_have_count(0)
+    page.locator("#actions").get_by_role("button", name=f"End the canary {other}@1").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(f"{before.name}@{before.version} answers all searches again")
+    dialog.get_by_role("button", name="End the canary").click()
+    expect(dialog).to_contain_text(f"{before.name}@{before.version} is active")
+    assert client.active_encoder().canary is None
+
+
 def test_a_canary_that_has_ended_meanwhile_ends_nothing_else(page: Page, watched: Watched, stocked: Service) -> None:
     watched.allowed = lambda error: "412" in error  # the browser tells every refusal
     client = stocked.client

@@ -54,6 +54,12 @@ def test_a_click_on_what_was_shown_counts_once(registry: Registry) -> None:
     assert [(click.passage_id, click.position) for click in found] == [("p2", 22), ("p1", 21), ("p3", 23)]
 
 
+def test_a_click_further_down_than_teams_are_kept_is_of_none(registry: Registry) -> None:
+    kept = add(registry, 1, shown=[f"p{n}" for n in range(1, 151)], teams="ac" * 50)
+    assert registry.queries.click(kept.search_id, [("p1", 1), ("p100", 100), ("p101", 101), ("p150", 150)]) == 4
+    assert [click.team for click in registry.queries.find(kept.search_id).clicks] == ["a", "c", None, None]
+
+
 @pytest.mark.parametrize(
     ("clicked", "said"),
     [

@@ -17,9 +17,12 @@ import pytest
 from app import continuous
 from app.client import ApiError
 from app.continuous import ContinuousTuner
-from app.registry import JobStatus, Registry
+from app.errors import Conflict
+from app.judgments import Content, JudgedNow
+from app.registry import JobStatus, NewStep, Registry, StepKind
 from app.registry.copying import copy_registry
 from app.registry.job_records import AT_WORK
+from app.registry.signals import Signal
 from app.rounds import HOUR_S
 from app.settings import Settings
 from app.webhook import Webhook
@@ -77,6 +80,19 @@ class World:
     def judge(self) -> None:
         n = next(numbers)
         self.client.judge(f"{question(n % 60)} again {n}", f"p{n % 60}", 1)
+
+    def click(self) -> None:
+        """On what is judged already."""
+        answer = self.client.search(question(7), limit=50)
+        place = next(place for place, hit in enumerate(answer.hits, 1) if hit.id == "p7")
+        self.client.feedback(answer.search_id, [("p7", place)])
+
+    def used(self) -> None:
+        """By a round that came to nothing: whatever is judged or clicked so far."""
+        newest, *_ = self.registry.continuous.page(1)
+        at = self.registry.database.now()
+        gone = NewStep(kind=StepKind.DISCARDED, at=at, said="It is used.", judged_until=at)
+        self.registry.continuous.take(newest.sequence, gone)
 
     def looks(self) -> ContinuousStep:
         """The newest step after a look."""
@@ -172,8 +188,7 @@ def world(stocked: Service) -> Iterator[World]:
     """No order, no round, the base active, and all that is judged was used by a round before."""
     made = World(stocked, Clock(stocked.parts.registry))
     made.order(dry_run=True)
-    made.judge()
-    made.looks()
+    made.used()
     yield made
     made.client.remove_continuous_tuning()
     made.looks()
@@ -368,6 +383,18 @@ def test_what_a_rule_ends_is_discarded_with_the_rules_words(world: World) -> Non
     assert (gone.kind, gone.said) == ("discarded", "Its canary was ended. Rule errors: many")
 
 
+def test_what_breaks_a_rule_at_that_moment_is_not_promoted(world: World) -> None:
+    world.begun(canary=BOTH, on_success="promote")
+    generation = world.looks().generation or 0
+    world.prefer("c")
+    failing = {"active": Signal(requests=300), "canary": Signal(requests=300, errors=150)}
+    world.registry.signals.add({(generation, role): signal for role, signal in failing.items()})
+    gone = world.looks()
+    assert (gone.kind, gone.generation, world.active[0], world.canary) == ("discarded", generation + 1, "base", None)
+    assert gone.said.startswith("Rule errors: ")
+    assert "searches of the canary failed in the last" in gone.said
+
+
 def test_a_person_decides_on_what_is_held_and_a_running_canary_stays_till_then(world: World) -> None:
     world.begun(canary=BOTH)
     world.looks()
@@ -409,6 +436,71 @@ def test_a_dry_run_begins_nothing_and_tells_each_time(world: World) -> None:
         assert told.said.endswith("is tried as a canary of 100% for 336 hours at most, and then is promoted.")
         assert world.looks() == told
     assert len(world.client.tuning_jobs()) == before
+
+
+def test_neither_a_dry_run_nor_an_order_that_is_replaced_uses_judgments_up(world: World) -> None:
+    world.order(min_new_judgments=3, dry_run=True)
+    for _ in range(3):
+        world.judge()
+    assert world.looks().kind == "dry-run"
+    assert world.client.continuous_tuning().new_judgments == 0  # told once
+    world.order(min_new_judgments=3)
+    assert world.client.continuous_tuning().new_judgments == 3
+    assert world.looks().kind == "started"
+    world.order(min_new_judgments=2)
+    assert world.looks().said == "Another order was set while the round was under way."
+    assert world.client.continuous_tuning().new_judgments == 3
+    assert world.looks().said.startswith("3 new judgments, and 2 were asked for;")
+    world.tuned(JobStatus.REJECTED, reason="too small")
+    assert world.looks().kind == "discarded"
+    assert world.client.continuous_tuning().new_judgments == 0  # a round that its own order ends has used them
+
+
+def test_what_is_judged_is_counted_only_where_enough_may_be_new(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, content = [], JudgedNow.content
+
+    def watched(judged: JudgedNow) -> Content:
+        counted.append(judged)
+        return content(judged)
+
+    monkeypatch.setattr(JudgedNow, "content", watched)
+    world.order(min_new_judgments=3, every_hours=24)
+    counted.clear()
+    world.judge()
+    world.click()
+    assert (world.looks().kind, counted) == ("set", [])
+    world.judge()
+    assert (world.looks().kind, len(counted)) == ("set", 1)  # the click is on what was judged before: two are new
+    world.used()
+    counted.clear()
+    world.clock.ahead = 25 * HOUR_S
+    assert (world.looks().kind, counted) == ("discarded", [])  # its time is over, and nothing may be new
+    world.judge()
+    assert world.looks().kind == "started"
+
+
+def test_a_stored_order_that_no_version_knows_is_told_and_set_anew(world: World) -> None:
+    world.order()
+    terms = dict((world.registry.continuous.page(1)[0]).terms or {})
+    world.registry.continuous.set(terms | {"min_new_judgments": 0, "canary": {"percent": 10, "hours": 3}}, "by hand")
+    for ask in (world.client.continuous_tuning, world.tuner.look):
+        with pytest.raises((ApiError, Conflict)) as caught:
+            ask()
+        said = str(caught.value)
+        assert "canary.hours: is not known to this call" in said
+        assert "min_new_judgments: must be greater than or equal to 1, not 0" in said
+        assert "PUT /continuous-tuning sets it anew" in said
+    world.order()
+    assert world.client.continuous_tuning().state == "waiting"
+
+
+@both_databases
+def test_a_cursor_that_no_column_holds_is_refused(world: World) -> None:
+    for cursor in ("9" * 18, str(2**31), "²", "-1"):
+        with pytest.raises(ApiError, match="cursor: is not the next_cursor of an answer") as caught:
+            world.client.continuous_history(cursor=cursor)
+        assert caught.value.status == 422
+    assert world.client.continuous_history(cursor=str(2**31 - 1)).steps
 
 
 def test_a_guard_that_is_gone_ends_the_round_where_it_begins(world: World) -> None:

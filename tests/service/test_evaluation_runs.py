@@ -214,6 +214,8 @@ def test_logged_queries_are_asked_again_with_another_encoder_as_the_service_woul
         client.search(questions()[n]["query"], lang="de" if n % 3 else "en", filter=filter if n % 2 else None)
     client.search(questions()[0]["query"], lang="en")  # once more: it counts twice
     client.search(questions()[20]["query"], offset=5)  # a second page is no search of its own
+    client.search(questions()[21]["query"], mode="hybrid")
+    client.search(questions()[22]["query"], mode="lexical")
     third = client.search(questions()[4]["query"], encoder="near", exact=True)
     client.delete_query(third.search_id)
     client.judge(questions()[4]["query"], third.hits[2].id, 3)
@@ -224,7 +226,7 @@ def test_logged_queries_are_asked_again_with_another_encoder_as_the_service_woul
     assert done.result is not None, done.reason
     found = done.result.replay
     assert found is not None
-    assert (found.against, found.searches, found.queries, found.left_out) == ("base@1", 13, 12, 0)
+    assert (found.against, found.searches, found.queries, found.left_out) == ("base@1", 13, 12, 2)
     assert (done.result.matrix, list(found.encoders)) == ({"base@1": {}, "near@1": {}}, ["near@1"])
 
     expected = []

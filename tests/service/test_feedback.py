@@ -14,7 +14,7 @@ import pytest
 from app import query_log
 from app.client import AdiabatClient, ApiError
 from app.settings import Settings
-from app.wire.search import SearchResponse
+from app.wire.search import Mode, SearchResponse
 from tests.conftest import Service, process, running, wait_until
 from tests.service.keys import SERVICE_KEY
 from tests.service.test_cli import adiabat
@@ -93,6 +93,23 @@ def test_every_page_is_a_search_of_its_own_and_positions_go_on(stocked: Service)
     got = httpx.get(f"{stocked.url}/search", params={"q": "pump", "lang": "en"}, trust_env=False).json()
     assert client.feedback(got["search_id"], [(got["hits"][0]["id"], 1)]).stored == 1
     assert [each.offset for each in client.queries().searches] == [0, 0, 3, 0]
+
+
+@logging
+def test_whatever_was_shown_is_taken_however_far_down(stocked: Service) -> None:
+    client = stocked.client
+    client.upsert_passages(
+        [{"id": f"m{n}", "text": f"pump number {n}", "metadata": {"doc": n // 2}} for n in range(130)]
+    )
+    plain = client.search("pump", limit=150)
+    assert client.feedback(plain.search_id, [(shown(plain)[-1], 150)]).stored == 1
+    modes: tuple[Mode, ...] = ("dense", "hybrid")
+    for mode in modes:
+        grouped = client.search("pump", mode=mode, group_by="doc", limit=65, group_size=2)
+        ids = [hit.id for each in grouped.groups or () for hit in each.hits]
+        assert len(ids) > 100
+        assert client.feedback(grouped.search_id, [(ids[-1], len(ids))]).stored == 1
+    assert [each.mode for each in client.queries().searches] == ["hybrid", "dense", "dense"]
 
 
 @logging

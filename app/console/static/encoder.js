@@ -7,7 +7,7 @@ import { drifts, gained, matrix, verdict } from "./figures.js";
 import { rates, recipe, tradeOff, weights } from "./recipe.js";
 import { confirm, onActive, page, seen, toast } from "./shell.js";
 import { chip } from "./status.js";
-import { activate, rollBack } from "./switching.js";
+import { activate, rollBack, wayBack } from "./switching.js";
 
 const place = $("page");
 const asked = place.dataset.key;
@@ -68,7 +68,7 @@ function buttons() {
   put($("name"), key, " ", chip(encoder.state), active && [" ", h("span.chip.on", "active")], previous && [" ", h("span.chip", "previous")]);
   put($("actions"),
     !active && encoder.state !== "broken" && encoder.state !== "deleted" && h("button.primary", { type: "button", needs: "admin", onclick: () => activate(encoder, run) }, "Switch to it"),
-    active && now.previous && h("button", { type: "button", needs: "admin", onclick: () => rollBack(run) }, `Roll back to ${keyOf(now.previous)}`),
+    active && wayBack(now) && h("button", { type: "button", needs: "admin", onclick: () => rollBack(run) }, wayBack(now)),
     !active && encoder.state !== "deleted" && h("a.button", { href: `/?${new URLSearchParams({ encoder: key, compare: keyOf(now.encoder) })}` }, "Compare in search"),
     encoder.state !== "deleted" && h("button", { type: "button", needs: "write", onclick: exported }, "Export"),
     key !== "base@1" && !active && !previous && encoder.state !== "deleted" && h("button", { type: "button", needs: "admin", onclick: deleted }, "Delete"));

@@ -9,7 +9,7 @@ import { named, soon } from "./pickers.js";
 import { look, onActive, page, seen, toast } from "./shell.js";
 import { sortable } from "./sorting.js";
 import { chip } from "./status.js";
-import { activate, rollBack } from "./switching.js";
+import { activate, rollBack, wayBack } from "./switching.js";
 
 const PAGE = 80;
 const TREE_MOST = 60; // more nodes than that are no picture any more
@@ -87,7 +87,7 @@ function lineage() {
 const run = page(place, () => load());
 let drawn = null;
 onActive((state) => {
-  put($("actions"), state.previous && h("button", { type: "button", needs: "admin", onclick: () => rollBack(run) }, `Roll back to ${keyOf(state.previous)}`));
+  put($("actions"), wayBack(state) && h("button", { type: "button", needs: "admin", onclick: () => rollBack(run) }, wayBack(state)));
   if (drawn !== null && drawn !== state.encoder.generation) run();
   drawn = state.encoder.generation;
 });

@@ -60,7 +60,7 @@ function replayed({ against, searches, queries, left_out, encoders }) {
   const heads = ["searches", "overlap@10", "rank-biased overlap", "first hit changed", "ranks moved", "MRR@10, judged"].map((text) => ({ text, figures: true }));
   const changes = Object.entries(encoders).flatMap(([encoder, each]) => (each.changes ?? []).map((change) => [h("a", { href: `/?${new URLSearchParams({ q: change.query, encoder, compare: against })}`, dir: "auto", title: "Compare the answers" }, change.query), encoder, change.lang ? language(change.lang) : "–", number(change.times), number(change.overlap, 1), number(change.rbo, 3)]));
   return h("section.panel", h("h2", "Logged queries, asked again"),
-    h("p.about", `${number(searches)} searches, ${number(queries)} different, against ${against}. ${left_out ? `${number(left_out)} were left out: their filters cannot be served. ` : ""}What differs need not be worse; only judged queries say which is better.`),
+    h("p.about", `${number(searches)} searches, ${number(queries)} different, against ${against}. ${left_out ? `${number(left_out)} were left out: by words (lexical, hybrid), or with filters that cannot be served. ` : ""}What differs need not be worse; only judged queries say which is better.`),
     table(["encoder", "language", ...heads], rows.map(cells), { caption: "What would change" }),
     changes.length ? [h("h3", "What changes most"), table(["question", "encoder", "language", ...["asked", "overlap@10", "rank-biased overlap"].map((text) => ({ text, figures: true }))], changes, { caption: "The largest changes" })] : null);
 }

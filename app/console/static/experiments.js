@@ -4,6 +4,7 @@ import { call, get, Refused } from "./api.js";
 import { h, put, table } from "./dom.js";
 import { moment, number, signed } from "./format.js";
 import { confirm, look as lookAgain } from "./shell.js";
+import { endOfCanary } from "./switching.js";
 
 const PAGE = 10;
 const VERDICTS = { better: "good", worse: "bad" };
@@ -46,9 +47,7 @@ function row(each) {
 
 /** By its own generation: another one's canary is not ended by a page that is behind. */
 const end = ({ id, canary, active_arm: active }) => confirm({
-  title: `End the canary ${canary.encoder}?`,
-  says: [`${active.encoder} answers all searches again, as a new generation. ${canary.encoder} stays registered, and what was counted is kept.`],
-  label: "End the canary",
+  ...endOfCanary(canary.encoder, active.encoder),
   act: async () => {
     try {
       await call("POST", "/active-encoder/rollback", { headers: { "If-Match": `"${id}"` } });

@@ -1,6 +1,6 @@
 // How the service does now: from its own figures, two looks apart, and the history of generations.
 
-import { call, get, keyOf } from "./api.js";
+import { call, get } from "./api.js";
 import { lines } from "./charts.js";
 import { auditLog } from "./audit.js";
 import { $, h, may, put, table } from "./dom.js";
@@ -8,7 +8,7 @@ import { continuous, experiments } from "./experiments.js";
 import { bytes, moment, ms, number, seconds } from "./format.js";
 import { behind, several, spread } from "./replicas.js";
 import { look as lookAgain, page, onActive, seen } from "./shell.js";
-import { rollBack } from "./switching.js";
+import { rollBack, wayBack } from "./switching.js";
 
 const LOOK_MS = 5000; // the figures are some 60 KB
 const LOOKS = 120; // ten minutes
@@ -147,7 +147,7 @@ const REASONS = { start: "first start", activate: "somebody switched", rollback:
 onActive(async (state) => {
   audit.look(); // a switch is an entry, and may end an experiment
   if (looks) tried.look();
-  put($("actions"), state.previous && h("button", { type: "button", needs: "admin", onclick: () => rollBack() }, `Roll back to ${keyOf(state.previous)}`));
+  put($("actions"), wayBack(state) && h("button", { type: "button", needs: "admin", onclick: () => rollBack() }, wayBack(state)));
   try {
     const { activations } = await get("/active-encoder/history?limit=50");
     put(history, h("h2", "Generations"), table([{ text: "", figures: true }, "encoder", "reason", "when"],

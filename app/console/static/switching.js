@@ -24,15 +24,26 @@ export function activate(encoder, done = () => {}) {
 
 const inAll = ({ replicas }) => (replicas?.live > 1 ? ` in each of the ${number(replicas.live)} live replicas` : "");
 
+/** What a rollback would do now, as its button says it; null: nothing. While there is a canary it only ends that. */
+export const wayBack = ({ canary, previous }) => (canary ? `End the canary ${canary.encoder}` : previous && `Roll back to ${keyOf(previous)}`);
+
+export const endOfCanary = (canary, active) => ({
+  title: `End the canary ${canary}?`,
+  says: [`${active} answers all searches again, as a new generation. ${canary} stays registered, and what was counted is kept.`],
+  label: "End the canary",
+});
+
 export function rollBack(done = () => {}) {
   const now = seen();
   const back = now.previous;
   return confirm({
-    title: back ? `Roll back to ${keyOf(back)}?` : "Nothing to roll back to",
-    says: [back
-      ? `Searches use ${keyOf(now.encoder)} now. ${keyOf(back)} is still in memory and becomes active at once, as a new generation. A second rollback comes back here.`
-      : `${keyOf(now.encoder)} is the only encoder that was ever active here.`],
-    label: "Roll back",
+    ...(now.canary ? endOfCanary(now.canary.encoder, keyOf(now.encoder)) : {
+      title: back ? `Roll back to ${keyOf(back)}?` : "Nothing to roll back to",
+      says: [back
+        ? `Searches use ${keyOf(now.encoder)} now. ${keyOf(back)} is still in memory and becomes active at once, as a new generation. A second rollback comes back here.`
+        : `${keyOf(now.encoder)} is the only encoder that was ever active here.`],
+      label: "Roll back",
+    }),
     act: () => switched("POST", "/active-encoder/rollback", undefined, now, done),
   });
 }
