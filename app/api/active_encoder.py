@@ -148,7 +148,7 @@ def _start_split(body: Activate, canary: CanaryCreate, parts: Parts, expected: i
 
 def _public(switched: Switched, parts: Parts, response: Response, until: float) -> SwitchedPublic:
     active = switched.active
-    standing = _settled(parts, active.generation, until)
+    standing = settled(parts, active.generation, until)
     if standing.behind:
         response.status_code = 202
     response.headers["ETag"] = f'"{active.generation}"'
@@ -157,11 +157,11 @@ def _public(switched: Switched, parts: Parts, response: Response, until: float) 
         previous=_named(active.previous),
         canary=_split(active),
         swap=Swap(load_ms=switched.load_ms, warmup_ms=switched.warmup_ms, switch_us=switched.switch_us),
-        replicas=_replicas(standing),
+        replicas=replicas_public(standing),
     )
 
 
-def _settled(parts: Parts, generation: int, until: float) -> Standing:
+def settled(parts: Parts, generation: int, until: float) -> Standing:
     """The switch is done: a registry that went away meanwhile does not undo it."""
     try:
         return parts.replicas.settled(generation, max(until - time.monotonic(), 0))
@@ -172,12 +172,12 @@ def _settled(parts: Parts, generation: int, until: float) -> Standing:
 
 def _standing(parts: Parts) -> Replicas | None:
     try:
-        return _replicas(parts.replicas.standing())
+        return replicas_public(parts.replicas.standing())
     except Unavailable:
         return None
 
 
-def _replicas(standing: Standing) -> Replicas:
+def replicas_public(standing: Standing) -> Replicas:
     behind = [ReplicaBehind(name=each.name, generation=each.generation, reason=each.reason) for each in standing.behind]
     return Replicas(live=standing.live, switched=standing.switched, behind=behind)
 
