@@ -117,13 +117,14 @@ class AsyncAdiabatClient:
         """The passages nearest to `query`, with `encoder` (`name` or `name@version`), that of a route, or the active one.
 
         `route` names the route; without, the first that matches takes the search, by its filter, `lang` or the key.
+
         `mode` is `dense` (by vectors), `lexical` (by words: no encoder has a part) or `hybrid` (both, fused).
         `filter` is Qdrant's filter JSON over the passages' metadata. `cursor`, the last answer's `next_cursor`, goes
         on with the encoder that the first page had. `compare_to` also ranks with that encoder: `compared_rank` and
         `new` per hit, `compared_to.lost`. `explain` tells each hit's rank and score by vector, by words and by the
         vectors of `base`, `highlight` where in its text the query's words are. `lang` is the query's language, for
-        routes and the query log. With `group_by`, a field of the metadata, the answer has `groups` instead of hits: `limit`
-        of them, each with `group_size` (3) hits.
+        routes and the query log. With `group_by`, a field of the metadata, the answer has `groups` instead of hits:
+        `limit` of them, each with `group_size` (3) hits.
         """
         body: Json = {"query": query, "mode": mode, "limit": limit, "exact": exact, "explain": explain}
         body |= {"with_query_vector": with_query_vector, "highlight": highlight}
