@@ -65,11 +65,12 @@ def activate_encoder(
     200 when all live replicas have it, 202 where some have not after `timeout_s` or cannot: `replicas` names them.
 
     With `canary`, the encoder that is active stays so, and the other one answers `percent` of the searches that name
-    none, as a generation of its own: `rule` in an answer says which chose. Who asks is told apart by their key
-    or by a header, always with the same result; a greater percentage of the same encoder keeps whoever it had.
-    Activating an encoder, the same one too, or a rollback ends it. With `interleave` both encoders answer each of these
-    searches together (`POST /search` and `GET /search`, but with `compare_to` or `with_query_vector`): their hits come
-    in turns, `interleaved_with` names the second encoder, and a page goes on as the first one began.
+    none and that no route takes, as a generation of its own: `rule` in an answer says which chose. Who asks is told
+    apart by their key or by a header, always with the same result; a greater percentage of the same encoder keeps
+    whoever it had. Activating an encoder, the same one too, or a rollback ends it. With `interleave` both encoders
+    answer each of these searches together (`POST /search` and `GET /search`, but with `compare_to` or
+    `with_query_vector`): their hits come in turns, `interleaved_with` names the second encoder, and a page goes on as
+    the first one began.
 
     Its `rules` end a canary by themselves, as a generation whose `note` in the history says why.
     """

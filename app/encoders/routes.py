@@ -1,6 +1,5 @@
 """A route in the slot: which searches it takes, and who answers them."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from app.encoders.loaded import LoadedEncoder
@@ -44,7 +43,7 @@ class LoadedRoute:
         return asked.language in self.route.terms.base_languages
 
 
-def find_route(routes: Iterable[LoadedRoute], asked: Asked) -> LoadedRoute | None:
+def find_route(routes: tuple[LoadedRoute, ...], asked: Asked) -> LoadedRoute | None:
     """The one that is named, or the first by name that takes the search. Raises `RouteNotFound`."""
     if asked.route is None:
         return next((each for each in routes if each.takes(asked)), None)
