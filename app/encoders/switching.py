@@ -181,6 +181,7 @@ class Switcher:
                 [],
                 lambda: self._registry.activations.change_route(name, None, reason="removed", expected=expected),
                 reason="route",
+                of=name,
             )
 
     def start(self, others_have: Callable[[int], bool] = lambda _: False) -> None:
@@ -338,6 +339,7 @@ class Switcher:
                 name, terms, reason=reason, forced=forced, expected=expected
             ),
             reason="route",
+            of=name,
             timeout_s=timeout_s,
         )
 
@@ -347,14 +349,17 @@ class Switcher:
         write: Callable[[], Advanced],
         *,
         reason: Reason,
+        of: str | None = None,
         timeout_s: float | None = None,
     ) -> Switched:
-        """Load and verify all that is `wanted`, `write` the generation, take it up."""
+        """Load and verify all that is `wanted`, `write` the generation, take it up. `of`: the route that it changes, None
+        where it is the active encoder."""
         resident = {encoder.record.id for encoder in self._pool.resident()}
         brought = [self._load(record, timeout_s) for record in wanted]
+        beside = [self._pool.get(record, timeout_s) for record in self._not_here(of)]
         with self._lock:
             advanced = write()
-            switch_us = self._take_up(advanced.serving, brought)
+            switch_us = self._take_up(advanced.serving, brought + beside)
             active = self._slot.current  # before the lock goes: the next switch is somebody else's
             self._stay()
             if not advanced.changed:
@@ -372,6 +377,16 @@ class Switcher:
             warmup_ms=sum(each.warmup_ms for each in new),
             switch_us=switch_us,
         )
+
+    def _not_here(self, of: str | None) -> list[EncoderRecord]:
+        """What the next generation has beside the place that changes, where another service put it there and this one has
+        not followed: nothing is to be written that cannot be taken up here."""
+        serving = self._serving()
+        ids = {route.terms.encoder_id for route in serving.routes if route.name != of}
+        if of is not None:
+            ids |= {serving.active.encoder_id} | ({serving.active.canary.encoder_id} if serving.active.canary else set())
+        here = {each.record.id for each in self._slot.current.in_use()}
+        return [self._registry.encoders.by_id(each) for each in sorted(ids - here)]
 
     def _require(self, expected: int) -> None:
         """Early, so that nothing is loaded for a request that is stale; the history insists on it once more."""
