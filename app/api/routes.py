@@ -1,4 +1,4 @@
-"""`/routes`: encoders for a part of the searches. A change of one is a generation; its ETag is the one that made it so."""
+"""`/routes`: encoders for a part of the searches. A route's ETag is the generation that made it what it is."""
 
 import time
 from typing import Annotated
@@ -69,9 +69,7 @@ def set_route(
     return _switched(name, switched, parts, response, until)
 
 
-@router.delete(
-    "/{name}", response_model=RouteSwitched, responses=STALE | NOT_ALL, dependencies=[Depends(no_body)]
-)
+@router.delete("/{name}", response_model=RouteSwitched, responses=STALE | NOT_ALL, dependencies=[Depends(no_body)])
 def remove_route(name: Called, parts: PartsDep, expected: ExpectedGeneration, response: Response) -> RouteSwitched:
     """The active encoder answers what it took, as a generation of its own. The history stays, and a rollback brings it
     back."""
@@ -90,13 +88,12 @@ def roll_route_back(name: Called, parts: PartsDep, expected: ExpectedGeneration,
 
 
 def _terms(body: RouteSet, parts: Parts) -> RouteTerms:
-    match = body.match and Match(
-        lang=tuple(body.match.lang),
-        filter=MatchFilter(**body.match.filter.model_dump()) if body.match.filter else None,
-        key=tuple(body.match.key),
-    )
+    match, said = None, body.match
+    if said is not None:
+        demanded = MatchFilter(key=said.filter.key, value=said.filter.value) if said.filter else None
+        match = Match(lang=said.lang, filter=demanded, key=said.key)
     encoder_id = parts.registry.encoders.find(body.encoder).id
-    return RouteTerms(encoder_id=encoder_id, match=match, base_languages=tuple(body.base_languages))
+    return RouteTerms(encoder_id=encoder_id, match=match, base_languages=body.base_languages)
 
 
 def _switched(name: str, switched: Switched, parts: Parts, response: Response, until: float) -> RouteSwitched:
@@ -146,7 +143,7 @@ def _match(match: Match | None) -> RouteMatch | None:
     if match is None:
         return None
     return RouteMatch(
-        lang=list(match.lang),
+        lang=match.lang,
         filter=RouteFilter(key=match.filter.key, value=match.filter.value) if match.filter else None,
-        key=list(match.key),
+        key=match.key,
     )

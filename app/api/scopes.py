@@ -14,8 +14,8 @@ from app.registry.keys import Scope as KeyScope
 
 SEARCH, WRITE, ADMIN = KeyScope.SEARCH, KeyScope.WRITE, KeyScope.ADMIN
 
-# What only reads asks for `search`, but for what users have asked (judgments, the query log), for whole encoders and for
-# routes: a program that searches needs none of them.
+# What only reads asks for `search`, but for what users have asked (judgments, the query log), for whole encoders and
+# for routes: a program that searches needs none of them.
 SCOPES: dict[str, KeyScope] = {
     "GET /search": SEARCH,
     "POST /search": SEARCH,

@@ -114,7 +114,7 @@ class AsyncAdiabatClient:
         group_by: str | None = None,
         group_size: int | None = None,
     ) -> SearchResponse:
-        """The passages nearest to `query`, with `encoder` (`name` or `name@version`), that of a route, or the active one.
+        """The passages nearest to `query`, with `encoder` (`name` or `name@version`), a route's, or the active one.
 
         `route` names the route; without, the first that matches takes the search, by its filter, `lang` or the key.
 
@@ -316,7 +316,7 @@ class AsyncAdiabatClient:
         """Let `encoder` (`name` or `name@version`) answer searches that name the route, and those for which `match`
         holds: `{"filter": {"key", "value"}, "lang": […], "key": […]}`, all that it says. Those in `base_languages` stay
         on the base. Replaces what the route was; with `if_generation`, only if that made it so."""
-        body = {"encoder": encoder, "match": match, "base_languages": list(base_languages)}
+        body: Json = {"encoder": encoder, "match": match, "base_languages": list(base_languages)}
         body |= {"force": force, "timeout_s": timeout_s}
         path = f"/routes/{quoted(name)}"
         return await self._call(RouteSwitched, "PUT", path, json=body, headers=if_match(if_generation))

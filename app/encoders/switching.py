@@ -168,7 +168,7 @@ class Switcher:
             return self._change_route(name, terms, "set", force=force, expected=expected, timeout_s=timeout_s)
 
     def roll_route_back(self, name: str, *, expected: int | None = None) -> Switched:
-        """As it last stood otherwise, where it was removed too. Raises `RouteNotFound`, `Conflict` where it never did."""
+        """As it last stood otherwise, where it was removed too. Raises `RouteNotFound`, `Conflict` if it never did."""
         with self._refusals_told("route"):
             newest, back = self._registry.routes.before(name)
             expected = newest.generation if expected is None else expected  # as of `rollback`
@@ -352,8 +352,8 @@ class Switcher:
         of: str | None = None,
         timeout_s: float | None = None,
     ) -> Switched:
-        """Load and verify all that is `wanted`, `write` the generation, take it up. `of`: the route that it changes, None
-        where it is the active encoder."""
+        """Load and verify all that is `wanted`, `write` the generation, take it up. `of`: the route that it changes;
+        None: the active encoder."""
         resident = {encoder.record.id for encoder in self._pool.resident()}
         brought = [self._load(record, timeout_s) for record in wanted]
         beside = [self._pool.get(record, timeout_s) for record in self._not_here(of)]
@@ -379,12 +379,14 @@ class Switcher:
         )
 
     def _not_here(self, of: str | None) -> list[EncoderRecord]:
-        """What the next generation has beside the place that changes, where another service put it there and this one has
-        not followed: nothing is to be written that cannot be taken up here."""
+        """What the next generation has beside the place that changes, where another service put it there and this one
+        has not followed: nothing is to be written that cannot be taken up here."""
         serving = self._serving()
         ids = {route.terms.encoder_id for route in serving.routes if route.name != of}
         if of is not None:
-            ids |= {serving.active.encoder_id} | ({serving.active.canary.encoder_id} if serving.active.canary else set())
+            ids |= {serving.active.encoder_id} | (
+                {serving.active.canary.encoder_id} if serving.active.canary else set()
+            )
         here = {each.record.id for each in self._slot.current.in_use()}
         return [self._registry.encoders.by_id(each) for each in sorted(ids - here)]
 

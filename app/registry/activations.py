@@ -171,9 +171,7 @@ class Activations:
         """The route of that name stands by `terms` from the next generation on; None: no more. Raises as `write_route`
         does."""
         with self._database.write() as connection:
-            changed = write_route(
-                connection, name, terms, reason=reason, forced=forced, expected=expected, note=note
-            )
+            changed = write_route(connection, name, terms, reason=reason, forced=forced, expected=expected, note=note)
             if changed:
                 ring(connection)
             return Advanced(serving=_serving(connection), changed=changed)

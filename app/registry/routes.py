@@ -127,7 +127,7 @@ def write_route(
     expected: int | None = None,
     note: str | None = None,
 ) -> bool:
-    """Write the next generation: the route stands by `terms`, or no more. False: it stood so already, nothing is written.
+    """Write the next generation: the route stands by `terms`, or no more. False: it stood so, and nothing is written.
 
     Raises `StaleGeneration` where another than the `expected` generation made it what it is, `RouteNotFound` for a
     removal of none, `Conflict` where its encoder was deleted meanwhile or there are too many.
@@ -141,12 +141,14 @@ def write_route(
         return False
     if stands is None and len(standing_routes(connection)) >= MAX_ROUTES:
         raise Conflict(f"There are {MAX_ROUTES} routes, and no more may be: delete one of them first.")
-    named = None
+    named: Row[Any] | None = None
     if terms is not None:
         named = connection.execute(select(encoders).where(encoders.c.id == terms.encoder_id)).one()
         if named.state == "deleted":
             raise Conflict("The encoder was deleted while the route was being set.")
-    said = {"match": terms.match and asdict(terms.match), "base_languages": terms.base_languages} if terms else {}
+    said: dict[str, Any] = {}
+    if terms is not None:
+        said = {"match": terms.match and asdict(terms.match), "base_languages": terms.base_languages}
     generation = newest_generation(connection) + 1
     connection.execute(
         insert(routes).values(

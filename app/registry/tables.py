@@ -51,8 +51,8 @@ activations = Table(
     Column("note", String, nullable=True),  # why the service did it by itself
 )
 
-# Append-only too, and numbered on together with activations: what holds at a generation is the newest activation and the
-# newest row of every route.
+# Append-only too, and numbered on together with activations: what holds at a generation is the newest activation and
+# the newest row of every route.
 routes = Table(
     "routes",
     metadata,

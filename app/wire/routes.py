@@ -13,7 +13,7 @@ Language = Annotated[
     StringConstraints(pattern=r"^[a-z]{2,8}$"),
     plainly("must be a language without its region, in small letters, such as 'de'"),
 ]
-Languages = Annotated[list[Language], Field(max_length=200)]
+Languages = Annotated[tuple[Language, ...], Field(max_length=200)]
 
 
 class RouteFilter(RequestModel):
@@ -27,14 +27,18 @@ class RouteMatch(RequestModel):
     """Which searches that name neither a route nor an encoder the route takes: those for which all that is said here
     holds."""
 
-    lang: Annotated[Languages, Field(description="The search's `lang` is one of these; its region does not count.")] = []
+    lang: Annotated[
+        Languages, Field(description="The search's `lang` is one of these; its region does not count.")
+    ] = ()
     filter: RouteFilter | None = None
-    key: Annotated[list[Name], Field(max_length=1000, description="The names of the API keys that ask.")] = []
+    key: Annotated[tuple[Name, ...], Field(max_length=1000, description="The names of the API keys that ask.")] = ()
 
     @model_validator(mode="after")
     def _something(self) -> Self:
         if not (self.lang or self.filter or self.key):
-            raise ValueError("say at least one of lang, filter and key, or leave out match: then searches name the route")
+            raise ValueError(
+                "say at least one of lang, filter and key, or leave out match: then searches name the route"
+            )
         return self
 
 
@@ -43,7 +47,7 @@ class RouteSet(RequestModel):
     match: RouteMatch | None = None
     base_languages: Annotated[
         Languages, Field(description="Searches of the route in these languages (`lang`) stay on the base.")
-    ] = []
+    ] = ()
     force: Annotated[bool, Field(description="Also an encoder that its gate rejected.")] = False
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 30
 
@@ -66,7 +70,7 @@ class RoutePublic(PublicModel):
     digest: str
     generation: Annotated[int, Field(description="That made it so: its ETag.")]
     match: RouteMatch | None = None
-    base_languages: list[str] = []
+    base_languages: list[str] = Field(default_factory=list)
     at: float
 
 
@@ -78,7 +82,7 @@ class RouteChangePublic(PublicModel):
     generation: int
     encoder: Annotated[str | None, Field(description="name@version; null: the route was removed")] = None
     match: RouteMatch | None = None
-    base_languages: list[str] = []
+    base_languages: list[str] = Field(default_factory=list)
     reason: Annotated[str, Field(description="`set`, `rollback`, `removed` or `fallback` (its encoder was gone)")]
     forced: bool
     at: float

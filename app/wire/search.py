@@ -32,7 +32,9 @@ Named = Annotated[
 ]
 NamedRoute = Annotated[
     Name | None,
-    Field(description="A route (`PUT /routes/{name}`), which chooses the encoder; if not given, the first that matches."),
+    Field(
+        description="A route (`PUT /routes/{name}`), which chooses the encoder; if not given, the first that matches."
+    ),
 ]
 QueryLang = Annotated[
     Lang | None,
@@ -42,8 +44,8 @@ Rule = Annotated[
     str,
     Field(
         description="What chose the encoder: `active`, `canary` (it answers a part of the requests), `interleaved` "
-        "(with it, the hits of both in turns), `named` (the request did, or its cursor), `route`, or `route-language` (a "
-        "route, in a language that stays on the base)."
+        "(with it, the hits of both in turns), `named` (the request did, or its cursor), `route`, or `route-language` "
+        "(a route, in a language that stays on the base)."
     ),
 ]
 RouteTaken = Annotated[str | None, Field(description="The route that took the request, where one did.")]

@@ -1,5 +1,6 @@
-"""Routes: what each takes, which rule chose, one history with switches, the way back, and what must not go meanwhile."""
+"""Routes: what each takes, which rule chose, a history and a way back for each, and what must not go meanwhile."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,26 +9,41 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from app.cli import cli
 from app.client import AdiabatClient, ApiError
 from app.settings import Settings
 from tests.conftest import Service, running
 from tests.service import encoders
 from tests.service.keys import SERVICE_KEY
-from tests.service.test_cli import adiabat
 from tests.service.test_switching import PASSAGES
 
 DISEASE = {"must": [{"key": "topic", "match": {"value": "disease"}}]}
 BY = "X-User-Id"
 
 
+@pytest.fixture(scope="module")
+def prepared(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with passages and two encoders beside the base."""
+    folder = tmp_path_factory.mktemp("routes")
+    shutil.copytree(seeded, folder / "data")
+    (folder / "sources").mkdir()
+    sources = (folder / "sources",)
+    plain = Settings(data_dir=folder / "data", passage_encoder=str(tiny), trainer=False, source_dirs=sources, threads=1)
+    with running(plain) as service:
+        service.client.upsert_passages([each | {"metadata": {"topic": "disease", "year": 1}} for each in PASSAGES])
+        for name, seed in (("bees", 1), ("wasps", 2)):
+            path = encoders.near(tiny, folder / "sources" / name, scale=0.1, seed=seed)
+            service.client.register_encoder(name, path=str(path), force=True)
+    return folder / "data"
+
+
 @pytest.fixture
-def stocked(service: Service, tiny: Path, sources: Path) -> Service:
-    service.client.upsert_passages([each | {"metadata": {"topic": "disease", "year": 1}} for each in PASSAGES])
-    for name, seed in (("bees", 1), ("wasps", 2)):
-        folder = encoders.near(tiny, sources / name, scale=0.1, seed=seed)
-        service.client.register_encoder(name, path=str(folder), force=True)
-    return service
+def settings(prepared: Path, tiny: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
+    shutil.copytree(prepared, tmp_path / "data")
+    plain = Settings(data_dir=tmp_path / "data", passage_encoder=str(tiny), trainer=False, threads=1)
+    return plain.model_copy(update=getattr(request, "param", None))
 
 
 @pytest.fixture
@@ -57,8 +73,8 @@ def refused(service: Service, method: str, path: str, **sent: Any) -> tuple[int,
 ACTIVE = ("active", None, "base")
 
 
-def test_a_route_takes_what_names_it_and_the_named_encoder_goes_before(stocked: Service, http: httpx.Client) -> None:
-    made = stocked.client.set_route("medical", "bees")
+def test_a_route_takes_what_names_it_and_the_named_encoder_goes_before(service: Service, http: httpx.Client) -> None:
+    made = service.client.set_route("medical", "bees")
     assert made.route is not None
     assert (made.route.encoder, made.generation, made.replicas.live) == ("bees@1", 2, 1)
     answer = asked(http, route="medical")
@@ -78,19 +94,21 @@ def test_a_route_takes_what_names_it_and_the_named_encoder_goes_before(stocked: 
     compared = asked(http, route="medical", compare_to="base", explain=True)
     assert (compared["encoder"]["name"], compared["compared_to"]["encoder"]["name"]) == ("bees", "base")
     first = asked(http, route="medical", limit=1)
-    stocked.client.set_route("medical", "wasps")
+    service.client.set_route("medical", "wasps")
     second = asked(http, route="medical", limit=1, cursor=first["next_cursor"])  # a page stays with the first one's
     assert (second["encoder"]["name"], second["encoder"]["generation"]) == ("bees", 2)
-    status, slug, said = refused(stocked, "POST", "/search", json={"query": "engine", "route": "legal"})
+    status, slug, said = refused(service, "POST", "/search", json={"query": "engine", "route": "legal"})
     assert (status, slug) == (404, "route-not-found")
     assert "there are medical" in said
-    assert "mode lexical" in refused(stocked, "POST", "/search", json={"query": "x", "route": "a", "mode": "lexical"})[2]
+    assert (
+        "mode lexical" in refused(service, "POST", "/search", json={"query": "x", "route": "a", "mode": "lexical"})[2]
+    )
 
 
 def test_a_route_takes_what_its_filter_or_language_says_and_the_first_by_name_does(
-    stocked: Service, http: httpx.Client
+    service: Service, http: httpx.Client
 ) -> None:
-    set_route = stocked.client.set_route
+    set_route = service.client.set_route
     set_route("medical", "bees", match={"filter": {"key": "topic", "value": "disease"}})
     taken, left = ("route", "medical", "bees"), ACTIVE
     condition = DISEASE["must"][0]
@@ -121,16 +139,16 @@ def test_a_route_takes_what_its_filter_or_language_says_and_the_first_by_name_do
     set_route("medical", "bees", match={"filter": {"key": "topic", "value": "disease"}, "lang": ["de"]})
     assert chosen(asked(http, filter=DISEASE)) == left  # all that it says must hold
     assert chosen(asked(http, filter=DISEASE, lang="de")) == ("route", "german", "wasps")
-    stocked.client.remove_route("german")
+    service.client.remove_route("german")
     assert chosen(asked(http, filter=DISEASE, lang="de")) == taken
 
 
 @pytest.mark.parametrize("settings", [{"api_key": SERVICE_KEY}], indirect=True)
-def test_a_route_takes_the_searches_of_a_key(stocked: Service) -> None:
-    client = stocked.client
+def test_a_route_takes_the_searches_of_a_key(service: Service) -> None:
+    client = service.client
     client.set_route("shops", "bees", match={"key": ["shop"]})
     for name, rule in (("shop", "route"), ("library", "active")):
-        with AdiabatClient(stocked.url, client.create_key(name).key) as program:
+        with AdiabatClient(service.url, client.create_key(name).key) as program:
             assert program.search("engine").rule == rule
             assert program.search("engine", route="shops").rule == "route"
             with pytest.raises(ApiError) as caught:  # it names keys
@@ -138,8 +156,8 @@ def test_a_route_takes_the_searches_of_a_key(stocked: Service) -> None:
             assert caught.value.slug == "missing-scope"
 
 
-def test_languages_that_stay_on_base_do_within_the_route_alone(stocked: Service, http: httpx.Client) -> None:
-    client = stocked.client
+def test_languages_that_stay_on_base_do_within_the_route_alone(service: Service, http: httpx.Client) -> None:
+    client = service.client
     client.activate("wasps")
     client.set_route("medical", "bees", base_languages=["zh", "vi"])
     base = asked(http, encoder="base")["hits"]
@@ -152,8 +170,8 @@ def test_languages_that_stay_on_base_do_within_the_route_alone(stocked: Service,
     assert client.routes()[0].base_languages == ["zh", "vi"]
 
 
-def test_each_route_has_a_history_and_a_way_back_of_its_own(stocked: Service, http: httpx.Client) -> None:
-    client = stocked.client
+def test_each_route_has_a_history_and_a_way_back_of_its_own(service: Service, http: httpx.Client) -> None:
+    client = service.client
     client.set_route("medical", "bees")
     with pytest.raises(ApiError, match="nothing to roll back to"):
         client.roll_route_back("medical")
@@ -197,27 +215,28 @@ def test_each_route_has_a_history_and_a_way_back_of_its_own(stocked: Service, ht
     ]
 
 
-def test_a_stale_change_is_refused_and_only_its_own_route_makes_it_stale(stocked: Service) -> None:
-    client = stocked.client
+def test_a_stale_change_is_refused_and_only_its_own_route_makes_it_stale(service: Service) -> None:
+    client = service.client
     client.set_route("medical", "bees", if_generation=0)  # not set yet
+    client.set_route("legal", "bees")
     client.set_route("legal", "wasps")
     client.activate("wasps", if_generation=1)  # a route's change is none of the active encoder's
-    tag = httpx.get(f"{stocked.url}/routes/medical", trust_env=False).headers["ETag"]
+    tag = httpx.get(f"{service.url}/routes/medical", trust_env=False).headers["ETag"]
     assert tag == '"2"'
     for call in (
         lambda: client.set_route("medical", "wasps", if_generation=1),
-        lambda: client.roll_route_back("legal", if_generation=2),
+        lambda: client.roll_route_back("legal", if_generation=3),
         lambda: client.remove_route("medical", if_generation=4),
         lambda: client.set_route("new", "bees", if_generation=4),
     ):
         with pytest.raises(ApiError) as caught:
             call()
         assert (caught.value.status, caught.value.slug) == (412, "stale-generation")
-    assert [each.generation for each in client.routes()] == [3, 2]
+    assert [each.generation for each in client.routes()] == [4, 2]
     client.set_route("medical", "wasps", if_generation=2)
 
 
-def test_what_is_no_route_is_refused_and_nothing_changes(stocked: Service) -> None:
+def test_what_is_no_route_is_refused_and_nothing_changes(service: Service) -> None:
     for sent, word in (
         ({}, "encoder"),
         ({"encoder": "bees", "match": {}}, "at least one of lang, filter and key"),
@@ -227,21 +246,21 @@ def test_what_is_no_route_is_refused_and_nothing_changes(stocked: Service) -> No
         ({"encoder": "bees", "match": {"key": ["shop"]}}, "tells nobody apart where the service asks for no key"),
         ({"encoder": "bees", "priority": 1}, "priority"),
     ):
-        status, slug, said = refused(stocked, "PUT", "/routes/medical", json=sent)
+        status, slug, said = refused(service, "PUT", "/routes/medical", json=sent)
         assert (status, slug) == (422, "invalid-field"), said
         assert word in said
-    assert refused(stocked, "PUT", "/routes/Medical!", json={"encoder": "bees"})[0] == 422
-    assert refused(stocked, "PUT", "/routes/medical", json={"encoder": "ants"})[:2] == (404, "encoder-not-found")
+    assert refused(service, "PUT", "/routes/Medical!", json={"encoder": "bees"})[0] == 422
+    assert refused(service, "PUT", "/routes/medical", json={"encoder": "ants"})[:2] == (404, "encoder-not-found")
     for method, path in (("GET", "/routes/a"), ("DELETE", "/routes/a"), ("POST", "/routes/a/rollback")):
-        assert refused(stocked, method, path)[:2] == (404, "route-not-found")
-    weights = next(stocked.settings.artifacts_dir.glob("bees@1/*.safetensors"))
+        assert refused(service, method, path)[:2] == (404, "route-not-found")
+    weights = next(service.settings.artifacts_dir.glob("bees@1/*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-64] + bytes(64))
-    assert refused(stocked, "PUT", "/routes/medical", json={"encoder": "bees"})[:2] == (409, "encoder-broken")
-    assert stocked.client.routes() == []
+    assert refused(service, "PUT", "/routes/medical", json={"encoder": "bees"})[:2] == (409, "encoder-broken")
+    assert service.client.routes() == []
 
 
-def test_an_encoder_stays_as_long_as_a_route_needs_it(stocked: Service) -> None:
-    client = stocked.client
+def test_an_encoder_stays_as_long_as_a_route_needs_it(service: Service) -> None:
+    client = service.client
     client.set_route("medical", "bees")
     with pytest.raises(ApiError, match="bees@1 is the encoder of the route 'medical'") as caught:
         client.delete_encoder("bees@1")
@@ -253,8 +272,8 @@ def test_an_encoder_stays_as_long_as_a_route_needs_it(stocked: Service) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"max_resident_bytes": 1}], indirect=True)
-def test_an_encoder_of_a_route_stays_in_memory(stocked: Service, http: httpx.Client) -> None:
-    client = stocked.client
+def test_an_encoder_of_a_route_stays_in_memory(service: Service, http: httpx.Client) -> None:
+    client = service.client
     client.set_route("medical", "bees")
     asked(http, encoder="wasps")
     client.activate("wasps")
@@ -267,14 +286,9 @@ def test_an_encoder_of_a_route_stays_in_memory(stocked: Service, http: httpx.Cli
 
 
 def test_routes_are_there_again_after_a_restart_and_on_base_where_their_encoder_is_gone(
-    settings: Settings, tiny: Path, sources: Path
+    settings: Settings,
 ) -> None:
-    for seed, name in enumerate(("bees", "wasps")):
-        encoders.near(tiny, sources / name, scale=0.1, seed=seed)
     with running(settings) as service:
-        service.client.upsert_passages(PASSAGES)
-        for name in ("bees", "wasps"):
-            service.client.register_encoder(name, path=name, force=True)
         service.client.activate("wasps")
         service.client.set_route("medical", "bees", match={"lang": ["de"]}, base_languages=["zh"])
         service.client.set_route("other", "wasps")
@@ -307,8 +321,8 @@ def test_routes_are_there_again_after_a_restart_and_on_base_where_their_encoder_
 
 
 @pytest.mark.parametrize("settings", [{"query_log": 1.0}], indirect=True)
-def test_a_canary_goes_on_beside_routes_and_is_of_what_none_takes(stocked: Service, http: httpx.Client) -> None:
-    client = stocked.client
+def test_a_canary_goes_on_beside_routes_and_is_of_what_none_takes(service: Service, http: httpx.Client) -> None:
+    client = service.client
     began = client.start_canary("wasps", 50, sticky_by=BY, rules=False).encoder.generation
     users = [f"user {n}" for n in range(20)]
     asked_of = [asked(http, user)["rule"] for user in users]
@@ -318,7 +332,7 @@ def test_a_canary_goes_on_beside_routes_and_is_of_what_none_takes(stocked: Servi
     assert [asked(http, user)["rule"] for user in users] == asked_of  # nobody is sent to and fro
     now = client.active_encoder()
     assert (now.encoder.generation, now.canary and now.canary.encoder) == (began, "wasps@1")
-    stocked.parts.query_log.flush()
+    service.parts.query_log.flush()
     assert len(client.queries(limit=100).searches) == 60
     experiment = client.experiment(began or 0)
     assert experiment.ended_by is None
@@ -328,18 +342,18 @@ def test_a_canary_goes_on_beside_routes_and_is_of_what_none_takes(stocked: Servi
     assert (ended, client.experiment(began or 0).ended_by) == (5, "rollback")
 
 
-def test_no_request_fails_or_mixes_encoders_while_routes_change(stocked: Service) -> None:
+def test_no_request_fails_or_mixes_encoders_while_routes_change(service: Service) -> None:
     """Every answer is wholly of the encoder it names, and of a generation that gave its route this one."""
-    client = stocked.client
+    client = service.client
     client.set_route("medical", "bees")
     client.set_route("legal", "wasps")
-    with httpx.Client(base_url=stocked.url, trust_env=False) as http:
+    with httpx.Client(base_url=service.url, trust_env=False) as http:
         scores = {name: asked(http, encoder=name)["hits"][0]["score"] for name in ("base", "bees", "wasps")}
     assert len({round(score, 5) for score in scores.values()}) == 3
     done, answers = threading.Event(), []
 
     def ask(route: str | None) -> None:
-        with httpx.Client(base_url=stocked.url, trust_env=False) as http:
+        with httpx.Client(base_url=service.url, trust_env=False) as http:
             while not done.is_set():
                 answers.append(asked(http, **({"route": route} if route else {})))
 
@@ -361,13 +375,18 @@ def test_no_request_fails_or_mixes_encoders_while_routes_change(stocked: Service
         assert f"{used['name']}@1" == allowed[answer.get("route"), used["generation"]]
 
 
-def test_the_commands_set_show_and_take_back(stocked: Service) -> None:
-    said = adiabat(stocked, "routes", "set", "medical", "bees", "--filter", "topic=disease", "--base-language", "zh")
+def test_the_commands_set_show_and_take_back(service: Service) -> None:
+    def adiabat(*arguments: str) -> str:
+        ended = CliRunner().invoke(cli, arguments, env={"ADIABAT_URL": service.url})
+        assert ended.exit_code == 0, ended.output
+        return ended.output
+
+    said = adiabat("routes", "set", "medical", "bees", "--filter", "topic=disease", "--base-language", "zh")
     assert said.strip() == "medical has bees@1, generation 2: topic=disease; zh on base"
-    adiabat(stocked, "routes", "set", "medical", "wasps", "--filter", '{"key": "year", "value": 1}', "--lang", "de")
-    assert adiabat(stocked, "routes", "list").split(maxsplit=2)[1:] == ["wasps@1", "year=1 and lang de\n"]
-    assert "by the route medical" in adiabat(stocked, "search", "engine", "--route", "medical")
-    assert "bees@1, generation 4" in adiabat(stocked, "routes", "rollback", "medical")
-    shown = adiabat(stocked, "routes", "show", "medical").splitlines()
+    adiabat("routes", "set", "medical", "wasps", "--filter", '{"key": "year", "value": 1}', "--lang", "de")
+    assert adiabat("routes", "list").split(maxsplit=2)[1:] == ["wasps@1", "year=1 and lang de\n"]
+    assert "by the route medical" in adiabat("search", "engine", "--route", "medical")
+    assert "bees@1, generation 4" in adiabat("routes", "rollback", "medical")
+    shown = adiabat("routes", "show", "medical").splitlines()
     assert [line.split()[:3] for line in shown[:2]] == [["4", "bees@1", "rollback"], ["3", "wasps@1", "set"]]
-    assert "no route any more, generation 5" in adiabat(stocked, "routes", "delete", "medical", "--if-generation", "4")
+    assert "no route any more, generation 5" in adiabat("routes", "delete", "medical", "--if-generation", "4")
