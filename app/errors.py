@@ -9,7 +9,7 @@
     │   └── SourceRefused        a path, hub name or archive that may not be read
     ├── NotFound
     │   ├── EncoderNotFound, PassageNotFound, JobNotFound, DatasetNotFound, EvaluationNotFound,
-    │   └── JudgmentNotFound, KeyNotFound, SearchNotFound, ExperimentNotFound
+    │   └── JudgmentNotFound, KeyNotFound, SearchNotFound, ExperimentNotFound, RouteNotFound
     ├── Conflict                 the request and the state of things disagree
     │   ├── EncoderRefused       admission says no
     │   ├── EncoderBroken        an artifact that cannot be loaded or verified
@@ -43,7 +43,7 @@ An exception carries one sentence for a stranger: what was given, what was expec
 Its class docstring is the default; `slug` is the stable name that clients may match on.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class AdiabatError(Exception):
@@ -148,6 +148,17 @@ class ExperimentNotFound(NotFound):
     """No generation of that number had a canary."""
 
     slug = "experiment-not-found"
+
+
+class RouteNotFound(NotFound):
+    """No route of that name is set."""
+
+    slug = "route-not-found"
+
+    @classmethod
+    def among(cls, name: str, there: list[str]) -> Self:
+        are = f"there are {', '.join(there)}" if there else "there is none"
+        return cls(f"No route {name!r} is set; {are}, and PUT /routes/NAME sets one.")
 
 
 class SearchNotFound(NotFound):

@@ -26,6 +26,7 @@ from app.api import (
     passages,
     problems,
     query_log,
+    routes,
     search,
     tuning_jobs,
 )
@@ -85,6 +86,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         passages,
         encoders,
         active_encoder,
+        routes,
         tuning_jobs,
         evaluations,
         datasets,

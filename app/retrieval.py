@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 from app.encoders.artifacts import BASE_KEY
 from app.encoders.loaded import LoadedEncoder
 from app.encoders.pool import EncoderPool
-from app.encoders.slot import Slot
+from app.encoders.routes import Asked, find_route
+from app.encoders.slot import Active, Slot
 from app.errors import BadInput, EncoderNotFound, EncoderNotResident, Overloaded, Unavailable
 from app.guarding import Seen
 from app.interleaving import CANARY, team_draft
-from app.passages import Hit, PassageStore, parse_filter
+from app.passages import Hit, PassageStore, demanded, parse_filter
 from app.passages.fusion import DEPTH
 from app.passages.lexical import highlights
-from app.registry import EncoderState, Registry
+from app.registry import EncoderState, MatchFilter, Registry
 from app.registry.experiments import Role
 from app.registry.signals import Signal
 from app.spans import SEARCH_PASSAGES, span, tell
@@ -41,7 +42,8 @@ COMPARE_DEPTH = 100  # how far a comparison looks for a hit in the other encoder
 NO_VECTORS = np.empty((0, 0), np.float32)
 
 
-Rule = Literal["active", "canary", "interleaved", "named"]
+NOTHING = Asked()
+Rule = Literal["active", "canary", "interleaved", "named", "route", "route-language"]
 Sticky = Callable[[str], str | None]
 
 
@@ -51,10 +53,11 @@ def nobody(_sticky_by: str) -> None:
 
 class Chosen(NamedTuple):
     encoder: LoadedEncoder
-    generation: int | None  # None where the request named an encoder that is not active
+    generation: int | None  # that put it there; None where the request named an encoder that is not active
     rule: Rule  # what chose it
     unit: str | None = None  # who asked, where a split tells requests apart
     other: LoadedEncoder | None = None  # that answers together with it
+    route: str | None = None  # that took the request
 
 
 class Draft(NamedTuple):
@@ -81,7 +84,8 @@ class Query:
     offset: int = 0
     filter: dict[str, Any] | None = None
     score_threshold: float | None = None
-    encoder: str | None = None  # None: the active one
+    encoder: str | None = None  # None: that of a route, or the active one
+    asked: Asked = NOTHING  # what routes look at, but for the filter
     generation: int | None = None  # what the answer reports where `encoder` was active when a paging began
     exact: bool = False
     sticky: Sticky = nobody  # who asks, where a part of the requests gets another encoder
@@ -112,6 +116,7 @@ class Answer:
     encoder: LoadedEncoder  # the one chosen, also where the mode had no part for it
     generation: int | None  # None where the request named its encoder
     rule: Rule
+    route: str | None
     unit: str | None  # who asked, as a split tells it
     drafted: Drafted | None
     query_vectors: NDArray[np.float32]  # (texts, dim), or none where no encoder had a part
@@ -164,7 +169,7 @@ class Retrieval:
         started = time.perf_counter()
         conditions = parse_filter(query.filter)
         # One reference for the whole request: a switch from here on concerns the next one.
-        chosen = await self._choose(query)
+        chosen = await self._choose(query, conditions)
         if chosen.unit is None or chosen.other is not None:
             return await self._answer(query, chosen, conditions, started)
         role: Role = "canary" if chosen.rule == "canary" else "active"
@@ -196,6 +201,7 @@ class Retrieval:
             encoder=chosen.encoder,
             generation=chosen.generation if query.generation is None else query.generation,
             rule=chosen.rule,
+            route=chosen.route,
             unit=chosen.unit,
             drafted=drafted,
             query_vectors=vectors[: len(query.texts)],
@@ -229,8 +235,10 @@ class Retrieval:
         passages = [hit.passage for hit in answer.hits[0]]
         return await asyncio.get_running_loop().run_in_executor(self._searchers, highlights, query.texts[0], passages)
 
-    async def _choose(self, query: Query) -> Chosen:
-        chosen = await self.encoder(query.encoder, query.sticky, interleave=query.interleave)
+    async def _choose(self, query: Query, conditions: "Filter | None") -> Chosen:
+        if query.encoder is None:
+            return self._by_rule(self._slot.current, query, conditions)
+        chosen = await self.encoder(query.encoder)
         if query.draft is None:
             return chosen
         other = await self.encoder(query.draft.encoder)
@@ -312,23 +320,35 @@ class Retrieval:
             exact=query.exact,
         )
 
-    async def encoder(self, named: str | None, sticky: Sticky = nobody, *, interleave: bool = False) -> Chosen:
-        """The encoder of that name, or for `sticky`, in memory when this returns.
+    def _by_rule(self, active: Active, query: Query, conditions: "Filter | None") -> Chosen:
+        """Where no encoder is named: a route, else the canary or the active encoder. Raises `RouteNotFound`."""
+        if query.mode != "lexical" and (active.routes or query.asked.route):
+            demands = demanded(conditions) if conditions else ()
+            asked = replace(query.asked, demands=tuple(MatchFilter(key=key, value=value) for key, value in demands))
+            if (loaded := find_route(active.routes, asked)) is not None:
+                generation, name = loaded.route.generation, loaded.route.name
+                if loaded.base is not None and loaded.stays_on_base(asked):
+                    return Chosen(loaded.base, generation, "route-language", route=name)
+                return Chosen(loaded.encoder, generation, "route", route=name)
+        if active.split is None:
+            return Chosen(active.encoder, active.generation, "active")
+        unit = active.split.unit(query.sticky(active.split.sticky_by))
+        if active.split.interleave:
+            if query.interleave and active.split.takes(unit):
+                return Chosen(active.encoder, active.generation, "interleaved", unit, active.split.encoder)
+            return Chosen(active.encoder, active.generation, "active")
+        if active.split.takes(unit):
+            return Chosen(active.split.encoder, active.generation, "canary", unit)
+        return Chosen(active.encoder, active.generation, "active", unit)
+
+    async def encoder(self, named: str | None) -> Chosen:
+        """The encoder of that name, or the active one, in memory when this returns.
 
         Raises `EncoderNotFound`, `EncoderBroken`, `EncoderNotResident`.
         """
         active = self._slot.current
         if named is None:
-            if active.split is None:
-                return Chosen(active.encoder, active.generation, "active")
-            unit = active.split.unit(sticky(active.split.sticky_by))
-            if active.split.interleave:
-                if interleave and active.split.takes(unit):
-                    return Chosen(active.encoder, active.generation, "interleaved", unit, active.split.encoder)
-                return Chosen(active.encoder, active.generation, "active")
-            if active.split.takes(unit):
-                return Chosen(active.split.encoder, active.generation, "canary", unit)
-            return Chosen(active.encoder, active.generation, "active", unit)
+            return Chosen(active.encoder, active.generation, "active")
         if named == active.encoder.record.key:
             return Chosen(active.encoder, active.generation, "named")
         try:

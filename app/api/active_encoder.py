@@ -65,11 +65,12 @@ def activate_encoder(
     200 when all live replicas have it, 202 where some have not after `timeout_s` or cannot: `replicas` names them.
 
     With `canary`, the encoder that is active stays so, and the other one answers `percent` of the searches that name
-    none, as a generation of its own: `rule` in an answer says which chose. Who asks is told apart by their key
-    or by a header, always with the same result; a greater percentage of the same encoder keeps whoever it had.
-    Activating an encoder, the same one too, or a rollback ends it. With `interleave` both encoders answer each of these
-    searches together (`POST /search` and `GET /search`, but with `compare_to` or `with_query_vector`): their hits come
-    in turns, `interleaved_with` names the second encoder, and a page goes on as the first one began.
+    none and that no route takes, as a generation of its own: `rule` in an answer says which chose. Who asks is told
+    apart by their key or by a header, always with the same result; a greater percentage of the same encoder keeps
+    whoever it had. Activating an encoder, the same one too, or a rollback ends it. With `interleave` both encoders
+    answer each of these searches together (`POST /search` and `GET /search`, but with `compare_to` or
+    `with_query_vector`): their hits come in turns, `interleaved_with` names the second encoder, and a page goes on as
+    the first one began.
 
     Its `rules` end a canary by themselves, as a generation whose `note` in the history says why.
     """
@@ -148,7 +149,7 @@ def _start_split(body: Activate, canary: CanaryCreate, parts: Parts, expected: i
 
 def _public(switched: Switched, parts: Parts, response: Response, until: float) -> SwitchedPublic:
     active = switched.active
-    standing = _settled(parts, active.generation, until)
+    standing = settled(parts, active.generation, until)
     if standing.behind:
         response.status_code = 202
     response.headers["ETag"] = f'"{active.generation}"'
@@ -157,11 +158,11 @@ def _public(switched: Switched, parts: Parts, response: Response, until: float) 
         previous=_named(active.previous),
         canary=_split(active),
         swap=Swap(load_ms=switched.load_ms, warmup_ms=switched.warmup_ms, switch_us=switched.switch_us),
-        replicas=_replicas(standing),
+        replicas=replicas_public(standing),
     )
 
 
-def _settled(parts: Parts, generation: int, until: float) -> Standing:
+def settled(parts: Parts, generation: int, until: float) -> Standing:
     """The switch is done: a registry that went away meanwhile does not undo it."""
     try:
         return parts.replicas.settled(generation, max(until - time.monotonic(), 0))
@@ -172,12 +173,12 @@ def _settled(parts: Parts, generation: int, until: float) -> Standing:
 
 def _standing(parts: Parts) -> Replicas | None:
     try:
-        return _replicas(parts.replicas.standing())
+        return replicas_public(parts.replicas.standing())
     except Unavailable:
         return None
 
 
-def _replicas(standing: Standing) -> Replicas:
+def replicas_public(standing: Standing) -> Replicas:
     behind = [ReplicaBehind(name=each.name, generation=each.generation, reason=each.reason) for each in standing.behind]
     return Replicas(live=standing.live, switched=standing.switched, behind=behind)
 

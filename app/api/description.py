@@ -24,6 +24,7 @@ TAGS = [
     {"name": "passages", "description": "The knowledge base: what is searched."},
     {"name": "encoders", "description": "Immutable versions of query encoders: register, read, delete."},
     {"name": "switching", "description": "The active encoder, the switch, the way back, the history."},
+    {"name": "routes", "description": "Encoders for a part of the searches: by name, filter, language or key."},
     {"name": "tuning", "description": "Jobs that make better query encoders in the background."},
     {"name": "evaluations", "description": "Encoders measured on datasets, and compared with the base."},
     {"name": "datasets", "description": "Judged queries: what encoders are tuned on and measured with."},

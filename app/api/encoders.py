@@ -123,7 +123,7 @@ def _check_unused(record: EncoderRecord, parts: Parts) -> None:
     if record.key == BASE_KEY:
         raise EncoderInUse(f"{record.key} is the base of the collection and is never deleted.")
     if record.id in roles:
-        raise EncoderInUse(f"{record.key} is the {roles[record.id]} encoder; activate another first.")
+        raise EncoderInUse(f"{record.key} is the {roles[record.id]}; put another in its place first.")
     if jobs := parts.registry.jobs.uses_encoder(record.id):
         use = (
             "the parent of the unfinished tuning job"

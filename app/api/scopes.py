@@ -14,8 +14,8 @@ from app.registry.keys import Scope as KeyScope
 
 SEARCH, WRITE, ADMIN = KeyScope.SEARCH, KeyScope.WRITE, KeyScope.ADMIN
 
-# What only reads asks for `search`, but for what users have asked (judgments, the query log) and for whole encoders: a
-# program that searches needs neither.
+# What only reads asks for `search`, but for what users have asked (judgments, the query log), for whole encoders and
+# for routes: a program that searches needs none of them.
 SCOPES: dict[str, KeyScope] = {
     "GET /search": SEARCH,
     "POST /search": SEARCH,
@@ -38,6 +38,11 @@ SCOPES: dict[str, KeyScope] = {
     "GET /active-encoder/history": SEARCH,
     "PUT /active-encoder": ADMIN,
     "POST /active-encoder/rollback": ADMIN,
+    "GET /routes": WRITE,  # it names keys
+    "GET /routes/{name}": WRITE,
+    "PUT /routes/{name}": ADMIN,
+    "DELETE /routes/{name}": ADMIN,
+    "POST /routes/{name}/rollback": ADMIN,
     "GET /tuning-jobs": SEARCH,
     "GET /tuning-jobs/{job_id}": SEARCH,
     "GET /tuning-jobs/{job_id}/events": SEARCH,

@@ -12,6 +12,7 @@ from app.api.deps import Parts, PartsDep
 from app.api.queries import check_query, filter_parameter
 from app.api.scopes import Scoped
 from app.encoders.loaded import LoadedEncoder
+from app.encoders.routes import Asked
 from app.errors import InvalidField
 from app.observe.logs import note, noted
 from app.passages import Hit
@@ -21,7 +22,7 @@ from app.query_log import new_search_id
 from app.registry import NewSearch
 from app.retrieval import Answer, Draft
 from app.wire.active_encoder import STICKY_KEY
-from app.wire.common import EncoderKey
+from app.wire.common import EncoderKey, Name
 from app.wire.judgments import Lang
 from app.wire.search import (
     GROUP_SIZE,
@@ -43,7 +44,8 @@ Json = dict[str, Any]
 
 @router.post("/search", response_model=SearchResponse, response_model_exclude_none=True)
 async def search(body: SearchRequest, parts: PartsDep, request: Request) -> Response:
-    """The passages nearest to the query, embedded by the active encoder or the one named; or by words, or by both."""
+    """The passages nearest to the query, embedded by the encoder that is named, that of a route, or the
+    active one; or by words, or by both."""
     check_query("query", body.query, parts.settings)
     grouped = body.group_by is not None or body.group_size is not None
     if grouped:
@@ -77,6 +79,7 @@ async def search_by_address(
     filter: Annotated[str | None, Query(description="Qdrant's filter as JSON.")] = None,
     score_threshold: Annotated[float | None, Query(allow_inf_nan=False)] = None,
     encoder: EncoderKey | None = None,
+    route: Name | None = None,
     compare_to: EncoderKey | None = None,
     exact: bool = False,
     with_query_vector: bool = False,
@@ -96,6 +99,7 @@ async def search_by_address(
         filter=filter_parameter(filter),
         score_threshold=score_threshold,
         encoder=encoder,
+        route=route,
         compare_to=compare_to,
         exact=exact,
         with_query_vector=with_query_vector,
@@ -111,7 +115,7 @@ async def search_by_address(
 @router.post("/search/batch", response_model=SearchBatchResponse, response_model_exclude_none=True)
 async def search_batch(body: SearchBatchRequest, parts: PartsDep, request: Request) -> Response:
     """Several queries at once, with one encoder and one set of options: one run of the encoder for all."""
-    _check_encoderless(body, "encoder", "with_query_vector")
+    _check_encoderless(body, "encoder", "route", "with_query_vector")
     if body.mode != "dense":
         _check_depth(body.limit)
     for number, text in enumerate(body.queries):
@@ -130,6 +134,7 @@ async def search_batch(body: SearchBatchRequest, parts: PartsDep, request: Reque
             filter=body.filter,
             score_threshold=body.score_threshold,
             encoder=body.encoder,
+            asked=_asked(body),
             exact=body.exact,
             sticky=_sticky(request, body.mode),
         )
@@ -143,7 +148,7 @@ async def search_batch(body: SearchBatchRequest, parts: PartsDep, request: Reque
 
 def _check_mode(body: SearchRequest, page: Page) -> None:
     """Raises `InvalidField` for what the mode has no place for."""
-    _check_encoderless(body, "encoder", "compare_to", "with_query_vector")
+    _check_encoderless(body, "encoder", "route", "compare_to", "with_query_vector")
     if (body.mode != "dense" or body.explain) and not body.cursor:
         _check_depth(body.limit, page.offset)
 
@@ -185,6 +190,10 @@ def _sticky(request: Request, mode: Mode) -> retrieval.Sticky:
     return lambda by: noted("key") if by == STICKY_KEY else request.headers.get(by)
 
 
+def _asked(body: SearchRequest | SearchBatchRequest) -> Asked:
+    return Asked(route=body.route, lang=body.lang, key=noted("key"))
+
+
 def _query(body: SearchRequest, page: Page, request: Request) -> retrieval.Query:
     encoderless = body.mode == "lexical"
     return retrieval.Query(
@@ -195,6 +204,7 @@ def _query(body: SearchRequest, page: Page, request: Request) -> retrieval.Query
         filter=body.filter,
         score_threshold=body.score_threshold,
         encoder=None if encoderless else page.encoder,
+        asked=_asked(body),
         generation=None if encoderless else page.generation,
         draft=page.drafted,
         exact=body.exact,
@@ -294,13 +304,17 @@ def _answer(answer: Answer, body: SearchRequest, search_id: str) -> Json:
 
 def _made_by(answer: Answer) -> Json:
     """Who made the answer; the request's line in the log says it too."""
+    routed = {"route": answer.route} if answer.route else {}
     note(encoder=answer.encoder.record.key, generation=answer.generation, rule=answer.rule)
+    if answer.route:
+        note(search_route=answer.route)  # `route` is that of HTTP
     took = {"encode": answer.encode_ms, "search": answer.search_ms, "total": answer.total_ms}
     other = answer.drafted and answer.drafted.other
     return {
         "encoder": _encoder(answer.encoder, answer.generation),
         **({"interleaved_with": _encoder(other, answer.generation)} if other else {}),
         "rule": answer.rule,
+        **routed,
         "took_ms": {name: round(ms, 3) for name, ms in took.items()},
     }
 

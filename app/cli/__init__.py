@@ -27,6 +27,7 @@ from app.cli import (
     passages,
     queries,
     registry,
+    routes,
     searching,
     serving,
     store,
@@ -78,6 +79,7 @@ auditing.install(cli)
 mcp.install(cli)
 backing_up.install(cli)
 cli.add_typer(encoders.cli, name="encoders")
+cli.add_typer(routes.cli, name="routes")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")
 cli.add_typer(queries.cli, name="queries")

@@ -26,6 +26,8 @@ def search(
     mode: Annotated[Mode, typer.Option(help="By vectors, by words in common, or by both.")] = "dense",
     limit: Annotated[int, typer.Option(help="How many hits.")] = 10,
     encoder: Annotated[str | None, typer.Option(help="Use this encoder instead of the active one.")] = None,
+    route: Annotated[str | None, typer.Option(help="Let this route choose the encoder.")] = None,
+    lang: Annotated[str | None, typer.Option(help="The query's language, which routes may look at.")] = None,
     compare_to: Annotated[str | None, typer.Option(help="Show each hit's rank with this encoder, too.")] = None,
     filter: Annotated[str | None, typer.Option(help="Qdrant filter as JSON, or KEY=VALUE.")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every passage.")] = False,
@@ -56,6 +58,8 @@ def search(
             mode=mode,
             limit=limit,
             encoder=encoder,
+            route=route,
+            lang=lang,
             compare_to=compare_to,
             filter=parse_filter(filter),
             exact=exact,
@@ -71,7 +75,8 @@ def search(
     else:
         _print_groups(answer.groups, explained=answer.explained is not None)
     compared = f"; compared to {_name(answer.compared_to.encoder)}" if answer.compared_to else ""
-    say(f"{MADE_BY[answer.mode].format(_name(answer.encoder))}; {answer.took_ms.total:.1f} ms{compared}")
+    routed = f", by the route {answer.route}" if answer.route else ""
+    say(f"{MADE_BY[answer.mode].format(_name(answer.encoder))}{routed}; {answer.took_ms.total:.1f} ms{compared}")
 
 
 def _print_groups(groups: list[HitGroup], *, explained: bool) -> None:

@@ -64,6 +64,7 @@ from app.wire.judgments import JudgmentPage, JudgmentPublic
 from app.wire.keys import KeyList, KeyMade, KeyPublic, Scope
 from app.wire.passages import Count, Deleted, PassagePage, PassagePublic, PassagesStreamed, PassagesUpserted
 from app.wire.queries import FeedbackPublic, SearchLogPage
+from app.wire.routes import RouteDetail, RouteList, RoutePublic, RouteSwitched
 from app.wire.search import Mode, SearchBatchResponse, SearchResponse
 from app.wire.tuning_jobs import JobEventPublic, TuningJobList, TuningJobPublic
 
@@ -101,6 +102,7 @@ class AdiabatClient:
         filter: Json | None = None,
         score_threshold: float | None = None,
         encoder: str | None = None,
+        route: str | None = None,
         compare_to: str | None = None,
         exact: bool = False,
         with_query_vector: bool = False,
@@ -110,20 +112,22 @@ class AdiabatClient:
         group_by: str | None = None,
         group_size: int | None = None,
     ) -> SearchResponse:
-        """The passages nearest to `query`, with the active encoder or `encoder` (`name` or `name@version`).
+        """The passages nearest to `query`, with `encoder` (`name` or `name@version`), a route's, or the active one.
+
+        `route` names the route; without, the first that matches takes the search, by its filter, `lang` or the key.
 
         `mode` is `dense` (by vectors), `lexical` (by words: no encoder has a part) or `hybrid` (both, fused).
         `filter` is Qdrant's filter JSON over the passages' metadata. `cursor`, the last answer's `next_cursor`, goes
         on with the encoder that the first page had. `compare_to` also ranks with that encoder: `compared_rank` and
         `new` per hit, `compared_to.lost`. `explain` tells each hit's rank and score by vector, by words and by the
-        vectors of `base`, `highlight` where in its text the query's words are. `lang` is the query's language, for the
-        service's query log. With `group_by`, a field of the metadata, the answer has `groups` instead of hits: `limit`
-        of them, each with `group_size` (3) hits.
+        vectors of `base`, `highlight` where in its text the query's words are. `lang` is the query's language, for
+        routes and the query log. With `group_by`, a field of the metadata, the answer has `groups` instead of hits:
+        `limit` of them, each with `group_size` (3) hits.
         """
         body: Json = {"query": query, "mode": mode, "limit": limit, "exact": exact, "explain": explain}
         body |= {"with_query_vector": with_query_vector, "highlight": highlight}
         body |= without_none(offset=offset, cursor=cursor, filter=filter, score_threshold=score_threshold)
-        body |= without_none(encoder=encoder, compare_to=compare_to, lang=lang)
+        body |= without_none(encoder=encoder, route=route, compare_to=compare_to, lang=lang)
         body |= without_none(group_by=group_by, group_size=group_size)
         return self._call(SearchResponse, "POST", "/search", json=body)
 
@@ -136,13 +140,15 @@ class AdiabatClient:
         filter: Json | None = None,
         score_threshold: float | None = None,
         encoder: str | None = None,
+        route: str | None = None,
+        lang: str | None = None,
         exact: bool = False,
         with_query_vector: bool = False,
     ) -> SearchBatchResponse:
         """Up to 256 queries with one encoder and one set of options; one of `results` for each, in their order."""
         body: Json = {"queries": queries, "mode": mode, "limit": limit, "exact": exact}
         body |= {"with_query_vector": with_query_vector}
-        body |= without_none(filter=filter, score_threshold=score_threshold, encoder=encoder)
+        body |= without_none(filter=filter, score_threshold=score_threshold, encoder=encoder, route=route, lang=lang)
         return self._call(SearchBatchResponse, "POST", "/search/batch", json=body)
 
     def upsert_passages(self, passages: Iterable[Json], *, durable: bool = False) -> PassagesUpserted:
@@ -283,6 +289,42 @@ class AdiabatClient:
     def history(self, limit: int = 100) -> list[ActivationPublic]:
         """Newest first."""
         return (self._call(History, "GET", "/active-encoder/history", params={"limit": limit})).activations
+
+    def routes(self) -> list[RoutePublic]:
+        """By name: in this order they are asked for a search that names none."""
+        return (self._call(RouteList, "GET", "/routes")).routes
+
+    def route(self, name: str) -> RouteDetail:
+        """With its history, newest first."""
+        return self._call(RouteDetail, "GET", f"/routes/{quoted(name)}")
+
+    def set_route(
+        self,
+        name: str,
+        encoder: str,
+        *,
+        match: Json | None = None,
+        base_languages: Iterable[str] = (),
+        force: bool = False,
+        if_generation: int | None = None,
+        timeout_s: float = 30,
+    ) -> RouteSwitched:
+        """Let `encoder` (`name` or `name@version`) answer searches that name the route, and those for which `match`
+        holds: `{"filter": {"key", "value"}, "lang": […], "key": […]}`, all that it says. Those in `base_languages` stay
+        on the base. Replaces what the route was; with `if_generation`, only if that made it so."""
+        body: Json = {"encoder": encoder, "match": match, "base_languages": list(base_languages)}
+        body |= {"force": force, "timeout_s": timeout_s}
+        path = f"/routes/{quoted(name)}"
+        return self._call(RouteSwitched, "PUT", path, json=body, headers=if_match(if_generation))
+
+    def remove_route(self, name: str, *, if_generation: int | None = None) -> RouteSwitched:
+        """The active encoder answers what it took; `roll_route_back` brings it back."""
+        return self._call(RouteSwitched, "DELETE", f"/routes/{quoted(name)}", headers=if_match(if_generation))
+
+    def roll_route_back(self, name: str, *, if_generation: int | None = None) -> RouteSwitched:
+        """The route as it last stood otherwise, as a new generation."""
+        path = f"/routes/{quoted(name)}/rollback"
+        return self._call(RouteSwitched, "POST", path, headers=if_match(if_generation), repeatable=False)
 
     def create_tuning_job(self, name: str, dataset: str, **fields: Any) -> TuningJobPublic:
         """`fields`: parent, recipe, guards, gate, activate, as POST /tuning-jobs takes them."""

@@ -96,8 +96,9 @@ class EncoderPool:
         if taken <= self._max_bytes:
             return None
         return (
-            f"Active, previous and base encoder take {taken / MB:.0f} MB, over the {self._max_bytes / MB:.0f} MB of "
-            "ADIABAT_MAX_RESIDENT_BYTES, and stay; every other one leaves as soon as the next is loaded. Raise it."
+            f"Active, previous and base encoder, a canary's and those of routes take {taken / MB:.0f} MB, over the "
+            f"{self._max_bytes / MB:.0f} MB of ADIABAT_MAX_RESIDENT_BYTES, and stay; every other one leaves as soon as "
+            "the next is loaded. Raise it."
         )
 
     def close(self) -> None:

@@ -158,7 +158,7 @@ class Replica:
     def start(self) -> None:
         self._where = self._store()
         self._ticked_at = _clock()
-        self._newest = self._slot.current.generation
+        self._newest = self._slot.current.reached
         for thread in (self._ticking, self._beating, self._following):
             thread.start()
 
@@ -183,8 +183,7 @@ class Replica:
             await asyncio.sleep(CATCH_UP_POLL_S)
 
     def standing(self) -> Standing:
-        newest = self._registry.activations.newest(1)
-        return self._standing(newest[0].generation if newest else 0)
+        return self._standing(self._registry.activations.generation())
 
     def settled(self, generation: int, timeout_s: float) -> Standing:
         until = _clock() + timeout_s
@@ -197,7 +196,7 @@ class Replica:
                 return standing
 
     def generations_behind(self) -> int:
-        return max(self._newest - self._slot.current.generation, 0)
+        return max(self._newest - self._slot.current.reached, 0)
 
     def note(self) -> str | None:
         asked_at = self._asked_at
@@ -213,7 +212,7 @@ class Replica:
             serves = self._slot.current
             return (
                 f"Generation {failed[0]} is active, and this replica still serves {serves.encoder.record.key}, "
-                f"generation {serves.generation}: {failed[1]}"
+                f"generation {serves.reached}: {failed[1]}"
             )
         return None
 
@@ -229,7 +228,7 @@ class Replica:
     def _standing(self, generation: int) -> Standing:
         live = self._registry.instances.live()
         behind = [each for each in live if each.generation < generation and each.id != self.id]
-        mine = self._slot.current.generation  # known here before it is told
+        mine = self._slot.current.reached  # known here before it is told
         told = [_behind(each, generation) for each in behind]
         if mine < generation:
             told.append(_behind(self._instance(mine), generation))
@@ -279,18 +278,17 @@ class Replica:
             log.warning("This replica was paused for more than %g s; it catches up before it answers", LEASE_S)
             while self._is_new(self._find()):
                 self._follow()
-        self._clock_watch.look(self._registry.instances.beat(self._instance(self._slot.current.generation)))
+        self._clock_watch.look(self._registry.instances.beat(self._instance(self._slot.current.reached)))
         if self._is_new(self._find()):
             self._wanted.set()
 
     def _find(self) -> int:
-        newest = self._registry.activations.newest(1)
-        self._newest = newest[0].generation if newest else 0
+        self._newest = self._registry.activations.generation()
         return self._newest
 
     def _is_new(self, generation: int) -> bool:
         failed = self._failed
-        return generation > self._slot.current.generation and (failed is None or generation > failed[0])
+        return generation > self._slot.current.reached and (failed is None or generation > failed[0])
 
     def _follow_on(self) -> None:
         while not self._stop.is_set():
@@ -314,7 +312,7 @@ class Replica:
 
     def _acknowledge(self) -> None:
         try:
-            self._registry.instances.beat(self._instance(self._slot.current.generation))
+            self._registry.instances.beat(self._instance(self._slot.current.reached))
         except AdiabatError as error:  # the next beat tells it
             log.warning("A switch could not be acknowledged: %s", error.detail)
 

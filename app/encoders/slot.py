@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 from app.encoders.loaded import LoadedEncoder
+from app.encoders.routes import LoadedRoute
 from app.errors import Unavailable
 from app.registry import EncoderRecord, Rules
 
@@ -43,9 +44,17 @@ class Split:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Active:
     encoder: LoadedEncoder
-    generation: int
+    generation: int  # that made it active
+    reached: int  # the newest that is taken up here: it may have changed a route alone
     previous: EncoderRecord | None  # what was active before: there a rollback goes, or only ends the split
     split: Split | None = None
+    routes: tuple[LoadedRoute, ...] = ()  # by name
+
+    def in_use(self) -> list[LoadedEncoder]:
+        """Every encoder that requests get from here."""
+        beside = [self.split.encoder] if self.split else []
+        of_routes = [each for route in self.routes for each in (route.encoder, route.base) if each is not None]
+        return [self.encoder, *beside, *of_routes]
 
 
 class Slot:
@@ -59,13 +68,17 @@ class Slot:
             raise Unavailable("The service is still loading its active encoder; ask /health/ready.")
         return current
 
+    @property
+    def filled(self) -> Active | None:
+        """As `current`; None before the first swap."""
+        return self._current
+
     def pinned_ids(self) -> set[int]:
-        """Ids of the active encoder, of the one beside it and of the one before it."""
+        """Ids of the active encoder, of the one before it, and of those that answer beside it."""
         current = self._current
         if current is None:
             return set()
-        beside = {current.split.encoder.record.id} if current.split else set()
-        return {current.encoder.record.id} | beside | ({current.previous.id} if current.previous else set())
+        return {each.record.id for each in current.in_use()} | ({current.previous.id} if current.previous else set())
 
     def swap(self, active: Active) -> float:
         """Replace the reference; microseconds it took."""

@@ -4,17 +4,19 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
 from app.encoders.artifacts import BASE_KEY
 from app.encoders.loaded import LoadedEncoder
 from app.encoders.pool import EncoderPool
+from app.encoders.routes import LoadedRoute
 from app.encoders.slot import Active, Slot, Split
 from app.errors import AdiabatError, Conflict, EncoderBroken, StaleGeneration, Unavailable
-from app.registry import Activation, EncoderRecord, EncoderState, NewCanary, Registry, Rules
-from app.registry.activations import AlsoOfActivation, Reason
+from app.registry import Canary, EncoderRecord, EncoderState, NewCanary, Registry, Route, RouteTerms, Rules, Serving
+from app.registry.activations import Advanced, AlsoOfActivation, Reason
+from app.registry.routes import RouteReason, check_expected
 
 log = logging.getLogger("adiabat.switching")
 
@@ -24,6 +26,7 @@ FOLLOWED = "follow"  # for the figures: another service switched, and this one w
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Switched:
     active: Active
+    generation: int  # that was made, or where nothing changed, that made it so
     load_ms: float
     warmup_ms: float
     switch_us: float
@@ -37,6 +40,15 @@ class SwitchObserver(Protocol):
     def not_switched(self, reason: str, outcome: str) -> None: ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Broken:
+    """An encoder that could not be loaded at the start, and the route that needs it, if it is one."""
+
+    record: EncoderRecord
+    route: Route | None
+    error: Exception
+
+
 class Switcher:
     """The only writer of the slot. One lock makes history and slot change together in this process."""
 
@@ -46,7 +58,13 @@ class Switcher:
         self._slot = slot
         self._observer = observer
         self._lock = threading.Lock()
-        self.fallback_reason: str | None = None
+        # By the route that fell back, None for the active encoder or its canary: in which generation, and why.
+        self._fallbacks: dict[str | None, tuple[int, str]] = {}
+
+    @property
+    def fallback_reason(self) -> str | None:
+        """Why something else serves than what was switched to, as long as nothing else is switched to there."""
+        return " ".join(said for _, said in self._fallbacks.values()) or None
 
     def activate(
         self,
@@ -118,12 +136,13 @@ class Switcher:
     def rollback(self, *, expected: int | None = None) -> Switched:
         """Activate what was active before, as a new generation; where there is a canary, only end it."""
         with self._refusals_told("rollback"):
-            newest = self._registry.activations.standing()
-            if len(newest) < 2 and newest[0].canary is None:
+            serving = self._serving()
+            back = serving.active if serving.active.canary else serving.previous
+            if back is None:
                 raise Conflict("There is nothing to roll back to: no encoder was active before this one.")
-            record = self._registry.encoders.by_id(newest[0 if newest[0].canary else 1].encoder_id)
+            record = self._registry.encoders.by_id(back.encoder_id)
             # Read-then-write: the history may grow in between, so the write insists on what was read.
-            expected = newest[0].generation if expected is None else expected
+            expected = serving.active.generation if expected is None else expected
             return self._switch_to(record, forced=False, expected=expected, timeout_s=None, reason="rollback")
 
     def end_canary(self, generation: int, note: str, also: AlsoOfActivation | None = None) -> Switched:
@@ -135,52 +154,110 @@ class Switcher:
                 record, forced=False, expected=generation, timeout_s=None, reason="rule", note=note, also=also
             )
 
+    def set_route(
+        self,
+        name: str,
+        terms: RouteTerms,
+        *,
+        force: bool = False,
+        expected: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Switched:
+        """Let its encoder answer what the route takes. Raises as `activate` does."""
+        with self._refusals_told("route"):
+            return self._change_route(name, terms, "set", force=force, expected=expected, timeout_s=timeout_s)
+
+    def roll_route_back(self, name: str, *, expected: int | None = None) -> Switched:
+        """As it last stood otherwise, where it was removed too. Raises `RouteNotFound`, `Conflict` if it never did."""
+        with self._refusals_told("route"):
+            newest, back = self._registry.routes.before(name)
+            expected = newest.generation if expected is None else expected  # as of `rollback`
+            return self._change_route(name, back.terms, "rollback", force=True, expected=expected, timeout_s=None)
+
+    def remove_route(self, name: str, *, expected: int | None = None) -> Switched:
+        """Raises `RouteNotFound`, `StaleGeneration`."""
+        with self._refusals_told("route"):
+            return self._advance(
+                [],
+                lambda: self._registry.activations.change_route(name, None, reason="removed", expected=expected),
+                reason="route",
+                of=name,
+            )
+
     def start(self, others_have: Callable[[int], bool] = lambda _: False) -> None:
-        """Take up the generation the service had; the base, as a new generation, if that encoder is gone.
+        """Take up the generation the service had; the base, as a new generation, in place of an encoder that is gone.
 
         Where `others_have` it, it is not gone: raises `EncoderBroken`, and the others serve on. Nor where its files do
         not answer: raises `Unavailable`.
         """
-        newest = self._registry.activations.standing()
-        base = self._registry.encoders.find(BASE_KEY)
-        if not newest:
-            self._append_and_swap(base, None, reason="start")
-            return
-        record = self._registry.encoders.by_id(newest[0].encoder_id)
-        wanted = record
-        try:
-            previous = self._registry.encoders.by_id(newest[1].encoder_id) if len(newest) == 2 else None
-            loaded, beside = self._pool.get(record), None
-            if newest[0].canary is not None:
-                wanted = self._registry.encoders.by_id(newest[0].canary.encoder_id)
-                beside = self._pool.get(wanted)
-            self._swap(loaded, newest[0], previous, beside)
-        except Exception as error:  # whatever it is, the base serves; for a canary the active one does
-            if wanted.key == BASE_KEY or isinstance(error, Unavailable):
-                raise
-            if others_have(newest[0].generation):
+        reason: Reason | None = None
+        if self._registry.activations.serving() is None:
+            self._registry.activations.append(self._base_id, reason="start")
+            reason = "start"
+        while True:
+            serving, brought = self._serving(), list[LoadedEncoder]()
+            broken = self._bring(serving, brought)
+            if broken is None:
+                break
+            if others_have(serving.generation):
                 raise EncoderBroken(
-                    f"{wanted.key}, generation {newest[0].generation}, cannot be loaded here, and other services on "
-                    f"this registry serve it: {error}"
-                ) from error
-            serving = base if wanted is record else record
-            self.fallback_reason = f"{wanted.key} could not be loaded, serving {serving.key}: {error}"
-            log.error(self.fallback_reason)
-            self._mark_broken(wanted)
-            self._append_and_swap(serving, record if serving is base else previous, reason="fallback")
+                    f"{broken.record.key}, generation {serving.generation}, cannot be loaded here, and other services "
+                    f"on this registry serve it: {broken.error}"
+                ) from broken.error
+            self._fall_back(serving, broken)
+            reason = "fallback"
+        with self._lock:
+            switch_us = self._slot.swap(self._active(serving, brought))
+        if reason is not None:
+            self._observer.switched(reason, switch_us)
+
+    def _bring(self, serving: Serving, brought: list[LoadedEncoder]) -> _Broken | None:
+        """Load all that is to serve, into `brought`, up to what cannot be loaded. Raises for the base, and where files
+        do not answer."""
+        wanted: list[tuple[int, Route | None]] = [(serving.active.encoder_id, None)]
+        wanted += [(serving.active.canary.encoder_id, None)] if serving.active.canary else []
+        wanted += [(route.terms.encoder_id, route) for route in serving.routes]
+        wanted += [(self._base_id, None)] if any(route.terms.base_languages for route in serving.routes) else []
+        for encoder_id, route in wanted:
+            record = self._registry.encoders.by_id(encoder_id)
+            try:
+                brought.append(self._pool.get(record))
+            except Exception as error:  # whatever it is, something else serves
+                if record.key == BASE_KEY or isinstance(error, Unavailable):
+                    raise
+                return _Broken(record=record, route=route, error=error)
+        return None
+
+    def _fall_back(self, serving: Serving, broken: _Broken) -> None:
+        """The base serves in its place, and in that of a canary the active encoder."""
+        wanted, route, active = broken.record, broken.route, serving.active
+        active_serves = route is None and wanted.id != active.encoder_id
+        serves = self._registry.encoders.by_id(active.encoder_id if active_serves else self._base_id)
+        self._pool.get(serves)  # nothing is written for a base that cannot be loaded either
+        has = f"the route {route.name!r} has" if route else "serving"
+        said = f"{wanted.key} could not be loaded, {has} {serves.key}: {broken.error}"
+        log.error(said)
+        self._mark_broken(wanted)
+        if route is None:
+            made = self._registry.activations.append(serves.id, reason="fallback").generation
+            self._fallbacks[None] = made, said
+        else:
+            terms = replace(route.terms, encoder_id=serves.id)
+            changed = self._registry.activations.change_route(route.name, terms, reason="fallback", note=said)
+            self._fallbacks[route.name] = changed.serving.generation, said
 
     def follow(self) -> None:
         """Take up the generation that another service made. Raises what loading raises; the old one stays then."""
-        newest = self._registry.activations.standing()
-        if newest[0].generation <= self._slot.current.generation:
+        serving = self._serving()
+        if serving.generation <= self._slot.current.reached:
             return
-        record = self._registry.encoders.by_id(newest[0].encoder_id)
-        loaded = self._pool.get(record)  # that it is broken is not said for all: it may be so in this place alone
-        wanted = newest[0].canary
-        canary = self._pool.get(self._registry.encoders.by_id(wanted.encoder_id)) if wanted else None
+        brought: list[LoadedEncoder] = []
+        broken = self._bring(serving, brought)
+        if broken is not None:  # that it is broken is not said for all: it may be so in this place alone
+            raise broken.error
         with self._lock:
-            switch_us = self._take_up(loaded, newest, canary)
-            self._stay(loaded, canary)
+            switch_us = self._take_up(serving, brought)
+            self._stay()
         self._observer.switched(FOLLOWED, switch_us)
         self._pool.trim()
 
@@ -194,7 +271,7 @@ class Switcher:
                 log.warning("The previous encoder %s cannot be loaded, a rollback would fail: %s", previous.key, error)
 
     def pinned_ids(self) -> set[int]:
-        """Active, canary, previous and base stay in memory."""
+        """Active, canary, previous, base and those of routes stay in memory."""
         return self._slot.pinned_ids() | {self._base_id}
 
     @cached_property
@@ -229,29 +306,89 @@ class Switcher:
     ) -> Switched:
         if expected is not None:
             self._require(expected)
-        new = canary.encoder_id if canary else record.id
-        resident = any(encoder.record.id == new for encoder in self._pool.resident())
-        loaded, beside = self._load(record, timeout_s), self._canary(canary, timeout_s)
-        with self._lock:
-            advanced = self._registry.activations.advance(
+        beside = [self._registry.encoders.by_id(canary.encoder_id)] if canary else []
+        return self._advance(
+            [record, *beside],
+            lambda: self._registry.activations.advance(
                 record.id, reason=reason, forced=forced, expected=expected, canary=canary, note=note, also=also
-            )
-            switch_us = self._take_up(loaded, advanced.standing, beside)
+            ),
+            reason=reason,
+            timeout_s=timeout_s,
+        )
+
+    def _change_route(
+        self,
+        name: str,
+        terms: RouteTerms,
+        reason: RouteReason,
+        *,
+        force: bool,
+        expected: int | None,
+        timeout_s: float | None,
+    ) -> Switched:
+        if expected is not None:  # as `_require`
+            newest = self._registry.routes.history(name, limit=1)
+            check_expected(name, expected, newest[0].generation if newest else 0)
+        record = self._registry.encoders.by_id(terms.encoder_id)
+        self._check_state(record, force)
+        base = [self._registry.encoders.by_id(self._base_id)] if terms.base_languages else []
+        forced = force and reason == "set"
+        return self._advance(
+            [*base, record],
+            lambda: self._registry.activations.change_route(
+                name, terms, reason=reason, forced=forced, expected=expected
+            ),
+            reason="route",
+            of=name,
+            timeout_s=timeout_s,
+        )
+
+    def _advance(
+        self,
+        wanted: list[EncoderRecord],
+        write: Callable[[], Advanced],
+        *,
+        reason: Reason,
+        of: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Switched:
+        """Load and verify all that is `wanted`, `write` the generation, take it up. `of`: the route that it changes;
+        None: the active encoder."""
+        resident = {encoder.record.id for encoder in self._pool.resident()}
+        brought = [self._load(record, timeout_s) for record in wanted]
+        beside = [self._pool.get(record, timeout_s) for record in self._not_here(of)]
+        with self._lock:
+            advanced = write()
+            switch_us = self._take_up(advanced.serving, brought + beside)
             active = self._slot.current  # before the lock goes: the next switch is somebody else's
-            self._stay(loaded, beside)
+            self._stay()
             if not advanced.changed:
                 # Activating what is active changes nothing: a new generation would only hide the way back.
                 self._observer.not_switched(reason, "unchanged")
-                return Switched(active=active, load_ms=0, warmup_ms=0, switch_us=0)
+                made = advanced.serving.generation
+                return Switched(active=active, generation=made, load_ms=0, warmup_ms=0, switch_us=0)
         self._observer.switched(reason, switch_us)
         self._pool.trim()  # what was previous is not pinned any more
-        brought = beside or loaded
+        new = [each for each in brought if each.record.id not in resident]
         return Switched(
             active=active,
-            load_ms=0 if resident else brought.load_ms,
-            warmup_ms=0 if resident else brought.warmup_ms,
+            generation=advanced.serving.generation,
+            load_ms=sum(each.load_ms for each in new),
+            warmup_ms=sum(each.warmup_ms for each in new),
             switch_us=switch_us,
         )
+
+    def _not_here(self, of: str | None) -> list[EncoderRecord]:
+        """What the next generation has beside the place that changes, where another service put it there and this one
+        has not followed: nothing is to be written that cannot be taken up here."""
+        serving = self._serving()
+        ids = {route.terms.encoder_id for route in serving.routes if route.name != of}
+        if of is not None:
+            ids |= {serving.active.encoder_id} | (
+                {serving.active.canary.encoder_id} if serving.active.canary else set()
+            )
+        here = {each.record.id for each in self._slot.current.in_use()}
+        return [self._registry.encoders.by_id(each) for each in sorted(ids - here)]
 
     def _require(self, expected: int) -> None:
         """Early, so that nothing is loaded for a request that is stale; the history insists on it once more."""
@@ -263,32 +400,61 @@ class Switcher:
                 generation=generation,
             )
 
-    def _canary(self, wanted: NewCanary | None, timeout_s: float | None) -> LoadedEncoder | None:
-        """Loaded and verified, as what is to be active."""
-        return None if wanted is None else self._load(self._registry.encoders.by_id(wanted.encoder_id), timeout_s)
+    def _serving(self) -> Serving:
+        serving = self._registry.activations.serving()
+        assert serving is not None  # the first start writes a generation, and none is ever taken back
+        return serving
 
-    def _stay(self, *swapped: LoadedEncoder | None) -> None:
+    def _stay(self) -> None:
         """They may have left between load and swap; the slot has them, so they come back at once."""
-        for each in swapped:
-            if each is not None:
-                self._pool.get(each.record)
+        for each in self._slot.current.in_use():
+            self._pool.get(each.record)
 
-    def _take_up(self, loaded: LoadedEncoder, newest: list[Activation], canary: LoadedEncoder | None) -> float:
+    def _take_up(self, serving: Serving, brought: list[LoadedEncoder]) -> float:
         """Swap, unless this process is further already: another service may have gone on while it was held up."""
-        if newest[0].generation <= self._slot.current.generation:
+        if serving.generation <= self._slot.current.reached:
             return 0.0
-        switch_us = self._swap(loaded, newest[0], self._before(newest), canary)
-        self.fallback_reason = None
+        switch_us = self._slot.swap(self._active(serving, brought))
+        places: dict[str | None, int] = {None: serving.active.generation}
+        places |= {route.name: route.generation for route in serving.routes}
+        self._fallbacks = {place: told for place, told in self._fallbacks.items() if places.get(place) == told[0]}
         return switch_us
 
-    def _before(self, newest: list[Activation]) -> EncoderRecord | None:
+    def _active(self, serving: Serving, brought: list[LoadedEncoder]) -> Active:
+        """What the slot is to hold: of what was `brought` and what it holds. Only where another service changed a route
+        at the same moment is anything loaded here."""
+        filled = self._slot.filled
+        known = {each.record.id: each for each in [*(filled.in_use() if filled else []), *brought]}
+
+        def loaded(encoder_id: int) -> LoadedEncoder:
+            return known.get(encoder_id) or self._pool.get(self._registry.encoders.by_id(encoder_id))
+
+        def routed(route: Route) -> LoadedRoute:
+            return LoadedRoute(
+                route=route,
+                encoder=loaded(route.terms.encoder_id),
+                base=loaded(self._base_id) if route.terms.base_languages else None,
+            )
+
+        canary = serving.active.canary
+        return Active(
+            encoder=loaded(serving.active.encoder_id),
+            generation=serving.active.generation,
+            reached=serving.generation,
+            previous=self._before(serving),
+            split=_split(canary, loaded(canary.encoder_id)) if canary else None,
+            routes=tuple(routed(route) for route in serving.routes),
+        )
+
+    def _before(self, serving: Serving) -> EncoderRecord | None:
         """What a rollback would activate. Mostly what is here now: the registry may have gone away by this moment."""
-        if len(newest) < 2:
+        if serving.previous is None:
             return None
-        for known in (self._slot.current.encoder.record, self._slot.current.previous):
-            if known is not None and known.id == newest[1].encoder_id:
+        filled = self._slot.filled
+        for known in (filled.encoder.record, filled.previous) if filled else ():
+            if known is not None and known.id == serving.previous.encoder_id:
                 return known
-        return self._registry.encoders.by_id(newest[1].encoder_id)
+        return self._registry.encoders.by_id(serving.previous.encoder_id)
 
     def _load(self, record: EncoderRecord, timeout_s: float | None) -> LoadedEncoder:
         try:
@@ -304,30 +470,6 @@ class Switcher:
         if record.state is EncoderState.READY and record.key != BASE_KEY:
             self._registry.encoders.set_state(record.id, EncoderState.BROKEN)
 
-    def _append_and_swap(self, record: EncoderRecord, previous: EncoderRecord | None, *, reason: Reason) -> None:
-        loaded = self._pool.get(record)
-        with self._lock:
-            switch_us = self._swap(loaded, self._registry.activations.append(record.id, reason=reason), previous, None)
-        self._observer.switched(reason, switch_us)
-
-    def _swap(
-        self,
-        loaded: LoadedEncoder,
-        activation: Activation,
-        previous: EncoderRecord | None,
-        canary: LoadedEncoder | None,
-    ) -> float:
-        said, split = activation.canary, None
-        if said is not None and canary is not None:
-            split = Split(
-                encoder=canary,
-                percent=said.percent,
-                sticky_by=said.sticky_by,
-                interleave=said.interleave,
-                rules=said.rules,
-            )
-        return self._slot.swap(Active(encoder=loaded, generation=activation.generation, previous=previous, split=split))
-
     def _check_state(self, record: EncoderRecord, force: bool) -> None:
         if record.state is EncoderState.DELETED:
             raise Conflict(f"{record.key} was deleted and cannot become active.")
@@ -336,3 +478,13 @@ class Switcher:
                 f"{record.key} was rejected by its gate ({record.metrics.get('verdict', 'see its metrics')}); "
                 "send force=true to activate it all the same."
             )
+
+
+def _split(canary: Canary, encoder: LoadedEncoder) -> Split:
+    return Split(
+        encoder=encoder,
+        percent=canary.percent,
+        sticky_by=canary.sticky_by,
+        interleave=canary.interleave,
+        rules=canary.rules,
+    )

@@ -59,7 +59,9 @@ class State(Collector):
     def _encoders(self) -> Iterator[Metric]:
         active = self.slot.current
         record = active.encoder.record
-        yield GaugeMetricFamily("adiabat_generation", "Grows by one at every activation.", active.generation)
+        yield GaugeMetricFamily(
+            "adiabat_generation", "Grows by one at every activation and every change of a route.", active.reached
+        )
         yield GaugeMetricFamily(
             "adiabat_generations_behind",
             "Generations that this replica has yet to take up.",

@@ -1,7 +1,7 @@
 """The passage store: the port (`store`), its adapters on Qdrant Edge and a Qdrant server, filters."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from app.passages.index_space import IndexSpace
@@ -22,6 +22,7 @@ __all__ = [
     "Point",
     "StoreInfo",
     "StoredPassage",
+    "demanded",
     "described",
     "has_condition",
     "open_store",
@@ -41,6 +42,13 @@ def has_condition(filter: "Filter") -> bool:
     from app.passages import filters
 
     return filters.has_condition(filter)
+
+
+def demanded(filter: "Filter") -> Iterator[tuple[str, str | int | bool]]:
+    """Keys of the metadata with the one value that every hit must have there."""
+    from app.passages import filters
+
+    return filters.demanded(filter)
 
 
 def described(settings: Settings) -> str:

@@ -6,7 +6,7 @@ the unions in Qdrant's models would answer one wrong key with a complaint from e
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -57,6 +57,16 @@ def has_condition(filter: models.Filter) -> bool:
         clauses.append(filter.min_should.conditions)
     conditions = [one for clause in clauses for one in clause or ()]
     return any(not isinstance(one, models.Filter) or has_condition(one) for one in conditions)
+
+
+def demanded(filter: models.Filter) -> Iterator[tuple[str, str | int | bool]]:
+    """Keys of the metadata with the one value that every hit must have there."""
+    clause: Any = filter.must
+    for one in clause or ():
+        if isinstance(one, models.Filter):
+            yield from demanded(one)
+        elif isinstance(one, models.FieldCondition) and isinstance(one.match, models.MatchValue):
+            yield one.key.removeprefix(METADATA + "."), one.match.value
 
 
 class _Reader:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.registry.activations import Activation, Activations, Canary, NewCanary, Rules
+from app.registry.activations import Activation, Activations, Canary, NewCanary, Rules, Serving
 from app.registry.audit import Action, Actor, Audit, Entry, acting
 from app.registry.clocks import Clocks
 from app.registry.continuous import Continuous, NewStep, Standing, Step, StepKind
@@ -19,6 +19,7 @@ from app.registry.jobs import Jobs
 from app.registry.judgments import Judgment, Judgments, NewJudgment, Revision
 from app.registry.keys import KeyRecord, Keys, NewKey, Scope
 from app.registry.queries import Click, LoggedSearch, NewSearch, QueryRecords
+from app.registry.routes import Match, MatchFilter, Route, RouteChange, Routes, RouteTerms
 from app.registry.signals import Signals
 from app.registry.workers import Workers
 
@@ -60,6 +61,8 @@ __all__ = [
     "KeyRecord",
     "Keys",
     "LoggedSearch",
+    "Match",
+    "MatchFilter",
     "NewCanary",
     "NewEncoder",
     "NewEvaluation",
@@ -71,8 +74,13 @@ __all__ = [
     "QueryRecords",
     "Registry",
     "Revision",
+    "Route",
+    "RouteChange",
+    "RouteTerms",
+    "Routes",
     "Rules",
     "Scope",
+    "Serving",
     "Signals",
     "Standing",
     "Step",
@@ -90,6 +98,7 @@ class Registry:
         self.database = Database(at, patience_s)
         self.encoders = Encoders(self.database)
         self.activations = Activations(self.database)
+        self.routes = Routes(self.database)
         self.datasets = Datasets(self.database)
         self.judgments = Judgments(self.database)
         self.queries = QueryRecords(self.database)

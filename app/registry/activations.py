@@ -11,9 +11,11 @@ from app.registry.audit import Action, record
 from app.registry.bell import ring
 from app.registry.clock import now
 from app.registry.database import Database
+from app.registry.routes import Route, RouteReason, RouteTerms, newest_generation, standing_routes, write_route
 from app.registry.tables import activations, encoders
 
-Reason = Literal["start", "activate", "rollback", "job", "fallback", "canary", "rule", "continuous"]
+# "route" is for figures alone: what changes a route is no activation, and has a reason of its own.
+Reason = Literal["start", "activate", "rollback", "job", "fallback", "canary", "rule", "continuous", "route"]
 BACK = ("rollback", "rule")
 
 
@@ -60,9 +62,19 @@ class Activation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Serving:
+    """All that holds at a generation."""
+
+    generation: int  # the newest: it made `active` or one of the routes what it is
+    active: Activation
+    previous: Activation | None  # the newest one of another encoder: the way back
+    routes: tuple[Route, ...]  # by name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Advanced:
-    standing: list[Activation]  # what is active now, and the newest one of another encoder
-    changed: bool  # False: it was active already
+    serving: Serving
+    changed: bool  # False: it was so already
 
 
 # (connection, the generation that was made): done in its transaction; a refusal takes both back
@@ -76,11 +88,11 @@ class Activations:
     def append(
         self, encoder_id: int, *, reason: Reason, forced: bool = False, expected: int | None = None
     ) -> Activation:
-        """Write the next generation. With `expected`, only if that is still the newest (compare-and-set).
+        """Write the next generation. With `expected`, only if that made active what is so (compare-and-set).
 
         Raises `StaleGeneration` when it is not, `Conflict` when the encoder was deleted meanwhile.
         """
-        return self.advance(encoder_id, reason=reason, forced=forced, expected=expected, again=True).standing[0]
+        return self.advance(encoder_id, reason=reason, forced=forced, expected=expected, again=True).serving.active
 
     def advance(
         self,
@@ -99,7 +111,7 @@ class Activations:
         `also` is done in the same transaction, where there is one to be made.
         """
         with self._database.write() as connection:
-            newest = _standing(connection)
+            newest = _newest(connection, 1)
             generation = newest[0].generation if newest else 0
             if expected is not None and expected != generation:
                 raise StaleGeneration(
@@ -108,14 +120,14 @@ class Activations:
                     generation=generation,
                 )
             if newest and not again and (newest[0].encoder_id, _told(newest[0].canary)) == (encoder_id, _told(canary)):
-                return Advanced(standing=newest, changed=False)
+                return Advanced(serving=_serving(connection), changed=False)
             wanted = [encoder_id, *([canary.encoder_id] if canary else [])]
             states = connection.scalars(select(encoders.c.state).where(encoders.c.id.in_(wanted)))
             if "deleted" in states.all():
                 raise Conflict("The encoder was deleted while it was being activated.")
             connection.execute(
                 insert(activations).values(
-                    generation=generation + 1,
+                    generation=newest_generation(connection) + 1,
                     encoder_id=encoder_id,
                     reason=reason,
                     forced=int(forced),
@@ -128,31 +140,54 @@ class Activations:
                     note=note,
                 )
             )
-            newest = _standing(connection)
-            split = newest[0].canary
+            (made,) = _newest(connection, 1)
+            split = made.canary
             detail: dict[str, Any] = {"canary": split.encoder, "percent": split.percent} if split else {}
             detail |= {"note": note} if note else {}
             record(
                 connection,
                 Action.ROLLED_BACK if reason in BACK else Action.SWITCHED,
-                newest[0].encoder,
+                made.encoder,
                 outcome="forced" if forced else "done",
-                generation=newest[0].generation,
+                generation=made.generation,
                 reason=reason,
                 **detail,
             )
             if also is not None:
-                also(connection, newest[0])
+                also(connection, made)
             ring(connection)
-            return Advanced(standing=newest, changed=True)
+            return Advanced(serving=_serving(connection), changed=True)
 
-    def standing(self) -> list[Activation]:
-        """What is active, and the newest activation of another encoder, if there is one: the way back."""
+    def change_route(
+        self,
+        name: str,
+        terms: RouteTerms | None,
+        *,
+        reason: RouteReason,
+        forced: bool = False,
+        expected: int | None = None,
+        note: str | None = None,
+    ) -> Advanced:
+        """The route of that name stands by `terms` from the next generation on; None: no more. Raises as `write_route`
+        does."""
+        with self._database.write() as connection:
+            changed = write_route(connection, name, terms, reason=reason, forced=forced, expected=expected, note=note)
+            if changed:
+                ring(connection)
+            return Advanced(serving=_serving(connection), changed=changed)
+
+    def serving(self) -> Serving | None:
+        """None before the first generation."""
         with self._database.read() as connection:
-            return _standing(connection)
+            return _serving(connection) if newest_generation(connection) else None
+
+    def generation(self) -> int:
+        """The newest, whether it made an encoder active or changed a route."""
+        with self._database.read() as connection:
+            return newest_generation(connection)
 
     def roles(self) -> dict[int, str]:
-        """By encoder id: what the service needs it for now."""
+        """By encoder id: what the service needs it for now, as in "it is the active encoder"."""
         with self._database.read() as connection:
             return roles(connection)
 
@@ -163,17 +198,29 @@ class Activations:
 
 
 def roles(connection: Connection) -> dict[int, str]:
-    """By encoder id: "active", "canary" or "previous"."""
-    newest = _standing(connection)
-    found = {each.encoder_id: role for each, role in zip(newest, ("active", "previous"), strict=False)}
-    if newest and newest[0].canary:
-        found[newest[0].canary.encoder_id] = "canary"
+    """By encoder id: "active encoder", "canary encoder", "previous encoder" or "encoder of the route 'NAME'"."""
+    if not newest_generation(connection):
+        return {}
+    serving = _serving(connection)
+    found = {route.terms.encoder_id: f"encoder of the route {route.name!r}" for route in serving.routes}
+    found |= {serving.previous.encoder_id: "previous encoder"} if serving.previous else {}
+    found[serving.active.encoder_id] = "active encoder"
+    if serving.active.canary:
+        found[serving.active.canary.encoder_id] = "canary encoder"
     return found
 
 
-def _standing(connection: Connection) -> list[Activation]:
-    newest = _newest(connection, 1)
-    return newest + (_newest(connection, 1, activations.c.encoder_id != newest[0].encoder_id) if newest else [])
+def _serving(connection: Connection) -> Serving:
+    """The generation is read first: outside of a transaction the rest may be newer than it, and is never older."""
+    generation = newest_generation(connection)
+    (active,) = _newest(connection, 1)
+    previous = _newest(connection, 1, activations.c.encoder_id != active.encoder_id)
+    return Serving(
+        generation=generation,
+        active=active,
+        previous=previous[0] if previous else None,
+        routes=tuple(standing_routes(connection)),
+    )
 
 
 def _told(canary: NewCanary | None) -> tuple[int, float, str, bool, Rules | None] | None:

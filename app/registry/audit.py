@@ -25,6 +25,8 @@ class Action(StrEnum):
     ENCODER_DELETED = "encoder-deleted"
     SWITCHED = "switched"  # to another encoder, or taken up at the first start
     ROLLED_BACK = "rolled-back"
+    ROUTE_SET = "route-set"
+    ROUTE_REMOVED = "route-removed"
     PASSAGES_DELETED = "passages-deleted"
     DATASET_PUT = "dataset-put"
     DATASET_DELETED = "dataset-deleted"

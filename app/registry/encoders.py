@@ -153,7 +153,8 @@ class Encoders:
             _set_state(connection, encoder_id, state)
 
     def delete(self, encoder_id: int) -> None:
-        """Raises `EncoderInUse` where it is active, canary or previous: another service may have switched just now."""
+        """Raises `EncoderInUse` where it is active, canary, previous or a route's: another service may have switched
+        just now."""
         with self._database.write() as connection:
             if encoder_id in roles(connection):
                 raise EncoderInUse("The encoder was activated while it was being deleted; activate another first.")

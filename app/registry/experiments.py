@@ -163,8 +163,10 @@ class Experiments:
 
     def _page(self, limit: int, *conditions: Any) -> list[ExperimentRecord]:
         kept = experiments.c.tally, experiments.c.decided, experiments.c.settled
+        later = activations.alias()  # a route may have been changed in between
+        following = select(func.min(later.c.generation)).where(later.c.generation > activations.c.generation)
         began = (
-            with_encoders(select(activations, *kept))
+            with_encoders(select(activations, *kept, following.scalar_subquery().label("next")))
             .outerjoin(experiments, experiments.c.generation == activations.c.generation)
             .where(activations.c.canary_id.is_not(None), *conditions)
             .order_by(activations.c.generation.desc())
@@ -172,10 +174,10 @@ class Experiments:
         )
         with self._database.read() as connection:
             rows = connection.execute(began).all()
-            nexts = [row.generation + 1 for row in rows]
+            nexts = [row.next for row in rows if row.next is not None]
             ended = with_encoders(select(activations)).where(activations.c.generation.in_(nexts))
             after = {each.generation: each for each in to_activations(connection.execute(ended))}
-        return [_record(row, after.get(row.generation + 1)) for row in rows]
+        return [_record(row, after.get(row.next)) for row in rows]
 
 
 def _arm(users: int, requests: int, clicked: int, clicks: int, squares: int, products: int, of_clicked: int) -> Arm:

@@ -51,6 +51,21 @@ activations = Table(
     Column("note", String, nullable=True),  # why the service did it by itself
 )
 
+# Append-only too, and numbered on together with activations: what holds at a generation is the newest activation and
+# the newest row of every route.
+routes = Table(
+    "routes",
+    metadata,
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(64), nullable=False, index=True),
+    Column("encoder_id", Integer, ForeignKey("encoders.id"), nullable=True),  # null: the route was removed
+    Column("terms", JSON, nullable=False),  # {"match", "base_languages"}
+    Column("reason", String(16), nullable=False),
+    Column("forced", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("note", String, nullable=True),  # why the service did it by itself
+)
+
 datasets = Table(
     "datasets",
     metadata,

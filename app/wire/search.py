@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from app.wire.common import EncoderKey, EncoderUsed, Metadata, PublicModel, RequestModel
+from app.wire.common import EncoderKey, EncoderUsed, Metadata, Name, PublicModel, RequestModel
 from app.wire.judgments import Lang
 
 MAX_LIMIT = 1000
@@ -28,15 +28,27 @@ Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="How many hits.")]
 Filter = Annotated[dict[str, Any] | None, Field(description="Qdrant's filter JSON; keys address the metadata.")]
 Threshold = Annotated[float | None, Field(allow_inf_nan=False, description="Leave out hits that score less.")]
 Named = Annotated[
-    EncoderKey | None, Field(description="`name` or `name@version` to embed with, instead of the active encoder.")
+    EncoderKey | None, Field(description="`name` or `name@version` to embed with, whatever is active or routed.")
+]
+NamedRoute = Annotated[
+    Name | None,
+    Field(
+        description="A route (`PUT /routes/{name}`), which chooses the encoder; if not given, the first that matches."
+    ),
+]
+QueryLang = Annotated[
+    Lang | None,
+    Field(description="The query's language: routes may look at it, and the query log and figures by language do."),
 ]
 Rule = Annotated[
     str,
     Field(
         description="What chose the encoder: `active`, `canary` (it answers a part of the requests), `interleaved` "
-        "(with it, the hits of both in turns) or `named`."
+        "(with it, the hits of both in turns), `named` (the request did, or its cursor), `route`, or `route-language` "
+        "(a route, in a language that stays on the base)."
     ),
 ]
+RouteTaken = Annotated[str | None, Field(description="The route that took the request, where one did.")]
 Used = Annotated[EncoderUsed, Field(description="The encoder of this request; in mode `lexical` it had no part.")]
 Exact = Annotated[bool, Field(description="Compare with every passage instead of asking the index.")]
 GroupBy = Annotated[
@@ -70,6 +82,7 @@ class SearchRequest(RequestModel):
     filter: Filter = None
     score_threshold: Threshold = None
     encoder: Named = None
+    route: NamedRoute = None
     compare_to: Annotated[
         EncoderKey | None,
         Field(description="Also rank with this encoder: each hit says its rank there, and what was lost is listed."),
@@ -84,9 +97,7 @@ class SearchRequest(RequestModel):
         bool,
         Field(description="Each hit says where in its text the query's words are, by the rules of its language."),
     ] = False
-    lang: Annotated[
-        Lang | None, Field(description="The query's language, for the query log; it changes nothing in the answer.")
-    ] = None
+    lang: QueryLang = None
     group_by: GroupBy = None
     group_size: GroupSize = None
 
@@ -179,6 +190,7 @@ class SearchResponse(PublicModel):
     mode: Mode = "dense"
     encoder: Used
     rule: Rule
+    route: RouteTaken = None
     took_ms: Took
     next_cursor: Annotated[
         str | None, Field(description="Leads to the next page; absent on the last and past offset 100,000.")
@@ -198,6 +210,8 @@ class SearchBatchRequest(RequestModel):
     filter: Filter = None
     score_threshold: Threshold = None
     encoder: Named = None
+    route: NamedRoute = None
+    lang: QueryLang = None
     exact: Exact = False
     with_query_vector: bool = False
 
@@ -218,4 +232,5 @@ class SearchBatchResponse(PublicModel):
     mode: Mode = "dense"
     encoder: Used
     rule: Rule
+    route: RouteTaken = None
     took_ms: Took

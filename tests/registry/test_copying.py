@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import Conflict
-from app.registry import JobStatus, NewJudgment, Registry
+from app.registry import JobStatus, Match, NewJudgment, Registry, RouteTerms
 from app.registry.copying import copy_registry
 from tests.registry.jobs import add, prepared_job
 from tests.registry.test_queries import searched
@@ -22,6 +22,7 @@ def file(tmp_path: Path) -> Iterator[Registry]:
 def test_what_lasts_comes_along_and_what_is_of_the_moment_does_not(file: Registry, registry: Registry) -> None:
     job_id, bees = prepared_job(file), add(file)
     file.activations.append(bees.id, reason="activate", forced=True)
+    file.activations.change_route("r", RouteTerms(encoder_id=bees.id, match=Match(lang=("de",))), reason="set")
     file.datasets.put("d", "sha256:d", {"splits": {"train": 1}})
     judged, _ = file.judgments.put(NewJudgment(query="q", passage_id="p", relevance=1, lang="de"))
     file.queries.add([(searched("a" * 32), 0.0)])
@@ -32,16 +33,18 @@ def test_what_lasts_comes_along_and_what_is_of_the_moment_does_not(file: Registr
     assert {table: count for table, count in counts.items() if count} == {
         "encoders": 2,
         "activations": 1,
+        "routes": 1,
         "datasets": 1,
         "tuning_jobs": 1,
         "job_events": 3,
         "judgments": 1,
         "query_log": 1,
         "clicks": 1,
-        "audit": 5,
+        "audit": 6,
     }
     assert registry.encoders.all() == file.encoders.all()
     assert registry.activations.newest(9) == file.activations.newest(9)
+    assert registry.routes.standing() == file.routes.standing()
     assert registry.datasets.all() == file.datasets.all()
     assert registry.jobs.get(job_id) == file.jobs.get(job_id)
     assert registry.events.after(job_id, 0, 9) == file.events.after(job_id, 0, 9)

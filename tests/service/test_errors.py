@@ -230,6 +230,7 @@ SCENES: dict[str, Callable[[World], httpx.Response]] = {
     "evaluation-not-found": lambda w: w.http.get("/evaluations/none"),
     "judgment-not-found": lambda w: w.http.delete("/judgments/none"),
     "experiment-not-found": lambda w: w.http.get("/experiments/1"),
+    "route-not-found": lambda w: w.http.get("/routes/none"),
     "search-not-found": lambda w: w.http.delete(f"/queries/{'0' * 32}"),
     "search-not-logged": lambda w: w.http.post(
         "/feedback", json={"search_id": "0" * 32, "clicks": [{"passage_id": "p1", "position": 1}]}

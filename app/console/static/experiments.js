@@ -21,7 +21,7 @@ export const continuous = () => panel("continuous", async () => {
     table(["when", "step", "why"], steps.map((step) => [moment(step.at), [step.kind, step.encoder && [" ", encoder(step.encoder)]], h("span", { dir: "auto" }, step.said)]), { caption: "Steps of continuous tuning" })];
 });
 
-function panel(id, draw) {
+export function panel(id, draw) {
   const element = h("section.panel", { id, hidden: true });
   async function look() {
     try {
@@ -33,7 +33,7 @@ function panel(id, draw) {
   return { element, look };
 }
 
-const encoder = (key) => h("a", { href: `/console/encoders/${encodeURIComponent(key)}` }, key);
+export const encoder = (key) => h("a", { href: `/console/encoders/${encodeURIComponent(key)}` }, key);
 
 function row(each) {
   const { canary, active_arm: active, canary_arm: tried, effect } = each;

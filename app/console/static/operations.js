@@ -7,6 +7,7 @@ import { $, h, may, put, table } from "./dom.js";
 import { continuous, experiments } from "./experiments.js";
 import { bytes, moment, ms, number, seconds } from "./format.js";
 import { behind, several, spread } from "./replicas.js";
+import { routes as encoderRoutes } from "./routes.js";
 import { look as lookAgain, page, onActive, seen } from "./shell.js";
 import { rollBack, wayBack } from "./switching.js";
 
@@ -14,7 +15,7 @@ const LOOK_MS = 5000; // the figures are some 60 KB
 const LOOKS = 120; // ten minutes
 const place = $("page");
 const SELDOM = 12; // looks: what was judged is counted anew
-const [audit, tried, standing] = [auditLog(), experiments(), continuous()];
+const [audit, tried, standing, routed] = [auditLog(), experiments(), continuous(), encoderRoutes()];
 const [now, charts, history, routes, health] = [h("div.tiles"), h("div.grid"), h("section.panel"), h("section.panel"), h("section.panel")];
 const replicas = h("section.panel", { id: "replicas", hidden: true });
 let [last, timer, draw, looks] = [null, 0, null, 0];
@@ -74,13 +75,13 @@ async function load() {
       drawRate([{ name: "searches/s", colour: 1, digits: 1, points: series.qps }], { zero: true, xTitle: "seconds" });
       drawLatency([{ name: "p50, ms", colour: 1, digits: 1, points: series.p50 }, { name: "p99, ms", colour: 2, digits: 1, points: series.p99 }], { zero: true, xTitle: "seconds" });
     };
-    await Promise.race([Promise.all([generations, tried.look(), standing.look()]), waited]); // or what comes later moves what is there
-    put(place, now, replicas, charts, tried.element, standing.element, h("div.grid", health, history), may("admin") && audit.element, routes);
+    await Promise.race([Promise.all([generations, routed.look(), tried.look(), standing.look()]), waited]); // or what comes later moves what is there
+    put(place, now, replicas, charts, routed.element, tried.element, standing.element, h("div.grid", health, history), may("admin") && audit.element, routes);
   }
   figures(look, ready);
-  await among(state);
+  among(state, look.found);
   if (state.canary && looks) tried.look();
-  if (looks && looks % SELDOM === 0) standing.look();
+  if (looks && looks % SELDOM === 0) [routed, standing].forEach((each) => each.look());
   looks++;
   last = look;
   timer = setTimeout(() => { if (document.hidden) addEventListener("visibilitychange", run, { once: true }); else run(); }, LOOK_MS);
@@ -120,10 +121,10 @@ function figures(look, ready) {
 }
 
 /** Only where there are several: one alone has nobody to be behind. This one may be the one that is. */
-async function among({ encoder, replicas: told }) {
+function among({ replicas: told }, found) {
   replicas.hidden = !several(told);
   if (replicas.hidden) return;
-  const newest = told.behind.length ? (await get("/active-encoder/history?limit=1")).activations[0].generation : encoder.generation;
+  const newest = only(found, "adiabat_generation") + only(found, "adiabat_generations_behind");
   put(replicas, h("h2", "Replicas"), h("p", `${number(told.live)} live. Generation ${number(newest)}: `, h("b", { class: told.behind.length ? "down" : "" }, spread(told)), "."), behind(told));
 }
 
