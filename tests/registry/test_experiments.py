@@ -146,7 +146,7 @@ def test_rules_and_why_a_generation_was_made_are_kept(split: Registry) -> None:
     split.activations.advance(newest.encoder_id, reason="canary", canary=wanted)
     again = split.activations.advance(newest.encoder_id, reason="canary", canary=wanted)
     assert not again.changed
-    kept = again.standing[0].canary
+    kept = again.serving.active.canary
     assert kept is not None
     assert (kept.rules, kept.interleave) == (rules, True)
     split.activations.advance(newest.encoder_id, reason="rule", note="Rule errors: many")
