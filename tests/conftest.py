@@ -1,7 +1,6 @@
 """Real parts for every test: a tiny encoder, a data folder that has it as base, the app on a real socket."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,12 +13,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
 import uvicorn
 
 from app.api.deps import Parts
 from app.assembly import assemble
 from app.client import AdiabatClient, ApiError, Unreachable
 from app.main import create_app
+from app.passages.disk import copy_tree
 from app.settings import Settings
 from app.web import web_options
 from tests.postgres import Server, postgres_server
@@ -27,6 +28,10 @@ from tests.s3 import S3Server, s3_server
 from tests.tiny import build_tiny
 
 READY_S = 60
+
+# What is tuned and exported here is tiny: the threads of one computation would only wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 openvino_needed = pytest.mark.skipif(
     find_spec("openvino") is None, reason="OpenVINO is not installed (pip install 'adiabat[openvino]')"
@@ -98,7 +103,7 @@ def seeded(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(seeded: Path, tiny: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
     """A test may be parametrized with a dictionary of what differs."""
     folder = tmp_path / "data"
-    shutil.copytree(seeded, folder)
+    copy_tree(seeded, folder)
     sources = tmp_path / "sources"
     sources.mkdir()
     plain = Settings(data_dir=folder, passage_encoder=str(tiny), trainer=False, source_dirs=(sources,), threads=1)

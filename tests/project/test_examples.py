@@ -118,7 +118,7 @@ def test_the_tour_is_kept_without_outputs() -> None:
         assert cell.get("execution_count") is None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_tour_runs_from_its_first_cell_to_its_last(tmp_path: Path) -> None:
     tour = nbformat.read(EXAMPLES / "tour.ipynb", as_version=4)
     nbclient.NotebookClient(tour, timeout=TOUR_S, resources={"metadata": {"path": str(tmp_path)}}).execute()

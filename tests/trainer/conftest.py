@@ -9,6 +9,10 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from app.encoders.export import graph_key
+from app.encoders.export_torch import build_graph
+from app.encoders.files import EncoderFiles
+from app.encoders.spec import read_spec
 from tests.tiny import build_tiny
 from trainer.matrix import corpus_matrix
 from trainer.training_set import TrainingSet, read_matrix, read_training_set
@@ -24,6 +28,16 @@ WriteDataset = Callable[..., Path]
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny(tmp_path_factory.mktemp("tiny") / "bert")
+
+
+@pytest.fixture(scope="session")
+def graphs(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a first start leaves in an artifact store, exported once."""
+    files, folder = EncoderFiles(tiny_folder), tmp_path_factory.mktemp("graphs")
+    spec = read_spec(files)
+    key = graph_key(files, spec)
+    build_graph(files, spec, key, folder / key[:32])
+    return folder
 
 
 @pytest.fixture
@@ -95,5 +109,6 @@ def training(world: Path) -> TrainingSet:
 
 
 @pytest.fixture(autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    """An engine that an earlier test loaded may have set another number."""
+    torch.set_num_threads(1)

@@ -93,7 +93,9 @@ class Crew:
 
 
 @pytest.fixture(params=["sqlite", "postgresql", pytest.param("bucket", marks=pytest.mark.nightly)])
-def crew(request: pytest.FixtureRequest, tmp_path: Path, world: Path, tiny_folder: Path) -> Iterator[Crew]:
+def crew(
+    request: pytest.FixtureRequest, tmp_path: Path, world: Path, tiny_folder: Path, graphs: Path
+) -> Iterator[Crew]:
     """`bucket`: on PostgreSQL, and workers see nothing of each other's disks."""
     server: Server | None = request.getfixturevalue("postgres") if request.param != "sqlite" else None
     url = server.migrated() if server else None
@@ -102,7 +104,8 @@ def crew(request: pytest.FixtureRequest, tmp_path: Path, world: Path, tiny_folde
     settings = Settings(data_dir=tmp_path, registry_url=url, artifacts_url=bucket, trainer_lease_s=LEASE_S, threads=1)
     registry = Registry(settings.registry_at)
     artifacts = open_artifacts(settings, registry)
-    rules = AdmissionRules(min_cosine=0.8, min_overlap=0.5, engine="torch", threads=1)
+    shutil.copytree(graphs, artifacts.graphs, dirs_exist_ok=True)
+    rules = AdmissionRules(min_cosine=0.8, min_overlap=0.5, engine="onnx", threads=1)
     Registrar(artifacts, registry, rules, overlap=None).register_base(tiny_folder, "tiny", None, None)
     with artifacts.staging() as staged:
         shutil.copytree(world / "dataset", staged, dirs_exist_ok=True)
