@@ -1,6 +1,7 @@
 """Real parts for every test: a tiny encoder, a data folder that has it as base, the app on a real socket."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +20,10 @@ import uvicorn
 from app.api.deps import Parts
 from app.assembly import assemble
 from app.client import AdiabatClient, ApiError, Unreachable
+from app.encoders.export import graph_key
+from app.encoders.export_torch import build_graph
+from app.encoders.files import EncoderFiles
+from app.encoders.spec import read_spec
 from app.main import create_app
 from app.passages.disk import copy_tree
 from app.settings import Settings
@@ -91,9 +96,20 @@ def _is_up(url: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def seeded(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder after its first start. Tests copy it, so that the export is paid for once."""
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graph that all tiny encoders of one shape have, exported once: here, where torch is imported already."""
+    files, folder = EncoderFiles(build_tiny(tmp_path_factory.mktemp("shape"))), tmp_path_factory.mktemp("graphs")
+    spec = read_spec(files)
+    key = graph_key(files, spec)
+    build_graph(files, spec, key, folder / key[:32])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def seeded(tiny: Path, graphs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder after its first start. Tests copy it."""
     folder = tmp_path_factory.mktemp("seeded") / "data"
+    shutil.copytree(graphs, folder / "artifacts" / "graphs")
     with ExitStack() as stack:
         assemble(Settings(data_dir=folder, passage_encoder=str(tiny), trainer=False), stack)
     return folder

@@ -44,9 +44,7 @@ def served(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.mark.parametrize("budget_s", [15, pytest.param(180, marks=pytest.mark.nightly)])
-def test_no_call_ends_in_a_5xx_and_every_answer_is_as_described(
-    served: Service, tmp_path: Path, budget_s: int
-) -> None:
+def test_no_call_ends_in_a_5xx_and_every_answer_is_as_described(served: Service, tmp_path: Path, budget_s: int) -> None:
     program = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(ROOT / "bench" / "schemathesis.toml")]
     options = ["--max-time", str(budget_s), "--max-examples", "20", "--seed", "1", "--no-color"]
     ended = subprocess.run(

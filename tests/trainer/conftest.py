@@ -9,10 +9,6 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from app.encoders.export import graph_key
-from app.encoders.export_torch import build_graph
-from app.encoders.files import EncoderFiles
-from app.encoders.spec import read_spec
 from tests.tiny import build_tiny
 from trainer.matrix import corpus_matrix
 from trainer.training_set import TrainingSet, read_matrix, read_training_set
@@ -28,16 +24,6 @@ WriteDataset = Callable[..., Path]
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny(tmp_path_factory.mktemp("tiny") / "bert")
-
-
-@pytest.fixture(scope="session")
-def graphs(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a first start leaves in an artifact store, exported once."""
-    files, folder = EncoderFiles(tiny_folder), tmp_path_factory.mktemp("graphs")
-    spec = read_spec(files)
-    key = graph_key(files, spec)
-    build_graph(files, spec, key, folder / key[:32])
-    return folder
 
 
 @pytest.fixture
@@ -112,3 +98,9 @@ def training(world: Path) -> TrainingSet:
 def _one_thread() -> None:
     """An engine that an earlier test loaded may have set another number."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _never_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is the tests', and would stay idle: all that it starts too."""
+    monkeypatch.setattr("trainer.worker.be_idle", lambda: None)

@@ -39,17 +39,17 @@ processes.set_forkserver_preload(["trainer.worker"])
 
 def work(settings: Settings, clock_ahead_s: float, checkpoint_s: float, variables: dict[str, str]) -> None:
     """The whole life of a worker process, perhaps with a clock of its own."""
-    from trainer import trials
+    from trainer import trials, worker
     from trainer.checkpoints import Checkpoints
-    from trainer.worker import Worker
 
+    worker.be_idle = lambda: None  # beside other tests it would wait for most of its lease, and more
     trials.Checkpoints = partial(Checkpoints, every_s=checkpoint_s)  # type: ignore[attr-defined]
     os.environ.update(variables)  # it is forked from a process that may be older than they are
     true = time.time
     time.time = lambda: true() + clock_ahead_s
-    worker = Worker(settings, f"w{os.getpid()}")
-    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
-    worker.run()
+    made = worker.Worker(settings, f"w{os.getpid()}")
+    signal.signal(signal.SIGTERM, lambda *_: made.stop())
+    made.run()
 
 
 @dataclass(kw_only=True)
