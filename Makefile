@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONDONTWRITEBYTECODE :=  # the tests start hundreds of processes: each would compile app/ anew
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve demo check format test nightly quick docs bench hostile audit sbom clean

@@ -14,12 +14,18 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
 import uvicorn
 
 from app.api.deps import Parts
 from app.assembly import assemble
 from app.client import AdiabatClient, ApiError, Unreachable
+from app.encoders.export import graph_key
+from app.encoders.export_torch import build_graph
+from app.encoders.files import EncoderFiles
+from app.encoders.spec import read_spec
 from app.main import create_app
+from app.passages.disk import copy_tree
 from app.settings import Settings
 from app.web import web_options
 from tests.postgres import Server, postgres_server
@@ -27,6 +33,10 @@ from tests.s3 import S3Server, s3_server
 from tests.tiny import build_tiny
 
 READY_S = 60
+
+# What is tuned and exported here is tiny: the threads of one computation would only wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 openvino_needed = pytest.mark.skipif(
     find_spec("openvino") is None, reason="OpenVINO is not installed (pip install 'adiabat[openvino]')"
@@ -86,9 +96,20 @@ def _is_up(url: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def seeded(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder after its first start. Tests copy it, so that the export is paid for once."""
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graph that all tiny encoders of one shape have, exported once: here, where torch is imported already."""
+    files, folder = EncoderFiles(build_tiny(tmp_path_factory.mktemp("shape"))), tmp_path_factory.mktemp("graphs")
+    spec = read_spec(files)
+    key = graph_key(files, spec)
+    build_graph(files, spec, key, folder / key[:32])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def seeded(tiny: Path, graphs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder after its first start. Tests copy it."""
     folder = tmp_path_factory.mktemp("seeded") / "data"
+    shutil.copytree(graphs, folder / "artifacts" / "graphs")
     with ExitStack() as stack:
         assemble(Settings(data_dir=folder, passage_encoder=str(tiny), trainer=False), stack)
     return folder
@@ -98,7 +119,7 @@ def seeded(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(seeded: Path, tiny: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
     """A test may be parametrized with a dictionary of what differs."""
     folder = tmp_path / "data"
-    shutil.copytree(seeded, folder)
+    copy_tree(seeded, folder)
     sources = tmp_path / "sources"
     sources.mkdir()
     plain = Settings(data_dir=folder, passage_encoder=str(tiny), trainer=False, source_dirs=(sources,), threads=1)

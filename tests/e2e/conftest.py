@@ -10,6 +10,7 @@ import pytest
 import torch
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
+from app.passages.disk import copy_tree
 from app.settings import Settings
 from tests.conftest import Service, running
 from tests.e2e import stock
@@ -87,7 +88,7 @@ def stocked(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def _settings(seeded: Path, tiny: Path, folder: Path) -> Settings:
-    shutil.copytree(seeded, folder / "data")
+    copy_tree(seeded, folder / "data")
     (folder / "sources").mkdir()
     return Settings(
         data_dir=folder / "data",

@@ -1,5 +1,6 @@
 """Encoders for these tests: the packaged MiniLM, and tiny random ones; each graph is exported once a session."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,9 @@ class Caches:
 
 
 @pytest.fixture(scope="session")
-def caches(tmp_path_factory: pytest.TempPathFactory) -> Caches:
+def caches(graphs: Path, tmp_path_factory: pytest.TempPathFactory) -> Caches:
     folder = tmp_path_factory.mktemp("caches")
+    shutil.copytree(graphs, folder / "graphs")
     return Caches(graphs=folder / "graphs", weights=folder / "weights")
 
 

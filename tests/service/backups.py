@@ -1,6 +1,5 @@
 """A backup of a service that has something of everything, and what it answered."""
 
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 from app.cli.datasets import zip_folder
 from app.client import AdiabatClient
+from app.passages.disk import copy_tree
 from app.registry import JobStatus, Registry
 from app.settings import Settings
 from tests.conftest import environment, process, wait_until
@@ -77,7 +77,7 @@ def answers(client: AdiabatClient) -> dict[str, Any]:
 
 def save(seeded: Path, tiny: Path, folder: Path) -> Saved:
     """A service as a process of its own, filled, asked and backed up by the command line."""
-    shutil.copytree(seeded, folder / "data")
+    copy_tree(seeded, folder / "data")
     (folder / "sources").mkdir()
     settings = Settings(
         data_dir=folder / "data", passage_encoder=str(tiny), source_dirs=(folder / "sources",), trainer=False

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.client import AdiabatClient
 from app.settings import Settings
 from tests.conftest import Service
@@ -55,12 +57,14 @@ def stock(service: Service, tiny: Path, sources: Path, scratch: Path) -> Service
 
 @contextmanager
 def working(settings: Settings) -> Iterator[Worker]:
-    """The trainer's own worker, in a thread of the test."""
+    """The trainer's own worker, in a thread of the test: idle it would keep the interpreter from all others."""
     worker = Worker(settings, "test")
     thread = threading.Thread(target=worker.run)
-    thread.start()
-    try:
-        yield worker
-    finally:
-        worker.stop()
-        thread.join()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("trainer.worker.be_idle", lambda: None)
+        thread.start()
+        try:
+            yield worker
+        finally:
+            worker.stop()
+            thread.join()

@@ -27,6 +27,7 @@ from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
 from app.errors import Conflict, EncoderInUse, EncoderNotFound, StaleGeneration
 from app.observe.metrics import Metrics
+from app.passages.disk import copy_tree
 from app.registry import EncoderState, NewEncoder, Registry
 from app.settings import Settings
 from tests.service import encoders
@@ -44,7 +45,7 @@ class Killed(BaseException):
 def stock(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with three encoders beside the base, registered as users do."""
     folder = tmp_path_factory.mktemp("orders")
-    shutil.copytree(seeded, folder / "data")
+    copy_tree(seeded, folder / "data")
     with ExitStack() as stack:
         plain = Settings(data_dir=folder / "data", passage_encoder=str(tiny), trainer=False, threads=1)
         parts = assemble(plain, stack)
@@ -264,13 +265,14 @@ class AnyOrder(RuleBasedStateMachine):
         return place
 
 
-def test_any_order_of_calls_and_crashes_keeps_the_contract(stock: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("orders", [8, pytest.param(100, marks=pytest.mark.nightly)])
+def test_any_order_of_calls_and_crashes_keeps_the_contract(stock: Path, tmp_path: Path, orders: int) -> None:
     places = {"stock": stock, "folder": tmp_path / "orders"}
     machine: Any = type("AnyOrderHere", (AnyOrder,), places)
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=20,
+            max_examples=orders,
             stateful_step_count=25,
             deadline=None,
             database=None,
@@ -280,7 +282,7 @@ def test_any_order_of_calls_and_crashes_keeps_the_contract(stock: Path, tmp_path
 
 
 def test_a_name_that_was_never_registered_is_found_by_nobody(stock: Path, tmp_path: Path) -> None:
-    shutil.copytree(stock, tmp_path / "data")
+    copy_tree(stock, tmp_path / "data")
     process = Process(tmp_path / "data")
     with pytest.raises(EncoderNotFound):
         process.switcher.activate("nobody", 1)

@@ -1,7 +1,6 @@
 """What the audit log tells of a service's life: every change with its key, and refusals within bounds."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import httpx
 import pytest
 
 from app.api import refusals
+from app.passages.disk import copy_tree
 from app.settings import Settings
 from app.wire.audit import AuditEntry
 from tests.conftest import Service, environment, running, wait_until
@@ -23,7 +23,7 @@ FLOOD = 300
 @pytest.fixture(scope="module")
 def locked(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("audit")
-    shutil.copytree(seeded, folder / "data")
+    copy_tree(seeded, folder / "data")
     (folder / "sources").mkdir()
     settings = Settings(
         data_dir=folder / "data",
@@ -142,7 +142,7 @@ def test_refused_attempts_to_change_something_are_told(locked: Service, ops: htt
 def test_a_flood_of_refusals_leaves_few_entries_and_their_number(
     seeded: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(seeded, tmp_path / "data")
+    copy_tree(seeded, tmp_path / "data")
     settings = Settings(data_dir=tmp_path / "data", passage_encoder=str(tiny), trainer=False, api_key=SERVICE_KEY)
     monkeypatch.setattr(refusals, "PER_S", 10.0)
     with running(settings) as service, holding(service, None) as stranger:
@@ -167,7 +167,7 @@ def test_a_flood_of_refusals_leaves_few_entries_and_their_number(
 def test_where_from_is_a_proxys_word_only_where_it_is_trusted(
     seeded: Path, tiny: Path, tmp_path: Path, trusted: tuple[str, ...]
 ) -> None:
-    shutil.copytree(seeded, tmp_path / "data")
+    copy_tree(seeded, tmp_path / "data")
     settings = Settings(
         data_dir=tmp_path / "data",
         passage_encoder=str(tiny),

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from app.client import AdiabatClient
+from app.passages.disk import copy_tree
 from app.settings import Settings
 from tests.conftest import process, wait_until
 from tests.service.archives import packed
@@ -55,7 +55,7 @@ class Target:
 @pytest.fixture(scope="module")
 def target(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     folder = tmp_path_factory.mktemp("bad")
-    shutil.copytree(seeded, folder / "data")
+    copy_tree(seeded, folder / "data")
     settings = Settings(data_dir=folder / "data", passage_encoder=str(tiny), api_key=KEY)
     variables = {
         "ADIABAT_API_KEY": KEY,

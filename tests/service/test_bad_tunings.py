@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from app.client import AdiabatClient, ApiError
+from app.passages.disk import copy_tree
 from app.settings import Settings
 from app.wire.tuning_jobs import TuningJobPublic
 from tests.conftest import process, wait_until
@@ -40,7 +40,7 @@ def lines(splits: dict[str, range], *, text: str = "", score: int = 1) -> bytes:
 def busy(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AdiabatClient, Path]]:
     """A service with its trainer, and a folder whose files it may be sent."""
     folder = tmp_path_factory.mktemp("busy")
-    shutil.copytree(seeded, folder / "data")
+    copy_tree(seeded, folder / "data")
     (folder / "sources").mkdir()
     settings = Settings(
         data_dir=folder / "data", passage_encoder=str(tiny), source_dirs=(folder / "sources",), threads=1

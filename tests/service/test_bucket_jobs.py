@@ -129,6 +129,7 @@ def test_a_trainer_sends_a_job_back_whose_training_set_is_damaged(
     elsewhere = settings.model_copy(update={"data_dir": tmp_path / "elsewhere", "registry_url": _address(settings)})
     worker = Worker(elsewhere, "far")
     with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("trainer.worker.be_idle", lambda: None)  # a thread of this process
         patched.setattr("trainer.worker.run_job", lambda *_: worker.stop())  # it found a whole one
         thread = threading.Thread(target=worker.run)
         thread.start()

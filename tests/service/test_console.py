@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from app.api import session
+from app.passages.disk import copy_tree
 from app.recipe import Gate, Recipe
 from app.settings import Settings
 from tests.conftest import Service, running
@@ -34,19 +35,32 @@ PAGES = (
 )
 
 
-@pytest.fixture
-def http(service: Service) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=service.url, trust_env=False) as client:
+@pytest.fixture(scope="module")
+def http(unchanged: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=unchanged.url, trust_env=False) as client:
         yield client
 
 
 @pytest.fixture
-def locked(settings: Settings) -> Iterator[httpx.Client]:
+def own(service: Service) -> Iterator[httpx.Client]:
+    """To a service of the test's own, which it may change."""
+    with httpx.Client(base_url=service.url, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def with_key(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("console") / "data"
+    copy_tree(seeded, folder)
+    settings = Settings(data_dir=folder, passage_encoder=str(tiny), trainer=False, threads=1, api_key=KEY)
+    with running(settings) as service:
+        yield service
+
+
+@pytest.fixture
+def locked(with_key: Service) -> Iterator[httpx.Client]:
     """A browser of nobody's, over a service that has a key."""
-    with (
-        running(settings.model_copy(update={"api_key": KEY})) as service,
-        httpx.Client(base_url=service.url, trust_env=False) as client,
-    ):
+    with httpx.Client(base_url=with_key.url, trust_env=False) as client:
         yield client
 
 
@@ -111,13 +125,13 @@ def test_what_an_address_holds_is_text_on_the_page(http: httpx.Client) -> None:
     assert "&lt;script&gt;alert" in page
 
 
-def test_the_samples_are_those_of_the_project(http: httpx.Client) -> None:
-    assert http.get("/console/samples/corpus.jsonl").content == (SAMPLES / "corpus.jsonl").read_bytes()
-    packed = zipfile.ZipFile(io.BytesIO(http.get("/console/samples/beekeeping.zip").content))
+def test_the_samples_are_those_of_the_project(own: httpx.Client) -> None:
+    assert own.get("/console/samples/corpus.jsonl").content == (SAMPLES / "corpus.jsonl").read_bytes()
+    packed = zipfile.ZipFile(io.BytesIO(own.get("/console/samples/beekeeping.zip").content))
     assert packed.read("queries.jsonl") == (SAMPLES / "queries.jsonl").read_bytes()
     assert len([name for name in packed.namelist() if name.startswith("qrels/")]) == 7
     kind = {"content-type": "application/zip"}
-    answer = http.put("/datasets/beekeeping", content=http.get("/console/samples/beekeeping.zip").content, headers=kind)
+    answer = own.put("/datasets/beekeeping", content=own.get("/console/samples/beekeeping.zip").content, headers=kind)
     assert answer.json()["queries"] == 1676
 
 
@@ -128,13 +142,13 @@ def test_an_encoder_without_a_card_has_no_pictures(http: httpx.Client) -> None:
     assert http.get("/console/cards/nobody@1").json()["type"] == "urn:adiabat:problem:encoder-not-found"
 
 
-def test_pictures_of_a_card_are_handed_out(service: Service, http: httpx.Client) -> None:
+def test_pictures_of_a_card_are_handed_out(service: Service, own: httpx.Client) -> None:
     folder = service.settings.artifacts_dir / "base@1" / "card"
     folder.mkdir()
     (folder / "loss.png").write_bytes(b"\x89PNG")
     (folder / "notes.html").write_text("<script>")
-    assert http.get("/console/cards/base@1").json() == {"pictures": ["card/loss.png"]}
-    answer = http.get("/console/cards/base@1/card/loss.png")
+    assert own.get("/console/cards/base@1").json() == {"pictures": ["card/loss.png"]}
+    answer = own.get("/console/cards/base@1/card/loss.png")
     assert (answer.content, answer.headers["content-type"]) == (b"\x89PNG", "image/png")
 
 
@@ -217,21 +231,21 @@ def test_signing_out_takes_the_cookie_away(locked: httpx.Client) -> None:
     assert locked.get("/").status_code == 303
 
 
-def test_long_lists_come_in_parts_and_briefly(service: Service, http: httpx.Client, tiny: Path, sources: Path) -> None:
+def test_long_lists_come_in_parts_and_briefly(service: Service, own: httpx.Client, tiny: Path, sources: Path) -> None:
     for seed in (1, 2, 3):
         encoders.near(tiny, sources / f"e{seed}", seed=seed)
         service.client.register_encoder(f"e{seed}", path=f"e{seed}", force=True)
-    names = [each["name"] for each in http.get("/encoders").json()["encoders"]]
+    names = [each["name"] for each in own.get("/encoders").json()["encoders"]]
     assert names == ["base", "e1", "e2", "e3"]
-    part = http.get("/encoders?limit=2&offset=1&brief=true").json()["encoders"]
+    part = own.get("/encoders?limit=2&offset=1&brief=true").json()["encoders"]
     assert [each["name"] for each in part] == ["e1", "e2"]
     assert part[0]["checks"] == []
-    assert http.get("/encoders?offset=9").json() == {"encoders": []}
-    assert http.get("/encoders?limit=0").status_code == 422
+    assert own.get("/encoders?offset=9").json() == {"encoders": []}
+    assert own.get("/encoders?limit=0").status_code == 422
 
 
 def test_encoders_are_found_by_a_part_of_their_key(
-    service: Service, http: httpx.Client, sources: Path, tiny: Path
+    service: Service, own: httpx.Client, sources: Path, tiny: Path
 ) -> None:
     for seed, name in enumerate(("a_b", "acb", "acb"), start=1):
         encoders.near(tiny, sources / f"{name}{seed}", seed=seed)
@@ -239,18 +253,18 @@ def test_encoders_are_found_by_a_part_of_their_key(
 
     def found(part: str) -> list[str]:
         return [
-            f"{each['name']}@{each['version']}" for each in http.get(f"/encoders?contains={part}").json()["encoders"]
+            f"{each['name']}@{each['version']}" for each in own.get(f"/encoders?contains={part}").json()["encoders"]
         ]
 
     assert found("CB") == ["acb@1", "acb@2"]
     assert found("b@1") == ["a_b@1", "acb@1"]
     assert found("a_b") == ["a_b@1"]  # no pattern: it is that letter
     assert found("nothing") == []
-    assert [each["name"] for each in http.get("/encoders?contains=b@&limit=1&offset=1").json()["encoders"]] == ["acb"]
-    assert http.get("/encoders?contains=%25").status_code == http.get("/encoders?contains=").status_code == 422
+    assert [each["name"] for each in own.get("/encoders?contains=b@&limit=1&offset=1").json()["encoders"]] == ["acb"]
+    assert own.get("/encoders?contains=%25").status_code == own.get("/encoders?contains=").status_code == 422
 
 
-def test_jobs_and_evaluations_come_in_parts(service: Service, http: httpx.Client, tmp_path: Path) -> None:
+def test_jobs_and_evaluations_come_in_parts(service: Service, own: httpx.Client, tmp_path: Path) -> None:
     lines = [{"query": "why", "split": split, "relevant": ["p1"]} for split in ("train", "dev", "test")]
     file = tmp_path / "d.ndjson"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -259,7 +273,7 @@ def test_jobs_and_evaluations_come_in_parts(service: Service, http: httpx.Client
     for name in ("one", "two", "three"):
         service.client.create_tuning_job(name, "d")
         service.client.create_evaluation(["d"])
-    jobs = http.get("/tuning-jobs?limit=2&brief=true").json()["tuning_jobs"]
+    jobs = own.get("/tuning-jobs?limit=2&brief=true").json()["tuning_jobs"]
     assert [job["name"] for job in jobs] == ["three", "two"]
-    assert [job["name"] for job in http.get("/tuning-jobs?offset=2").json()["tuning_jobs"]] == ["one"]
-    assert len(http.get("/evaluations?limit=2&offset=2").json()["evaluations"]) == 1
+    assert [job["name"] for job in own.get("/tuning-jobs?offset=2").json()["tuning_jobs"]] == ["one"]
+    assert len(own.get("/evaluations?limit=2&offset=2").json()["evaluations"]) == 1

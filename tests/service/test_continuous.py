@@ -4,7 +4,6 @@ The test plays the trainer, and its clock says when time is over.
 """
 
 import itertools
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from app.client import ApiError
 from app.continuous import ContinuousTuner
 from app.errors import Conflict
 from app.judgments import Content, JudgedNow
+from app.passages.disk import copy_tree
 from app.registry import JobStatus, NewStep, Registry, StepKind
 from app.registry.copying import copy_registry
 from app.registry.job_records import AT_WORK
@@ -148,7 +148,7 @@ def stocked(
     request: pytest.FixtureRequest, seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("continuous")
-    shutil.copytree(seeded, folder / "data")
+    copy_tree(seeded, folder / "data")
     settings = Settings(
         data_dir=folder / "data",
         passage_encoder=str(tiny),

@@ -1,7 +1,6 @@
 """Pages of other origins: none may call, but those that a setting names, and those never by a session."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from app.passages.disk import copy_tree
 from app.settings import Settings
 from tests.conftest import Service, running
 from tests.service.keys import SERVICE_KEY, as_bearer, refused
@@ -18,7 +18,7 @@ ASKS = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers
 
 
 def service_with(seeded: Path, tiny: Path, folder: Path, origins: tuple[str, ...]) -> Settings:
-    shutil.copytree(seeded, folder / "data")
+    copy_tree(seeded, folder / "data")
     return Settings(
         data_dir=folder / "data",
         passage_encoder=str(tiny),

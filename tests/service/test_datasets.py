@@ -142,17 +142,17 @@ def test_lines_with_passages_are_a_dataset_with_its_own_corpus(service: Service)
     ],
 )
 def test_a_bad_line_is_refused_by_its_number_and_nothing_is_kept(
-    service: Service, line: dict[str, Any] | str, word: str
+    unchanged: Service, line: dict[str, Any] | str, word: str
 ) -> None:
-    response = put_lines(service, {"query": "how", "relevant": ["p1"]}, line)
+    response = put_lines(unchanged, {"query": "how", "relevant": ["p1"]}, line)
     assert (response.status_code, response.json()["type"]) == (422, "urn:adiabat:problem:bad-dataset")
     assert word in response.json()["detail"]
-    assert contents(service) == set()
+    assert contents(unchanged) == set()
 
 
-def test_lines_without_a_query_are_no_dataset(service: Service) -> None:
-    assert "no line with a query" in put_lines(service, "").json()["detail"]
-    assert "no line with a query" in put_lines(service, {"passage": "because", "id": "p1"}).json()["detail"]
+def test_lines_without_a_query_are_no_dataset(unchanged: Service) -> None:
+    assert "no line with a query" in put_lines(unchanged, "").json()["detail"]
+    assert "no line with a query" in put_lines(unchanged, {"passage": "because", "id": "p1"}).json()["detail"]
 
 
 def test_judged_passages_that_are_not_stored_are_listed_as_the_store_is_now(service: Service) -> None:
@@ -231,41 +231,41 @@ def test_a_zipped_folder_is_read_like_its_content(service: Service) -> None:
     ],
 )
 def test_a_bad_archive_is_refused_naming_the_place_and_nothing_is_kept(
-    service: Service, entries: dict[str, str], word: str
+    unchanged: Service, entries: dict[str, str], word: str
 ) -> None:
-    response = put(service, packed(entries))
+    response = put(unchanged, packed(entries))
     assert (response.status_code, response.json()["type"]) == (422, "urn:adiabat:problem:bad-dataset")
     assert word in response.json()["detail"]
-    assert service.client.datasets() == []
-    assert list((service.settings.artifacts_dir / "datasets").iterdir()) == []
-    assert not list(service.settings.artifacts_dir.glob(".staging-*"))
+    assert unchanged.client.datasets() == []
+    assert contents(unchanged) == set()
+    assert not list(unchanged.settings.artifacts_dir.glob(".staging-*"))
 
 
 @pytest.mark.parametrize("body", [b"", b"PK\x03\x04 not really", b"x" * 1000])
-def test_what_is_no_zip_is_refused(service: Service, body: bytes) -> None:
-    refused = put(service, body)
+def test_what_is_no_zip_is_refused(unchanged: Service, body: bytes) -> None:
+    refused = put(unchanged, body)
     assert refused.status_code == 422
     assert "application/x-ndjson" in refused.json()["detail"]  # lines that were sent without saying so
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(service: Service) -> None:
+def test_a_bomb_is_refused_before_it_is_unpacked(unchanged: Service) -> None:
     bomb = packed({"queries.jsonl": " " * 50_000_000, "qrels/dev.tsv": QRELS})
-    response = put(service, bomb)
+    response = put(unchanged, bomb)
     assert (response.status_code, response.json()["type"]) == (413, "urn:adiabat:problem:too-large")
 
 
-def test_an_entry_with_a_lying_size_is_not_believed(service: Service) -> None:
+def test_an_entry_with_a_lying_size_is_not_believed(unchanged: Service) -> None:
     body = bytearray(packed({"queries.jsonl": QUERIES * 50, "qrels/dev.tsv": QRELS}))
     central = body.rindex(b"PK\x01\x02", 0, body.rindex(b"PK\x01\x02"))
     body[central + 24 : central + 28] = (10).to_bytes(4, "little")
-    assert put(service, bytes(body)).status_code == 422
+    assert put(unchanged, bytes(body)).status_code == 422
 
 
-def test_names_are_checked(service: Service) -> None:
+def test_names_are_checked(unchanged: Service) -> None:
     good = packed({"queries.jsonl": QUERIES, "qrels/dev.tsv": QRELS})
-    response = httpx.put(f"{service.url}/datasets/..%2Fx", content=good, trust_env=False)
+    response = httpx.put(f"{unchanged.url}/datasets/..%2Fx", content=good, trust_env=False)
     assert response.status_code in (404, 422)
-    response = httpx.put(f"{service.url}/datasets/Upper", content=good, trust_env=False)
+    response = httpx.put(f"{unchanged.url}/datasets/Upper", content=good, trust_env=False)
     assert response.status_code == 422
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from app.assembly import assemble
 from app.cli.datasets import zip_folder
 from app.errors import AdiabatError, DataDirLocked, IndexSpaceMismatch
 from app.keys import KeyRing
+from app.passages.disk import copy_tree
 from app.settings import Settings
 from tests.conftest import Service, running, wait_until
 from tests.service import encoders
@@ -82,7 +82,7 @@ def write_dataset(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def world(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("world")
-    shutil.copytree(seeded, folder / "data")
+    copy_tree(seeded, folder / "data")
     sources = folder / "sources"
     sources.mkdir()
     settings = Settings(

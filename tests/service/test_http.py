@@ -26,8 +26,16 @@ PASSAGES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def http(unchanged: Service) -> Iterator[httpx.Client]:
+    unchanged.client.upsert_passages(PASSAGES)
+    with httpx.Client(base_url=unchanged.url, trust_env=False) as opened:
+        yield opened
+
+
 @pytest.fixture
-def http(service: Service) -> Iterator[httpx.Client]:
+def own(service: Service) -> Iterator[httpx.Client]:
+    """To a service of the test's own, which it may change."""
     service.client.upsert_passages(PASSAGES)
     with httpx.Client(base_url=service.url, trust_env=False) as opened:
         yield opened
@@ -184,7 +192,7 @@ def test_only_what_changed_is_embedded_again(client: AdiabatClient, service: Ser
     assert client.passage("c/d e").text == "no pain at all"
 
 
-def test_passages_are_paged_read_and_deleted(client: AdiabatClient, http: httpx.Client) -> None:
+def test_passages_are_paged_read_and_deleted(client: AdiabatClient, own: httpx.Client) -> None:
     seen, cursor = [], None
     while True:
         page = client.passages(cursor, limit=2)
@@ -193,10 +201,10 @@ def test_passages_are_paged_read_and_deleted(client: AdiabatClient, http: httpx.
             break
     assert sorted(seen) == ["a", "b", "c/d e"]
     assert client.passage("c/d e").model_dump() == {"title": "", **PASSAGES[2]}
-    assert http.delete("/passages/c%2Fd%20e").status_code == 204
-    problem(http.get("/passages/c%2Fd%20e"), 404, "passage-not-found")
-    problem(http.delete("/passages/c%2Fd%20e"), 404, "passage-not-found")
-    problem(http.post("/passages/delete", json={"filter": {}}), 422, "invalid-field")
+    assert own.delete("/passages/c%2Fd%20e").status_code == 204
+    problem(own.get("/passages/c%2Fd%20e"), 404, "passage-not-found")
+    problem(own.delete("/passages/c%2Fd%20e"), 404, "passage-not-found")
+    problem(own.post("/passages/delete", json={"filter": {}}), 422, "invalid-field")
     assert client.delete_passages(filter={"must": [{"key": "lang", "match": {"value": "de"}}]}) == 1
     assert client.delete_passages(["a", "never there"]) == 1
     assert client.count_passages() == 0
@@ -245,12 +253,12 @@ def test_bodies_over_the_limit_are_413_whether_or_not_they_say_their_length(sett
         assert "ADIABAT_MAX_ARCHIVE_BYTES" in refused["detail"]
 
 
-def test_a_full_disk_says_what_is_stored(service: Service, http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_says_what_is_stored(service: Service, own: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(type(service.parts.store), "upsert", full)
-    refused = problem(http.post("/passages", json={"passages": [{"id": "n", "text": "new"}]}), 503, "unavailable")
+    refused = problem(own.post("/passages", json={"passages": [{"id": "n", "text": "new"}]}), 503, "unavailable")
     assert "what was acknowledged is stored" in refused["detail"]
 
 

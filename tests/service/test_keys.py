@@ -1,7 +1,6 @@
 """Keys over HTTP and by the command line: made, listed, held to their limits, revoked; and what a refusal says."""
 
 import re
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -15,13 +14,14 @@ import pytest
 from app.client import ApiError
 from app.keys.ring import FRESH_S
 from app.keys.tokens import make_token
+from app.passages.disk import copy_tree
 from app.settings import Settings
 from tests.conftest import Service, environment, process, running, wait_until
 from tests.service.keys import SERVICE_KEY, as_bearer, holding, refused
 
 
 def settings_in(folder: Path, seeded: Path, tiny: Path, **more: object) -> Settings:
-    shutil.copytree(seeded, folder / "data")
+    copy_tree(seeded, folder / "data")
     plain = Settings(data_dir=folder / "data", passage_encoder=str(tiny), trainer=False, threads=1)
     return plain.model_copy(update=more)
 

@@ -160,13 +160,15 @@ def test_a_comparison_in_hybrid_compares_fused_ranks(client: AdiabatClient, word
         ({"explain": True, "limit": 10, "offset": 491}, "limit"),
     ],
 )
-def test_what_a_mode_has_no_place_for_is_refused_by_name(service: Service, body: dict[str, object], field: str) -> None:
-    answer = httpx.post(f"{service.url}/search", json={"query": "water"} | body, trust_env=False)
+def test_what_a_mode_has_no_place_for_is_refused_by_name(
+    unchanged: Service, body: dict[str, object], field: str
+) -> None:
+    answer = httpx.post(f"{unchanged.url}/search", json={"query": "water"} | body, trust_env=False)
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith(field)
     batch = {key: value for key, value in body.items() if key in ("mode", "encoder", "limit", "with_query_vector")}
     if len(batch) == len(body):
-        answer = httpx.post(f"{service.url}/search/batch", json={"queries": ["water"]} | batch, trust_env=False)
+        answer = httpx.post(f"{unchanged.url}/search/batch", json={"queries": ["water"]} | batch, trust_env=False)
         assert answer.status_code == 422
         assert answer.json()["detail"].startswith(field)
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from pydantic import ConfigDict
 
 from app.cli.datasets import zip_folder
+from app.passages.disk import copy_tree
 from app.registry import NewSearch
 from app.settings import Settings
 from app.wire.queries import FeedbackCreate
@@ -35,7 +35,7 @@ Example = tuple[str, str, str, Any]
 def served(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that holds what the examples speak of: the samples, their dataset, a folder `models/bees`, a hub."""
     folder = tmp_path_factory.mktemp("examples")
-    shutil.copytree(seeded, folder / "data")
+    copy_tree(seeded, folder / "data")
     models = folder / "models"
     models.mkdir()
     encoders.near(tiny, models / "bees")

@@ -15,6 +15,7 @@ from app.doctor.examine import examine
 from app.doctor.finding import Level
 from app.encoders.artifacts import Manifest
 from app.errors import IndexSpaceMismatch
+from app.passages.disk import copy_tree
 from app.registry import JobStatus
 from app.settings import Settings
 from tests.conftest import Service, environment, process, running, wait_until
@@ -30,7 +31,7 @@ def on_postgres(
 ) -> Iterator[Settings]:
     """A data folder that outgrew its machine: its registry was copied by the command."""
     folder, url = tmp_path_factory.mktemp("on-postgres"), postgres.fresh()
-    shutil.copytree(seeded, folder / "data")
+    copy_tree(seeded, folder / "data")
     said = registry_copied(folder / "data", url)
     assert "1 encoders, 1 activations to postgresql+psycopg://" in said
     yield Settings(
@@ -77,7 +78,7 @@ def test_keys_live_there_and_the_first_one_is_made_on_the_machine(
     postgres: Server, seeded: Path, tiny: Path, tmp_path: Path
 ) -> None:
     url = postgres.fresh()
-    shutil.copytree(seeded, tmp_path / "data")
+    copy_tree(seeded, tmp_path / "data")
     registry_copied(tmp_path / "data", url)
     settings = Settings(data_dir=tmp_path / "data", passage_encoder=str(tiny), registry_url=url)
     create = ("keys", "create", "admin", "--scope", "admin", "--data-dir", str(settings.data_dir))
@@ -101,7 +102,7 @@ def test_everything_acknowledged_is_there_after_kill_9(
     postgres: Server, seeded: Path, tiny: Path, tmp_path: Path
 ) -> None:
     url = postgres.fresh()
-    shutil.copytree(seeded, tmp_path / "data")
+    copy_tree(seeded, tmp_path / "data")
     registry_copied(tmp_path / "data", url)
     settings = Settings(
         data_dir=tmp_path / "data", passage_encoder=str(tiny), registry_url=url, source_dirs=(tmp_path,)

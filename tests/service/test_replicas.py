@@ -17,6 +17,7 @@ import pytest
 
 from app.client import AdiabatClient, ApiError
 from app.errors import Conflict
+from app.passages.disk import copy_tree
 from app.registry import Registry
 from app.registry.copying import copy_registry
 from app.registry.instances import LEASE_S
@@ -87,7 +88,7 @@ def cluster(
 @contextmanager
 def clustered(seeded: Path, tiny: Path, folder: Path, qdrant: str, url: str | None) -> Iterator[Cluster]:
     """Two services on one data folder, with two encoders beside the base; the second one can be hindered."""
-    shutil.copytree(seeded, folder / "data")
+    copy_tree(seeded, folder / "data")
     settings = Settings(
         data_dir=folder / "data",
         passage_encoder=str(tiny),

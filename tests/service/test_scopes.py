@@ -1,7 +1,6 @@
 """Each call asks for exactly the scope that the table says, and there is no call that the table has not."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +10,7 @@ import httpx
 import pytest
 
 from app.api.scopes import SCOPES
+from app.passages.disk import copy_tree
 from app.settings import Settings
 from tests.conftest import Service, running
 from tests.service.keys import SCOPES as ORDER
@@ -24,7 +24,7 @@ HIDDEN = {"GET /console/cards/{key}", "GET /console/cards/{key}/{name:path}"}
 @pytest.fixture(scope="module")
 def locked(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("scopes")
-    shutil.copytree(seeded, folder / "data")
+    copy_tree(seeded, folder / "data")
     settings = Settings(
         data_dir=folder / "data", passage_encoder=str(tiny), trainer=False, threads=1, api_key=SERVICE_KEY
     )

@@ -17,6 +17,7 @@ import pytest
 from app.cli.datasets import zip_folder
 from app.client import AdiabatClient, ApiError
 from app.errors import Conflict, IndexSpaceMismatch, Unavailable
+from app.passages.disk import copy_tree
 from app.registry import Registry
 from app.registry.copying import copy_registry
 from app.settings import Settings
@@ -85,7 +86,7 @@ def site(
         source_dirs=(folder,),
         threads=1,
     )
-    shutil.copytree(seeded, settings.data_dir)
+    copy_tree(seeded, settings.data_dir)
     source, target = Registry(settings.registry_path), Registry(url)
     copy_registry(source.database, target.database)
     source.close()
@@ -172,7 +173,7 @@ def test_a_service_that_lacks_what_it_needs_does_not_start_without_the_bucket_an
         site.first.register_encoder(name, path=site.source())
         site.first.activate(name)
     alone = site.settings.model_copy(update={"data_dir": tmp_path / "data"})
-    shutil.copytree(site.folders["second"], alone.data_dir)
+    copy_tree(site.folders["second"], alone.data_dir)
     shutil.rmtree(alone.artifacts_dir / f"{name}@1")
     history = site.first.history()
     site.s3.kill()

@@ -11,6 +11,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from app.client import AdiabatClient, ApiError
+from app.passages.disk import copy_tree
 from tests.conftest import Service, running, wait_until
 from tests.service import encoders
 
@@ -104,7 +105,7 @@ def test_the_generation_survives_a_restart(service: Service, tuned: str) -> None
     service.client.activate(tuned)
     digest = service.client.active_encoder().encoder.digest
     copy = service.settings.data_dir.with_name("copy")
-    shutil.copytree(service.settings.data_dir, copy)
+    copy_tree(service.settings.data_dir, copy)
     with running(service.settings.model_copy(update={"data_dir": copy})) as again:
         active = again.client.active_encoder()
         assert (active.encoder.digest, active.encoder.generation) == (digest, 2)
@@ -116,7 +117,7 @@ def test_the_generation_survives_a_restart(service: Service, tuned: str) -> None
 def test_a_lost_artifact_starts_the_service_on_the_base_and_says_so(service: Service, tuned: str, lost: str) -> None:
     service.client.activate(tuned)
     copy = service.settings.data_dir.with_name("copy")
-    shutil.copytree(service.settings.data_dir, copy)
+    copy_tree(service.settings.data_dir, copy)
     artifact = copy / "artifacts" / "tuned@1"
     if lost:
         (artifact / lost).unlink()

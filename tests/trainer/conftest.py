@@ -95,5 +95,12 @@ def training(world: Path) -> TrainingSet:
 
 
 @pytest.fixture(autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    """An engine that an earlier test loaded may have set another number."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _never_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is the tests', and would stay idle: all that it starts too."""
+    monkeypatch.setattr("trainer.worker.be_idle", lambda: None)

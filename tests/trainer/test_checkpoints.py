@@ -103,7 +103,6 @@ def test_a_tuning_killed_with_kill_9_goes_on_bit_equal_to_an_unbroken_one(
         said, _ = child.communicate()
     assert said.startswith("going on from the checkpoint after step ")
     assert 1 < int(said.splitlines()[1]) < int(said.splitlines()[-1]) == 60  # it did not start over
-    torch.set_num_threads(1)  # as the process has it
     unbroken = run(tiny_folder, training, tuning_process.RECIPE).tuned
     resumed = load_file(tmp_path / "tuned.safetensors")
     assert unbroken.keys() == resumed.keys()

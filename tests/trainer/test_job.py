@@ -26,11 +26,12 @@ DIGEST = "sha256:world"
 class Trainer:
     """Jobs on `world` as dataset and as guard, one after the other."""
 
-    def __init__(self, folder: Path, world: Path, base: Path) -> None:
+    def __init__(self, folder: Path, world: Path, base: Path, graphs: Path) -> None:
         self.folder = folder
         self.registry = Registry(folder / "registry.db")
         self.artifacts = ArtifactStore(folder / "artifacts")
-        rules = AdmissionRules(min_cosine=0.8, min_overlap=0.5, engine="torch", threads=1)
+        shutil.copytree(graphs, self.artifacts.graphs, dirs_exist_ok=True)
+        rules = AdmissionRules(min_cosine=0.8, min_overlap=0.5, engine="onnx", threads=1)
         self.registrar = Registrar(self.artifacts, self.registry, rules, overlap=None)
         self.registrar.register_base(base, "tiny", None, None)
         dataset = self.artifacts.root / "datasets" / DIGEST.removeprefix("sha256:")
@@ -72,8 +73,8 @@ class Trainer:
 
 
 @pytest.fixture
-def trainer(tmp_path: Path, world: Path, tiny_folder: Path) -> Iterator[Trainer]:
-    made = Trainer(tmp_path, world, tiny_folder)
+def trainer(tmp_path: Path, world: Path, tiny_folder: Path, graphs: Path) -> Iterator[Trainer]:
+    made = Trainer(tmp_path, world, tiny_folder, graphs)
     yield made
     made.registry.close()
 

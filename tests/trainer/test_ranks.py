@@ -58,7 +58,6 @@ def alone(encoder: Path, training: TrainingSet, name: str, accumulate: int | Non
 
 @pytest.mark.parametrize("name", ranked_process.RECIPES)
 def test_two_processes_tune_as_one_does(tiny_folder: Path, training: TrainingSet, together: Path, name: str) -> None:
-    torch.set_num_threads(1)  # as the processes have it
     one = alone(tiny_folder, training, name)
     losses = json.loads((together / f"{name}.json").read_text())
     assert losses == pytest.approx(one.losses, abs=TOLERANCE)
@@ -72,7 +71,6 @@ def test_two_processes_tune_as_one_does(tiny_folder: Path, training: TrainingSet
 def test_two_processes_are_to_the_bit_one_with_two_parts(
     tiny_folder: Path, training: TrainingSet, together: Path
 ) -> None:
-    torch.set_num_threads(1)
     one = alone(tiny_folder, training, "infonce", accumulate=2)
     assert json.loads((together / "infonce.json").read_text()) == list(one.losses)
     two = load_file(together / "infonce.safetensors")

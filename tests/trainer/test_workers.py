@@ -39,17 +39,17 @@ processes.set_forkserver_preload(["trainer.worker"])
 
 def work(settings: Settings, clock_ahead_s: float, checkpoint_s: float, variables: dict[str, str]) -> None:
     """The whole life of a worker process, perhaps with a clock of its own."""
-    from trainer import trials
+    from trainer import trials, worker
     from trainer.checkpoints import Checkpoints
-    from trainer.worker import Worker
 
+    worker.be_idle = lambda: None  # beside other tests it would wait for most of its lease, and more
     trials.Checkpoints = partial(Checkpoints, every_s=checkpoint_s)  # type: ignore[attr-defined]
     os.environ.update(variables)  # it is forked from a process that may be older than they are
     true = time.time
     time.time = lambda: true() + clock_ahead_s
-    worker = Worker(settings, f"w{os.getpid()}")
-    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
-    worker.run()
+    made = worker.Worker(settings, f"w{os.getpid()}")
+    signal.signal(signal.SIGTERM, lambda *_: made.stop())
+    made.run()
 
 
 @dataclass(kw_only=True)
@@ -93,7 +93,9 @@ class Crew:
 
 
 @pytest.fixture(params=["sqlite", "postgresql", pytest.param("bucket", marks=pytest.mark.nightly)])
-def crew(request: pytest.FixtureRequest, tmp_path: Path, world: Path, tiny_folder: Path) -> Iterator[Crew]:
+def crew(
+    request: pytest.FixtureRequest, tmp_path: Path, world: Path, tiny_folder: Path, graphs: Path
+) -> Iterator[Crew]:
     """`bucket`: on PostgreSQL, and workers see nothing of each other's disks."""
     server: Server | None = request.getfixturevalue("postgres") if request.param != "sqlite" else None
     url = server.migrated() if server else None
@@ -102,7 +104,8 @@ def crew(request: pytest.FixtureRequest, tmp_path: Path, world: Path, tiny_folde
     settings = Settings(data_dir=tmp_path, registry_url=url, artifacts_url=bucket, trainer_lease_s=LEASE_S, threads=1)
     registry = Registry(settings.registry_at)
     artifacts = open_artifacts(settings, registry)
-    rules = AdmissionRules(min_cosine=0.8, min_overlap=0.5, engine="torch", threads=1)
+    shutil.copytree(graphs, artifacts.graphs, dirs_exist_ok=True)
+    rules = AdmissionRules(min_cosine=0.8, min_overlap=0.5, engine="onnx", threads=1)
     Registrar(artifacts, registry, rules, overlap=None).register_base(tiny_folder, "tiny", None, None)
     with artifacts.staging() as staged:
         shutil.copytree(world / "dataset", staged, dirs_exist_ok=True)
