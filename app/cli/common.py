@@ -22,8 +22,9 @@ from rich.progress import (
 from app.client import DEFAULT_URL, AdiabatClient
 from app.errors import BadInput
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+# What they print is text of users and passages: brackets and colons in it mean nothing.
+console = Console(highlight=False, markup=False, emoji=False)
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 Url = Annotated[str, typer.Option(envvar="ADIABAT_URL", help="Address of the service.")]
 ApiKey = Annotated[str | None, typer.Option(envvar="ADIABAT_API_KEY", help="Key, where the service asks for one.")]
@@ -38,7 +39,7 @@ def connect(url: str = DEFAULT_URL, api_key: str | None = None) -> AdiabatClient
 
 
 def fail(sentence: str) -> None:
-    errors.print(f"adiabat: {sentence}", markup=False, soft_wrap=True)
+    errors.print(f"adiabat: {sentence}", soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -60,7 +61,7 @@ def _as_json(value: Any) -> Any:
 
 
 def say(line: str) -> None:
-    console.print(line, markup=False, soft_wrap=True)
+    console.print(line, soft_wrap=True)
 
 
 def confirmed(question: str, yes: bool) -> bool:
@@ -89,7 +90,7 @@ class Bar:
             self._progress.update(self._task, completed=done, total=self._total, description=f"{self._title} {note}")
         elif time.monotonic() - self._said >= PLAIN_LINE_S:
             self._said = time.monotonic()
-            errors.print(f"{self._title} {done}/{self._total or '?'} {note}{self._left(done)}", markup=False)
+            errors.print(f"{self._title} {done}/{self._total or '?'} {note}{self._left(done)}")
 
     def _left(self, done: int) -> str:
         """At the pace since the first word of this count: what came before it, as a wait in a queue, tells nothing."""
@@ -104,6 +105,6 @@ def progress_bar(title: str, total: int | None = None) -> Iterator[Bar]:
     if not errors.is_terminal:
         yield Bar(title, total, None)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors) as progress:
         yield Bar(title, total, progress)

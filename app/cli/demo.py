@@ -113,7 +113,7 @@ def _walk(client: AdiabatClient, samples: Path) -> None:
 
 
 def _step(number: int, title: str) -> None:
-    console.print(f"\n[bold]{number}. {title}[/bold]")
+    console.print(f"\n{number}. {title}", style="bold")
 
 
 def _ingest(client: AdiabatClient, corpus: Path) -> None:

@@ -61,7 +61,7 @@ def _findings(data_dir: Path | None, url: str | None, api_key: str | None) -> It
 
 
 def show(finding: Finding) -> None:
-    console.print(f"[{COLOURS[finding.level]}]{finding.level:<5}[/]", end="")
+    console.print(f"{finding.level:<5}", style=COLOURS[finding.level], end="")
     say(f"{finding.check:<9} {finding.said}")
     if finding.mend:
         say(f"{'':14} {finding.mend}")

@@ -176,7 +176,7 @@ def _show(event: JobEventPublic, bar: Bar) -> None:
 
 def _note(line: str) -> None:
     """On the console of the progress bar, which makes room for it."""
-    errors.print(line, markup=False, soft_wrap=True)
+    errors.print(line, soft_wrap=True)
 
 
 def _print(job: TuningJobPublic, as_json: bool) -> None:

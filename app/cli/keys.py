@@ -69,7 +69,7 @@ def create(
     if as_json:
         print_json(made)
         return
-    errors.print(f"{made.name}: scope {made.scope}{_limits(made)}. This is shown once:", markup=False, soft_wrap=True)
+    errors.print(f"{made.name}: scope {made.scope}{_limits(made)}. This is shown once:", soft_wrap=True)
     say(made.key)
 
 
@@ -132,7 +132,7 @@ def _keys_in(data_dir: Path) -> "Iterator[Keys]":
 
     settings = Settings(data_dir=data_dir)
     if settings.registry_url is None and not settings.registry_path.exists():
-        errors.print(f"{data_dir} is new: no service has run on it yet.", markup=False, soft_wrap=True)
+        errors.print(f"{data_dir} is new: no service has run on it yet.", soft_wrap=True)
     registry = Registry(settings.registry_at)
     try:
         with acting(Actor(peer=f"this machine, {getuser()}")):

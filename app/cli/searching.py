@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from app.cli.common import ApiKey, AsJson, Url, connect, console, print_json, say
@@ -81,7 +80,7 @@ def _print_groups(groups: list[HitGroup], *, explained: bool) -> None:
         table.add_column(heading, justify="left" if heading in ("group", "id", "passage") else "right")
     for group in groups:
         for at, hit in enumerate(group.hits):
-            name = "" if at else escape(str(group.id))
+            name = "" if at else str(group.id)
             table.add_row(name, *_places(hit), f"{hit.score:.4f}", hit.id, _line(hit.title, hit.text))
     console.print(table)
     if not groups:
