@@ -99,7 +99,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
     switcher = Switcher(registry, pool, slot, metrics)
     replicas = _join(settings, registry, switcher, slot)
     registry.idempotency.forget_unfinished()
-    artifacts.sweep_staging()
+    artifacts.sweep_half_made()
     for key in registry.encoders.sweep(artifacts.keys(), artifacts.set_aside):
         log.warning(
             "%s was on disk without a row in the registry: a crash left it, or the registry is another one", key

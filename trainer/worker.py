@@ -51,6 +51,7 @@ class Worker:
         self._registry = Registry(settings.registry_at)
         self._silence = Silence(self._registry.jobs, settings.trainer_lease_s)
         self._artifacts = open_artifacts(settings, self._registry)
+        self._artifacts.sweep_half_made()
         rules = AdmissionRules(
             min_cosine=settings.probe_min_cosine,
             min_overlap=settings.probe_min_overlap,

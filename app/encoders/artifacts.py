@@ -10,8 +10,6 @@ for it. `app.encoders.shared_artifacts` keeps it in a bucket.
 import json
 import os
 import shutil
-import socket
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,13 +23,13 @@ from numpy.typing import NDArray
 from app.encoders.digest import weights_ending
 from app.encoders.files import fsync_tree
 from app.encoders.graph import table_file
+from app.encoders.half_made import half_made, sweep
 from app.encoders.overlay import EncoderFiles
 from app.errors import AdiabatError, EncoderBroken
 
 MANIFEST = "adiabat.json"
 PROBES = "probes.npy"
 BASE_KEY = "base@1"
-STALE_STAGING_S = 24 * 3600
 # What has a name where it is shared.
 ENCODERS, DATASETS, JOBS = "encoders", "datasets", "jobs"
 TRAINING_SET, CHECKPOINTS = "training-set", "checkpoints"
@@ -118,7 +116,7 @@ class ArtifactStore:
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A folder to build in; whatever is still there at the end of the block is removed."""
-        folder = self.root / f".staging-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        folder = half_made(self.root, "staging")
         folder.mkdir()
         try:
             yield folder
@@ -202,29 +200,11 @@ class ArtifactStore:
     def withdraw(self, name: str) -> None:
         """Whatever was shared under `name` is not needed any more."""
 
-    def sweep_staging(self) -> None:
-        """Remove what dead processes left half-built."""
-        for folder in self.root.glob(".staging-*"):
-            if _abandoned(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _abandoned(folder: Path) -> bool:
-    host, pid, _ = folder.name.removeprefix(".staging-").rsplit("-", 2)
-    if host != socket.gethostname():  # another container: its pids say nothing here
-        return time.time() - folder.stat().st_mtime > STALE_STAGING_S
-    # Our own id is a dead process's too: nothing is staged before the sweep, and in a container every start is id 1.
-    return int(pid) == os.getpid() or not _alive(int(pid))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    def sweep_half_made(self) -> None:
+        """Remove what dead processes left half made."""
+        sweep(self.root.glob(".staging-*"))
+        for pattern in ("graphs/.half-*", "weights/.half-*", "weights/*/.half-*"):
+            sweep(self.root.glob(pattern))
 
 
 def fsync_folder(folder: Path) -> None:

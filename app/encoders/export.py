@@ -8,13 +8,13 @@ import hashlib
 import json
 import shutil
 import sys
-import uuid
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from app.encoders.child import Limits, confine, run_child
 from app.encoders.graph import is_whole
+from app.encoders.half_made import half_made
 from app.encoders.overlay import EncoderFiles
 from app.encoders.spec import EncoderSpec, read_spec
 from app.errors import AdiabatError, EncoderBroken
@@ -43,7 +43,7 @@ def export_graph(
     if is_whole(folder):
         return folder
     graphs_dir.mkdir(parents=True, exist_ok=True)
-    half = graphs_dir / f".half-{uuid.uuid4().hex}"
+    half = half_made(graphs_dir)
     try:
         _run_child({"folders": _folders(files), "key": key, "dest": str(half)}, timeout_s)
         _place(half, folder)

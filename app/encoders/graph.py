@@ -8,7 +8,6 @@ which is written here for each encoder, with numpy alone.
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.encoders.chain import read_json
+from app.encoders.half_made import half_made
+from app.encoders.mounts import is_own
 from app.encoders.tensors import raw_bytes
 from app.errors import EncoderBroken
 
@@ -88,9 +89,12 @@ def map_table(array: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
     that use these embeddings have them in memory once.
 
     The artifact itself is not mapped for long, since a file cut short under a map kills the process: this one nobody
-    else writes, and it is never changed in place. A copy in memory where there can be no such file.
+    else writes, and it is never changed in place. A copy in memory where there can be no such file, or where another
+    machine may remove it: what is removed there is gone from the map too.
     """
     found = None
+    if not is_own(path.parent):
+        return np.array(array, dtype=np.float32, order="C")
     with suppress(OSError):  # a full disk, one that is read-only, or another process that just removed it
         if path.exists() and _mapped(array, path) is None:
             path.unlink(missing_ok=True)
@@ -111,7 +115,7 @@ def _mapped(array: NDArray[np.float32], path: Path) -> NDArray[np.float32] | Non
 
 
 def _write_table(array: NDArray[np.float32], path: Path) -> None:
-    half = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    half = half_made(path.parent)
     try:
         with half.open("wb") as file:
             file.write(raw_bytes(array))
@@ -133,7 +137,7 @@ def write_weights(graph: GraphMap, tensor: Callable[[str], NDArray[np.float32]],
     if path.exists() and path.stat().st_size == graph.weights_bytes:
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    half = folder / f".{WEIGHTS}-{uuid.uuid4().hex}"
+    half = half_made(folder)
     try:
         with half.open("wb") as file:
             for place in sorted(graph.placements, key=lambda place: place.offset):

@@ -6,7 +6,6 @@ is as fast as ONNX Runtime and takes more memory.
 
 import sys
 import threading
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 from app.encoders.cores import whole_cores
 from app.encoders.engine import OwnCount, Precision
 from app.encoders.graph import GRAPH, MAP, GraphMap, write_weights
+from app.encoders.half_made import half_made
+from app.encoders.mounts import is_own
 from app.encoders.onnx_engine import weights_folder
 from app.encoders.overlay import EncoderFiles
 from app.encoders.packing import BATCH_TOKENS, pack
@@ -62,6 +63,7 @@ class OpenVinoEngine:
         if precision == "bf16" and not has_bf16():
             raise EncoderBroken("This processor has no bf16; set ADIABAT_PRECISION=fp32.")
         core = openvino.Core()
+        core.set_property({"ENABLE_MMAP": is_own(folder)})  # of the weights: see `map_table`
         try:
             model = core.read_model(_with_tables_as_inputs(graph, folder, set(self._tables)))
             for parameter in model.get_parameters():
@@ -133,7 +135,7 @@ def _with_tables_as_inputs(graph: Path, folder: Path, tables: set[str]) -> Path:
     for value in [each for each in model.graph.initializer if each.name in tables]:
         model.graph.initializer.remove(value)
         model.graph.input.append(onnx.helper.make_tensor_value_info(value.name, value.data_type, list(value.dims)))
-    half = folder / f".{MODEL}-{uuid.uuid4().hex}"
+    half = half_made(folder)
     try:
         half.write_bytes(model.SerializeToString())
         half.rename(path)

@@ -62,7 +62,7 @@ class Process:
     def __init__(self, folder: Path) -> None:
         self.registry = Registry(folder / "registry.db")
         self.artifacts = ArtifactStore(folder / "artifacts")
-        self.artifacts.sweep_staging()
+        self.artifacts.sweep_half_made()
         self.registry.encoders.sweep(self.artifacts.keys(), self.artifacts.set_aside)
         self.slot = Slot()
         metrics, cache = Metrics(), QueryCache(0)
