@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -148,8 +148,9 @@ class Bucket:
             self._exchange(name, content, before)
 
     def exchange(self, name: str, content: Content) -> None:
-        """What was uploaded as `name`, in place of what has the name, be that damaged."""
-        self._exchange(name, content, self._readable(name))
+        """What was uploaded as `name`, in place of what has the name, be that damaged. It stays whose it was."""
+        before = self._readable(name)
+        self._exchange(name, replace(content, writer=before.writer) if before else content, before)
 
     def _readable(self, name: str) -> Content | None:
         with suppress(Damaged):
@@ -185,12 +186,15 @@ class Bucket:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda entry: self._fetch_one(content.area, entry, folder), content.files))
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, *, whosever: bool = False) -> None:
         """The name first: nobody sees half of it. What is not there is removed already.
 
-        The objects of a damaged one are named by nothing from then on: a sweep takes them after a day.
+        The objects of a damaged one are named by nothing from then on: a sweep takes them after a day. Raises
+        `Conflict` where another registry's service has the name, unless it is to go `whosever` it is.
         """
         content = self._readable(name)
+        if content is not None and content.writer != self.writer and not whosever:
+            raise Conflict(f"{self._belongs(name, content)} If that was this one before it moved, remove the object.")
         self._delete([f"{name}.json"])
         if content is not None:
             self.discard(content)
@@ -270,12 +274,17 @@ class Bucket:
             ) from error
         if content is not None and content.writer != self.writer:
             raise Conflict(
-                f"{self.url}/{name}.json was put there by a service on another registry, {content.writer}: give each "
-                "registry an ADIABAT_ARTIFACTS_URL of its own. If that was this one before it moved, remove the "
-                "object, and repeat the call."
+                f"{self._belongs(name, content)} If that was this one before it moved, remove the object, and repeat "
+                "the call."
             )
         if content is not None:
             self.name(f"{LOST}/{name}-{uuid.uuid4().hex[:12]}", content)
+
+    def _belongs(self, name: str, content: Content) -> str:
+        return (
+            f"{self.url}/{name}.json was put there by a service on another registry, {content.writer}: give each "
+            "registry an ADIABAT_ARTIFACTS_URL of its own."
+        )
 
     def _list(self, under: str) -> list[tuple[str, float]]:
         """Paths with the time they were written (s since 1970, by the storage's clock)."""

@@ -125,7 +125,7 @@ class JobKeeper:
             self._artifacts.obtain(shared, folder)
         except EncoderBroken as error:
             log.warning("The shared training set is made anew: %s", error.__cause__ or error)
-            self._artifacts.withdraw(shared)  # what is named there would not be sent again
+            self._artifacts.withdraw(shared, damaged=True)  # what is named there would not be sent again
 
     def _give_up(self, job: AnyJob, error: Exception) -> None:
         reason = f"The training set could not be prepared: {error}"

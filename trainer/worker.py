@@ -151,7 +151,7 @@ class Worker:
             try:
                 self._artifacts.obtain(shared, place.training_set)
             except EncoderBroken as error:
-                self._artifacts.withdraw(shared)  # what is named there would not be sent again
+                self._artifacts.withdraw(shared, damaged=True)  # what is named there would not be sent again
                 raise TrainingSetDamaged(str(error.__cause__ or error)) from error
         try:
             self._artifacts.obtain(f"{JOBS}/{job.id}/{CHECKPOINTS}", place.checkpoints)

@@ -197,8 +197,8 @@ class ArtifactStore:
     def obtain(self, name: str, folder: Path) -> None:
         """Bring what was shared under `name` into `folder`. Nothing happens where there is nothing."""
 
-    def withdraw(self, name: str) -> None:
-        """Whatever was shared under `name` is not needed any more."""
+    def withdraw(self, name: str, *, damaged: bool = False) -> None:
+        """Whatever was shared under `name` is not needed any more. Another registry's stays, unless it is `damaged`."""
 
     def sweep_half_made(self) -> None:
         """Remove what dead processes left half made."""

@@ -132,12 +132,10 @@ class SharedArtifacts(ArtifactStore):
         """Brought here where it is not. Raises `EncoderBroken` where it is gone or not what was written."""
         here = self.root / key
         if not here.exists():
-            content = self._content(f"{ENCODERS}/{key}")
-            if content is None:
+            if not self._bring_named(f"{ENCODERS}/{key}", here):
                 raise EncoderBroken(
                     f"{key} is not in {self.where}: it was removed there; restore it, or register it again."
                 )
-            self._bring(content, here)
             self.trim(key)
         with suppress(FileNotFoundError):
             os.utime(here)
@@ -184,12 +182,10 @@ class SharedArtifacts(ArtifactStore):
         here = super().dataset(content)
         if not here.exists():
             try:
-                found = self._content(f"{DATASETS}/{here.name}")
-                if found is not None:
-                    self._bring(found, here)
+                there = self._bring_named(f"{DATASETS}/{here.name}", here)
             except EncoderBroken as error:
                 raise BadDataset(f"{error.detail} Upload the dataset again.") from error
-            if found is not None and digest(here) != content:
+            if there and digest(here) != content:
                 shutil.rmtree(here)
                 raise BadDataset(f"{self.where}/{DATASETS}/{here.name}.json names other files; upload it again.")
         return here
@@ -223,15 +219,15 @@ class SharedArtifacts(ArtifactStore):
             self._bucket.publish(name, folder, paths)
 
     def obtain(self, name: str, folder: Path) -> None:
-        content = self._content(name)
-        if content is not None:
-            self._bring(content, folder)
+        self._bring_named(name, folder)
 
-    def withdraw(self, name: str) -> None:
+    def withdraw(self, name: str, *, damaged: bool = False) -> None:
         try:
-            self._bucket.remove(name)
+            self._bucket.remove(name, whosever=damaged)
         except Unavailable as error:
             log.warning("%s stays in the bucket until the next sweep: %s", name, error.detail)
+        except Conflict as error:
+            log.warning("%s stays in the bucket: %s", name, error.detail)
 
     def left_datasets(self, registry: Registry) -> list[str]:
         """Digests of contents in the bucket that the registry once had and has no use for.
@@ -287,6 +283,19 @@ class SharedArtifacts(ArtifactStore):
             return self._bucket.content(name)
         except Damaged as error:
             raise EncoderBroken(str(error)) from error
+
+    def _bring_named(self, name: str, here: Path) -> bool:
+        """False where nothing has the name. Begun anew where it was replaced meanwhile: its objects went with that."""
+        content = self._content(name)
+        while content is not None:
+            try:
+                self._bring(content, here)
+                return True
+            except EncoderBroken:
+                before, content = content, self._content(name)
+                if content == before:
+                    raise
+        return False
 
     def _bring(self, content: Content, here: Path) -> None:
         """Whole or not at all where `here` does not exist; else file by file."""

@@ -135,6 +135,19 @@ def test_a_table_is_mapped_from_one_file_which_is_made_anew_where_it_is_damaged(
     assert not isinstance(in_memory, np.memmap)
 
 
+def test_on_a_file_system_of_another_machines_a_table_is_not_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mounts").write_text(f"/dev/vda / ext4 rw 0 0\nserver:/export {tmp_path} nfs4 rw 0 0\n")
+    monkeypatch.setattr("app.encoders.mounts.MOUNTS", tmp_path / "mounts")
+    array = np.ones((3, 2), dtype=np.float32)
+    found = map_table(array, tmp_path / "table.bin")
+    np.testing.assert_array_equal(found, array)
+    assert not isinstance(found, np.memmap)
+    assert found is not array
+    assert not (tmp_path / "table.bin").exists()
+
+
 def test_the_torch_engine_gives_the_same_vectors_for_a_delta(
     tiny: EncoderFiles, copied: Path, caches: Caches, tmp_path: Path
 ) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import app.bucket
-from app.bucket import Bucket
+from app.beir import digest
+from app.bucket import Bucket, Content
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.shared_artifacts import SharedArtifacts, open_shared
 from app.errors import BadDataset, Conflict, EncoderBroken, Unavailable
@@ -121,19 +122,23 @@ def test_a_publication_that_is_broken_off_leaves_nothing_behind(s3: S3Server, bu
     assert store.keys() == ["a@1"]
 
 
-def test_a_dataset_is_kept_there_brought_here_and_refused_where_it_is_another(
-    s3: S3Server, bucket: Bucket, tmp_path: Path
-) -> None:
-    from app.beir import digest
-
-    first, second = shared(bucket, tmp_path / "first"), shared(bucket, tmp_path / "second")
-    with first.staging() as staging:
+def kept(store: SharedArtifacts) -> str:
+    """The digest of a dataset, which is put now."""
+    with store.staging() as staging:
         (staging / "qrels").mkdir()
         (staging / "queries.jsonl").write_text('{"_id": "q", "text": "t"}\n')
         (staging / "qrels" / "test.tsv").write_text("q\tp\t1\n")
         content = digest(staging)
-        with first.keeping(staging, content) as keep:
+        with store.keeping(staging, content) as keep:
             keep()
+    return content
+
+
+def test_a_dataset_is_kept_there_brought_here_and_refused_where_it_is_another(
+    s3: S3Server, bucket: Bucket, tmp_path: Path
+) -> None:
+    first, second = shared(bucket, tmp_path / "first"), shared(bucket, tmp_path / "second")
+    content = kept(first)
     assert files_below(second.dataset(content)) == files_below(first.dataset(content))
     name = content.removeprefix("sha256:")
     lie = s3.objects(bucket.url)[f"datasets/{name}.json"].replace(b"test.tsv", b"more.tsv")
@@ -142,13 +147,54 @@ def test_a_dataset_is_kept_there_brought_here_and_refused_where_it_is_another(
     with pytest.raises(BadDataset, match="names other files"):
         third.dataset(content)
     assert list(third.datasets.iterdir()) == []
-    with first.staging() as staging:  # uploaded again, as the sentence says
-        shutil.copytree(second.dataset(content), staging, dirs_exist_ok=True)
-        with first.keeping(staging, content) as keep:
-            keep()
+    assert kept(first) == content  # uploaded again, as the sentence says
     assert files_below(third.dataset(content)) == files_below(second.dataset(content))
     first.remove_dataset(content)
     assert s3.objects(bucket.url) == {}
+
+
+def test_a_dataset_that_is_put_again_or_removed_while_it_is_fetched(
+    s3: S3Server, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its objects leave with the area that they were in."""
+    first, second, third = (shared(bucket, tmp_path / name) for name in ("first", "second", "third"))
+    content, fetch = kept(first), Bucket.fetch
+    meanwhile = [lambda: first.remove_dataset(content), lambda: kept(first)]
+
+    def fetching(self: Bucket, found: Content, folder: Path) -> None:
+        if meanwhile:
+            meanwhile.pop()()
+        fetch(self, found, folder)
+
+    monkeypatch.setattr(Bucket, "fetch", fetching)
+    assert files_below(second.dataset(content)) == files_below(first.dataset(content)) != {}
+    assert len(s3.objects(bucket.url)) == 3
+    assert not third.dataset(content).exists()
+    assert not meanwhile
+
+
+def test_what_another_registry_has_put_there_stays_though_it_is_removed_here(
+    bucket: Bucket, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stocked(bucket, tmp_path, "a@1")
+    ours, theirs = shared(bucket, tmp_path / "us"), shared(Bucket(bucket.url, writer="them"), tmp_path / "them")
+    content = kept(ours)
+    name = f"datasets/{content.removeprefix('sha256:')}"
+    assert theirs.folder("a@1").exists()
+    assert kept(theirs) == content  # which makes it none of theirs
+    theirs.remove_dataset(content)
+    theirs.remove("a@1")
+    said = [record.message for record in caplog.records]
+    assert [each.partition(" on another")[0] for each in said] == [
+        f"{each} stays in the bucket: {bucket.url}/{each}.json was put there by a service"
+        for each in (name, "encoders/a@1")
+    ]
+    assert (theirs.keys(), list(theirs.datasets.iterdir())) == ([], [])
+    shutil.rmtree(ours.dataset(content))
+    assert ours.dataset(content).exists()
+    assert ours.has("a@1")
+    theirs.withdraw(name, damaged=True)  # what nobody can use
+    assert bucket.names("datasets") == []
 
 
 def test_a_dataset_that_was_sent_for_nothing_leaves_nothing(s3: S3Server, bucket: Bucket, tmp_path: Path) -> None:

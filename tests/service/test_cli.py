@@ -54,6 +54,17 @@ def test_search_shows_ranks_of_another_encoder(service: Service, corpus: Path, t
     assert {hit["compared_rank"] for hit in found["hits"]} == set(range(1, len(found["hits"]) + 1))
 
 
+def test_search_shows_a_passage_as_it_is_written(service: Service) -> None:
+    text, source = "press [/red] or [bold]green[/bold] :bee:", "[red]"
+    passage = {"id": "[/x]", "title": "[i]", "text": text, "metadata": {"source": source}}
+    service.client.upsert_passages([passage])
+    for options in ([], ["--compare-to", "base", "--explain"], ["--group-by", "source"]):
+        said = " ".join(adiabat(service, "search", "press", *options).split())  # lines break where the table is full
+        assert "[/x] [i]: press [/red] or" in said
+        assert "[bold]green[/bold] :bee:" in said
+    assert source in said
+
+
 def test_ingest_twice_embeds_once_and_search_finds(service: Service, corpus: Path) -> None:
     first = json.loads(adiabat(service, "ingest", str(corpus), "--json"))
     assert (first["embedded"], first["unchanged"]) == (3, 0)
