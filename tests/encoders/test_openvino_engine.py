@@ -58,6 +58,28 @@ def onnx(tiny: EncoderFiles, caches: Caches) -> Iterator[Engine]:
 
 
 @openvino_needed
+def test_weights_on_a_file_system_of_another_machines_are_read_and_not_mapped(
+    tiny: EncoderFiles, caches: Caches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def maps() -> list[str]:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        return [line for line in lines if line.endswith("/weights.bin") and str(caches.weights) in line]
+
+    engine = open_engine(tiny, caches)
+    expected = engine.embed(TEXTS)
+    assert maps()
+    engine.close()
+    del engine
+    assert not maps()
+    (tmp_path / "mounts").write_text(f"/dev/vda / ext4 rw 0 0\nserver:/export {caches.weights} nfs4 rw 0 0\n")
+    monkeypatch.setattr("app.encoders.mounts.MOUNTS", tmp_path / "mounts")
+    again = open_engine(tiny, caches)
+    assert not maps()
+    np.testing.assert_array_equal(again.embed(TEXTS), expected)
+    again.close()
+
+
+@openvino_needed
 def test_fp32_equals_onnx_runtime_in_languages_lengths_and_mixed_batches(minilm: EncoderFiles, caches: Caches) -> None:
     expected, engine = caches.engine(minilm), open_engine(minilm, caches)
     together = engine.embed(TEXTS, "query: ")
