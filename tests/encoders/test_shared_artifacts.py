@@ -5,6 +5,7 @@ import shutil
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -159,7 +160,7 @@ def test_a_dataset_that_is_put_again_or_removed_while_it_is_fetched(
     """Its objects leave with the area that they were in."""
     first, second, third = (shared(bucket, tmp_path / name) for name in ("first", "second", "third"))
     content, fetch = kept(first), Bucket.fetch
-    meanwhile = [lambda: first.remove_dataset(content), lambda: kept(first)]
+    meanwhile: list[Callable[[], object]] = []
 
     def fetching(self: Bucket, found: Content, folder: Path) -> None:
         if meanwhile:
@@ -167,8 +168,10 @@ def test_a_dataset_that_is_put_again_or_removed_while_it_is_fetched(
         fetch(self, found, folder)
 
     monkeypatch.setattr(Bucket, "fetch", fetching)
+    meanwhile.append(lambda: kept(first))
     assert files_below(second.dataset(content)) == files_below(first.dataset(content)) != {}
     assert len(s3.objects(bucket.url)) == 3
+    meanwhile.append(lambda: first.remove_dataset(content))
     assert not third.dataset(content).exists()
     assert not meanwhile
 
