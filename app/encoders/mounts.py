@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 
 MOUNTS = Path("/proc/self/mounts")
-OWN = frozenset(
-    "aufs bcachefs btrfs ext2 ext3 ext4 f2fs fuse.fuse-overlayfs jfs overlay ramfs reiserfs tmpfs xfs zfs".split()
-)
+OWN = {"aufs", "bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "fuse.fuse-overlayfs", "jfs", "overlay", "ramfs"}
+OWN |= {"reiserfs", "tmpfs", "xfs", "zfs"}
 
 
 def is_own(folder: Path) -> bool:
