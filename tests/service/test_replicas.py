@@ -253,6 +253,28 @@ def test_a_replica_that_cannot_load_says_why_stays_on_the_old_one_and_follows_wh
     assert there.client.ready().notes == []
 
 
+# Not before the test above that counts generations without a gap: those of routes are none of the active encoder's.
+def test_a_route_is_one_of_all_and_who_cannot_load_its_encoder_keeps_the_old_one(
+    cluster: Cluster, pair: tuple[Member, Member], tiny: Path
+) -> None:
+    here, there = pair
+    active = there.client.active_encoder().encoder
+    first, second = (register_fresh(cluster, here, tiny) for _ in range(2))
+    made = here.client.set_route("medical", first, match={"lang": ["de"]})
+    assert (made.replicas.live, made.replicas.switched) == (2, 2)
+    found = there.client.search("water pump", lang="de")
+    assert (found.rule, found.encoder.name, found.encoder.generation) == ("route", first, made.generation)
+    cluster.hinder(BROKEN)
+    later = here.client.set_route("medical", second, match={"lang": ["de"]})
+    [behind] = later.replicas.behind
+    assert (behind.generation, "the disk of this replica is gone" in (behind.reason or "")) == (made.generation, True)
+    assert there.client.search("water pump", lang="de").encoder.name == first
+    cluster.free()
+    wait_until(lambda: there.client.search("water pump", lang="de").encoder.name == second)
+    there.client.remove_route("medical", if_generation=later.generation)
+    assert here.client.search("water pump", lang="de").encoder == active
+
+
 def test_one_that_is_killed_in_the_middle_of_a_switch_is_waited_for_no_longer_than_its_lease(
     cluster: Cluster, pair: tuple[Member, Member], tiny: Path
 ) -> None:
@@ -369,25 +391,3 @@ def test_a_database_that_is_killed_in_the_middle_of_a_switch_costs_no_search_and
 
 def told_away(member: Member) -> bool:
     return any("The registry does not answer" in note for note in member.client.ready().notes)
-
-
-# The last one: its generations are gaps in the history of the active encoder, which others of these tests count.
-def test_a_route_is_one_of_all_and_who_cannot_load_its_encoder_keeps_the_old_one(
-    cluster: Cluster, pair: tuple[Member, Member], tiny: Path
-) -> None:
-    here, there = pair
-    active = there.client.active_encoder().encoder
-    first, second = (register_fresh(cluster, here, tiny) for _ in range(2))
-    made = here.client.set_route("medical", first, match={"lang": ["de"]})
-    assert (made.replicas.live, made.replicas.switched) == (2, 2)
-    found = there.client.search("water pump", lang="de")
-    assert (found.rule, found.encoder.name, found.encoder.generation) == ("route", first, made.generation)
-    cluster.hinder(BROKEN)
-    later = here.client.set_route("medical", second, match={"lang": ["de"]})
-    [behind] = later.replicas.behind
-    assert (behind.generation, "the disk of this replica is gone" in (behind.reason or "")) == (made.generation, True)
-    assert there.client.search("water pump", lang="de").encoder.name == first
-    cluster.free()
-    wait_until(lambda: there.client.search("water pump", lang="de").encoder.name == second)
-    there.client.remove_route("medical", if_generation=later.generation)
-    assert here.client.search("water pump", lang="de").encoder == active
