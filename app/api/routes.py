@@ -11,6 +11,7 @@ from app.api.description import STALE
 from app.api.scopes import Scoped
 from app.encoders.switching import Switched
 from app.errors import InvalidField
+from app.passages.filters import is_path
 from app.registry import Match, MatchFilter, Route, RouteChange, RouteTerms
 from app.wire.active_encoder import Swap
 from app.wire.common import Name
@@ -61,6 +62,8 @@ def set_route(
     200 when all live replicas have it, 202 where some have not after `timeout_s` or cannot: `replicas` names them.
     """
     until = time.monotonic() + body.timeout_s
+    if body.match and body.match.filter and not is_path(body.match.filter.key):
+        raise InvalidField("match.filter.key", "is no path in the metadata, such as topic or author.name.")
     if body.match and body.match.key and not parts.ring.locked:
         raise InvalidField("match.key", "tells nobody apart where the service asks for no key; leave it out.")
     switched = parts.switcher.set_route(
@@ -71,8 +74,9 @@ def set_route(
 
 @router.delete("/{name}", response_model=RouteSwitched, responses=STALE | NOT_ALL, dependencies=[Depends(no_body)])
 def remove_route(name: Called, parts: PartsDep, expected: ExpectedGeneration, response: Response) -> RouteSwitched:
-    """The active encoder answers what it took, as a generation of its own. The history stays, and a rollback brings it
-    back."""
+    """The active encoder answers what it took by itself, as a generation of its own; searches that name it get 404 from
+    then on, so set it to the active encoder where that is not to be. The history stays, and a rollback brings it back.
+    """
     until = time.monotonic() + ROLLBACK_S
     return _switched(name, parts.switcher.remove_route(name, expected=expected), parts, response, until)
 

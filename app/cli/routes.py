@@ -94,7 +94,9 @@ def delete(
     api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """The active encoder answers what the route took; a rollback brings it back.
+    """The active encoder answers what the route took by itself; a rollback brings it back.
+
+    Searches that name it are refused from then on: to end it without that, set it to the active encoder.
 
     Example: adiabat routes delete medical
     """

@@ -322,7 +322,10 @@ class AsyncAdiabatClient:
         return await self._call(RouteSwitched, "PUT", path, json=body, headers=if_match(if_generation))
 
     async def remove_route(self, name: str, *, if_generation: int | None = None) -> RouteSwitched:
-        """The active encoder answers what it took; `roll_route_back` brings it back."""
+        """The active encoder answers what it took by itself; searches that name it are refused from then on.
+
+        `roll_route_back` brings it back.
+        """
         return await self._call(RouteSwitched, "DELETE", f"/routes/{quoted(name)}", headers=if_match(if_generation))
 
     async def roll_route_back(self, name: str, *, if_generation: int | None = None) -> RouteSwitched:

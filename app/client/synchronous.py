@@ -318,7 +318,10 @@ class AdiabatClient:
         return self._call(RouteSwitched, "PUT", path, json=body, headers=if_match(if_generation))
 
     def remove_route(self, name: str, *, if_generation: int | None = None) -> RouteSwitched:
-        """The active encoder answers what it took; `roll_route_back` brings it back."""
+        """The active encoder answers what it took by itself; searches that name it are refused from then on.
+
+        `roll_route_back` brings it back.
+        """
         return self._call(RouteSwitched, "DELETE", f"/routes/{quoted(name)}", headers=if_match(if_generation))
 
     def roll_route_back(self, name: str, *, if_generation: int | None = None) -> RouteSwitched:

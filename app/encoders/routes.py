@@ -49,7 +49,10 @@ def find_route(routes: tuple[LoadedRoute, ...], asked: Asked) -> LoadedRoute | N
         return next((each for each in routes if each.takes(asked)), None)
     named = next((each for each in routes if each.route.name == asked.route), None)
     if named is None:
-        raise RouteNotFound.among(asked.route, [each.route.name for each in routes])
+        # Not which there are: their names may be customers', and whoever may search need not know them.
+        raise RouteNotFound(
+            f"No route {asked.route!r} is set; leave `route` out, or set it (PUT /routes/{asked.route})."
+        )
     return named
 
 

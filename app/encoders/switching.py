@@ -2,8 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -20,6 +20,7 @@ from app.registry.routes import RouteReason, check_expected
 
 log = logging.getLogger("adiabat.switching")
 
+ROUTES_S = 5.0  # for what a switch loads beside what it was asked for
 FOLLOWED = "follow"  # for the figures: another service switched, and this one with it
 
 
@@ -42,11 +43,25 @@ class SwitchObserver(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Broken:
-    """An encoder that could not be loaded at the start, and the route that needs it, if it is one."""
+    """An encoder that could not be loaded, and the route that needs it, if it is one."""
 
     record: EncoderRecord
     route: Route | None
     error: Exception
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Brought:
+    """What is to serve at a generation: what of it is in memory, and what is not to be had."""
+
+    loaded: list[LoadedEncoder]
+    broken: list[_Broken]
+
+    def check(self) -> None:
+        """Raises for what all searches need. A route that cannot be had holds up nothing else."""
+        for each in self.broken:
+            if each.route is None:
+                raise each.error
 
 
 class Switcher:
@@ -58,6 +73,7 @@ class Switcher:
         self._slot = slot
         self._observer = observer
         self._lock = threading.Lock()
+        self._taken = 0  # the newest generation that was taken up, be it without a route that cannot be loaded here
         # By the route that fell back, None for the active encoder or its canary: in which generation, and why.
         self._fallbacks: dict[str | None, tuple[int, str]] = {}
 
@@ -195,38 +211,45 @@ class Switcher:
             self._registry.activations.append(self._base_id, reason="start")
             reason = "start"
         while True:
-            serving, brought = self._serving(), list[LoadedEncoder]()
-            broken = self._bring(serving, brought)
-            if broken is None:
+            serving = self._serving()
+            brought = self._bring(serving)
+            if not brought.broken:
                 break
-            if others_have(serving.generation):
+            broken = brought.broken[0]
+            if broken.record.key == BASE_KEY or isinstance(broken.error, Unavailable):
+                raise broken.error
+            place = broken.route or serving.active
+            if others_have(place.generation):
                 raise EncoderBroken(
-                    f"{broken.record.key}, generation {serving.generation}, cannot be loaded here, and other services "
+                    f"{broken.record.key}, generation {place.generation}, cannot be loaded here, and other services "
                     f"on this registry serve it: {broken.error}"
                 ) from broken.error
-            self._fall_back(serving, broken)
-            reason = "fallback"
+            with suppress(StaleGeneration):  # another service changed it meanwhile: that is read again
+                self._fall_back(serving, broken)
+                reason = "fallback"
         with self._lock:
-            switch_us = self._slot.swap(self._active(serving, brought))
+            switch_us = self._take_up(serving, brought)
         if reason is not None:
             self._observer.switched(reason, switch_us)
 
-    def _bring(self, serving: Serving, brought: list[LoadedEncoder]) -> _Broken | None:
-        """Load all that is to serve, into `brought`, up to what cannot be loaded. Raises for the base, and where files
-        do not answer."""
+    def _bring(self, serving: Serving, but: str | None = None, timeout_s: float | None = None) -> _Brought:
+        """All that is to serve, but the route `but`; whatever is wrong with an encoder is told, not raised."""
+        routes = [route for route in serving.routes if route.name != but]
         wanted: list[tuple[int, Route | None]] = [(serving.active.encoder_id, None)]
         wanted += [(serving.active.canary.encoder_id, None)] if serving.active.canary else []
-        wanted += [(route.terms.encoder_id, route) for route in serving.routes]
-        wanted += [(self._base_id, None)] if any(route.terms.base_languages for route in serving.routes) else []
+        wanted += [(self._base_id, None)] if any(route.terms.base_languages for route in routes) else []
+        wanted += [(route.terms.encoder_id, route) for route in routes]
+        here = {each.record.id: each for each in self._slot.filled.in_use()} if self._slot.filled else {}
+        brought = _Brought(loaded=[], broken=[])
         for encoder_id, route in wanted:
+            if encoder_id in here:
+                continue
             record = self._registry.encoders.by_id(encoder_id)
             try:
-                brought.append(self._pool.get(record))
+                brought.loaded.append(self._pool.get(record, timeout_s))
             except Exception as error:  # whatever it is, something else serves
-                if record.key == BASE_KEY or isinstance(error, Unavailable):
-                    raise
-                return _Broken(record=record, route=route, error=error)
-        return None
+                brought.broken.append(_Broken(record=record, route=route, error=error))
+        return brought
 
     def _fall_back(self, serving: Serving, broken: _Broken) -> None:
         """The base serves in its place, and in that of a canary the active encoder."""
@@ -236,30 +259,42 @@ class Switcher:
         self._pool.get(serves)  # nothing is written for a base that cannot be loaded either
         has = f"the route {route.name!r} has" if route else "serving"
         said = f"{wanted.key} could not be loaded, {has} {serves.key}: {broken.error}"
-        log.error(said)
-        self._mark_broken(wanted)
         if route is None:
-            made = self._registry.activations.append(serves.id, reason="fallback").generation
+            made = self._registry.activations.append(
+                serves.id, reason="fallback", expected=active.generation
+            ).generation
             self._fallbacks[None] = made, said
         else:
             terms = replace(route.terms, encoder_id=serves.id)
-            changed = self._registry.activations.change_route(route.name, terms, reason="fallback", note=said)
+            changed = self._registry.activations.change_route(
+                route.name, terms, reason="fallback", expected=route.generation, note=said
+            )
             self._fallbacks[route.name] = changed.serving.generation, said
+        log.error(said)
+        self._mark_broken(wanted)
 
     def follow(self) -> None:
-        """Take up the generation that another service made. Raises what loading raises; the old one stays then."""
+        """Take up the generation that another service made. Raises what loading raises; the old one stays then.
+
+        A route whose encoder cannot be loaded stays alone as it was: it must not cut this service off from a rollback.
+        """
         serving = self._serving()
         if serving.generation <= self._slot.current.reached:
             return
-        brought: list[LoadedEncoder] = []
-        broken = self._bring(serving, brought)
-        if broken is not None:  # that it is broken is not said for all: it may be so in this place alone
-            raise broken.error
+        brought = self._bring(serving)
+        brought.check()  # that it is broken is not said for all: it may be so in this place alone
         with self._lock:
+            before = self._slot.current
             switch_us = self._take_up(serving, brought)
             self._stay()
-        self._observer.switched(FOLLOWED, switch_us)
+        if self._slot.current is not before:
+            self._observer.switched(FOLLOWED, switch_us)
         self._pool.trim()
+        for broken in brought.broken:
+            assert broken.route is not None
+            raise EncoderBroken(
+                f"The route {broken.route.name!r} is not taken up, and stays as it was: {broken.error}"
+            ) from broken.error
 
     def load_previous(self) -> None:
         """Bring the encoder before the active one back into memory, so that a rollback is a swap."""
@@ -356,10 +391,10 @@ class Switcher:
         None: the active encoder."""
         resident = {encoder.record.id for encoder in self._pool.resident()}
         brought = [self._load(record, timeout_s) for record in wanted]
-        beside = [self._pool.get(record, timeout_s) for record in self._not_here(of)]
+        beside = self._beside(of)
         with self._lock:
             advanced = write()
-            switch_us = self._take_up(advanced.serving, brought + beside)
+            switch_us = self._take_up(advanced.serving, replace(beside, loaded=brought + beside.loaded))
             active = self._slot.current  # before the lock goes: the next switch is somebody else's
             self._stay()
             if not advanced.changed:
@@ -378,17 +413,16 @@ class Switcher:
             switch_us=switch_us,
         )
 
-    def _not_here(self, of: str | None) -> list[EncoderRecord]:
+    def _beside(self, of: str | None) -> _Brought:
         """What the next generation has beside the place that changes, where another service put it there and this one
-        has not followed: nothing is to be written that cannot be taken up here."""
+        has not followed. Raises where it is what all searches need: no generation is written then."""
         serving = self._serving()
-        ids = {route.terms.encoder_id for route in serving.routes if route.name != of}
+        if serving.generation <= self._slot.current.reached:
+            return _Brought(loaded=[], broken=[])
+        beside = self._bring(serving, of, ROUTES_S)
         if of is not None:
-            ids |= {serving.active.encoder_id} | (
-                {serving.active.canary.encoder_id} if serving.active.canary else set()
-            )
-        here = {each.record.id for each in self._slot.current.in_use()}
-        return [self._registry.encoders.by_id(each) for each in sorted(ids - here)]
+            beside.check()
+        return beside
 
     def _require(self, expected: int) -> None:
         """Early, so that nothing is loaded for a request that is stale; the history insists on it once more."""
@@ -410,40 +444,40 @@ class Switcher:
         for each in self._slot.current.in_use():
             self._pool.get(each.record)
 
-    def _take_up(self, serving: Serving, brought: list[LoadedEncoder]) -> float:
+    def _take_up(self, serving: Serving, brought: _Brought) -> float:
         """Swap, unless this process is further already: another service may have gone on while it was held up."""
-        if serving.generation <= self._slot.current.reached:
+        filled = self._slot.filled
+        if serving.generation < self._taken or (filled and serving.generation <= filled.reached):
             return 0.0
-        switch_us = self._slot.swap(self._active(serving, brought))
+        active = self._active(serving, brought)
+        if active is None:
+            return 0.0
+        self._taken = serving.generation
+        switch_us = self._slot.swap(active) if active != filled else 0.0
         places: dict[str | None, int] = {None: serving.active.generation}
         places |= {route.name: route.generation for route in serving.routes}
         self._fallbacks = {place: told for place, told in self._fallbacks.items() if places.get(place) == told[0]}
         return switch_us
 
-    def _active(self, serving: Serving, brought: list[LoadedEncoder]) -> Active:
-        """What the slot is to hold: of what was `brought` and what it holds. Only where another service changed a route
-        at the same moment is anything loaded here."""
+    def _active(self, serving: Serving, brought: _Brought) -> Active | None:
+        """What the slot is to hold, of what was `brought` and what it holds. Nothing is loaded here: a route whose
+        encoder is neither stays as it was, and the generation is not reached. None where the active encoder or its
+        canary is neither: another service switched just now, and `follow` takes that up."""
         filled = self._slot.filled
-        known = {each.record.id: each for each in [*(filled.in_use() if filled else []), *brought]}
-
-        def loaded(encoder_id: int) -> LoadedEncoder:
-            return known.get(encoder_id) or self._pool.get(self._registry.encoders.by_id(encoder_id))
-
-        def routed(route: Route) -> LoadedRoute:
-            return LoadedRoute(
-                route=route,
-                encoder=loaded(route.terms.encoder_id),
-                base=loaded(self._base_id) if route.terms.base_languages else None,
-            )
-
+        known = {each.record.id: each for each in [*(filled.in_use() if filled else []), *brought.loaded]}
         canary = serving.active.canary
+        if not {serving.active.encoder_id, *([canary.encoder_id] if canary else [])} <= known.keys():
+            return None
+        standing = {each.route.name: each for each in filled.routes} if filled else {}
+        routes = [_routed(route, known, self._base_id) or standing.get(route.name) for route in serving.routes]
+        whole = [each.route for each in routes if each] == list(serving.routes)
         return Active(
-            encoder=loaded(serving.active.encoder_id),
+            encoder=known[serving.active.encoder_id],
             generation=serving.active.generation,
-            reached=serving.generation,
+            reached=serving.generation if whole or filled is None else filled.reached,
             previous=self._before(serving),
-            split=_split(canary, loaded(canary.encoder_id)) if canary else None,
-            routes=tuple(routed(route) for route in serving.routes),
+            split=_split(canary, known),
+            routes=tuple(each for each in routes if each),
         )
 
     def _before(self, serving: Serving) -> EncoderRecord | None:
@@ -480,11 +514,21 @@ class Switcher:
             )
 
 
-def _split(canary: Canary, encoder: LoadedEncoder) -> Split:
+def _split(canary: Canary | None, known: Mapping[int, LoadedEncoder]) -> Split | None:
+    if canary is None:
+        return None
     return Split(
-        encoder=encoder,
+        encoder=known[canary.encoder_id],
         percent=canary.percent,
         sticky_by=canary.sticky_by,
         interleave=canary.interleave,
         rules=canary.rules,
     )
+
+
+def _routed(route: Route, known: Mapping[int, LoadedEncoder], base_id: int) -> LoadedRoute | None:
+    """None where its encoder is not to be had here."""
+    encoder, base = known.get(route.terms.encoder_id), known.get(base_id)
+    if encoder is None or (route.terms.base_languages and base is None):
+        return None
+    return LoadedRoute(route=route, encoder=encoder, base=base if route.terms.base_languages else None)

@@ -41,6 +41,11 @@ _TESTS: dict[str, type[BaseModel]] = {
 }
 
 
+def is_path(key: str) -> bool:
+    """Whether a filter may name this in the metadata."""
+    return _KEY.fullmatch(key) is not None
+
+
 def parse_filter(obj: Mapping[str, Any] | None) -> models.Filter | None:
     """None for no filter. Raises UnsupportedFilter (a condition nobody knows) or InvalidField (a bad value),
     both naming the place, as in `filter.must[0].match`."""
@@ -195,7 +200,7 @@ def _payload_field(obj: Mapping[str, Any], name: str, at: str, prefix: str) -> m
 
 
 def _key(key: Any, at: str, prefix: str) -> str:
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
+    if not isinstance(key, str) or not is_path(key):
         raise InvalidField(at, f'{key!r} is no path into the metadata, such as lang, source.url, tags[] or "a b".')
     return prefix + key
 

@@ -102,7 +102,10 @@ class Routes:
         for change in changes[1:]:
             if change.route is not None and not _stands_by(changes[0].route, change.route.terms):
                 return changes[0], change.route
-        raise Conflict(f"There is nothing to roll back to: the route {name!r} never stood otherwise.")
+        raise Conflict(
+            f"There is nothing to roll back to: the route {name!r} never stood otherwise. PUT /routes/{name} sets it "
+            "to another encoder, DELETE ends it."
+        )
 
 
 def newest_generation(connection: Connection) -> int:
@@ -183,7 +186,7 @@ def check_expected(name: str, expected: int | None, generation: int) -> None:
     made = f"generation {generation} made it what it is" if generation else "it was never set"
     raise StaleGeneration(
         f"Generation {expected} was expected of the route {name!r}, but {made}: read GET /routes/{name} again and "
-        "repeat with its ETag.",
+        'repeat with its ETag, or with "0" where there is none.',
         generation=generation,
     )
 

@@ -269,6 +269,12 @@ def test_a_route_is_one_of_all_and_who_cannot_load_its_encoder_keeps_the_old_one
     [behind] = later.replicas.behind
     assert (behind.generation, "the disk of this replica is gone" in (behind.reason or "")) == (made.generation, True)
     assert there.client.search("water pump", lang="de").encoder.name == first
+    switched = here.client.activate(first)  # which it has: one route cuts it off from no switch, and from no way back
+    wait_until(lambda: there.client.search("water pump").encoder.name == first)
+    assert there.client.search("water pump", lang="de").encoder.name == first
+    there.client.rollback(if_generation=switched.encoder.generation)
+    active = here.client.active_encoder().encoder
+    wait_until(lambda: there.client.search("water pump").encoder == active)
     cluster.free()
     wait_until(lambda: there.client.search("water pump", lang="de").encoder.name == second)
     there.client.remove_route("medical", if_generation=later.generation)
