@@ -31,12 +31,15 @@ Asked = tuple[str, str, str]  # query, language, filter as JSON
 
 
 def write_replay(file: Path, registry: Registry, store: PassageStore, *, since: float | None, limit: int) -> None:
-    """The newest `limit` searches of the log, first pages alone, from `since` on.
+    """The newest `limit` searches of the log by vectors, first pages alone, from `since` on.
 
     Those by words are left out: what an encoder would change in them, vectors alone cannot tell.
     """
     searches = registry.queries.page(limit, since=since, first_pages=True)
-    times = Counter(_asked(each) for each in searches if each.mode in (None, "dense"))
+    by_words = sum(each.mode not in (None, "dense") for each in searches)
+    if by_words:  # in place of these, older ones
+        searches = registry.queries.page(limit, since=since, first_pages=True, by_vectors=True)
+    times = Counter(map(_asked, searches))
     filters = _filters(times, store)
     relevant = _relevant(registry)
     served = {asked: count for asked, count in times.items() if not asked[2] or asked[2] in filters}
@@ -51,7 +54,12 @@ def write_replay(file: Path, registry: Registry, store: PassageStore, *, since: 
         for (query, lang, filter), count in served.items()
     ]
     kept = sum(served.values())
-    said = {"searches": kept, "left_out": len(searches) - kept, "queries": queries, "filters": list(filters.values())}
+    said = {
+        "searches": kept,
+        "left_out": by_words + len(searches) - kept,
+        "queries": queries,
+        "filters": list(filters.values()),
+    }
     write_whole(file, orjson.dumps(said))
 
 

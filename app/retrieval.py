@@ -283,7 +283,7 @@ class Retrieval:
         watched, generation = _Watched(), chosen.generation or 0
         try:
             yield watched
-        except (BadInput, Overloaded):
+        except BadInput:
             raise
         except Exception:
             self._seen.saw(generation, role, Signal(requests=1, errors=1))

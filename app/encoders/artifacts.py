@@ -202,8 +202,7 @@ class ArtifactStore:
 
     def sweep_half_made(self) -> None:
         """Remove what dead processes left half made."""
-        sweep(self.root.glob(".staging-*"))
-        for pattern in ("graphs/.half-*", "weights/.half-*", "weights/*/.half-*"):
+        for pattern in (".staging-*", "graphs/.*", "weights/.*", "weights/*/.*"):
             sweep(self.root.glob(pattern))
 
 

@@ -85,27 +85,28 @@ class Dispatcher:
         """Texts that no run has taken yet."""
         return self._waiting
 
-    def submit(self, texts: list[str], prompt: str = "") -> Future[Vectors]:
+    def submit(self, texts: list[str], prompt: str = "", *, goes_on: bool = False) -> Future[Vectors]:
         """The future vectors of `prompt` + each text, shape (n, dim).
 
         Raises `Overloaded` at once where too many queries wait or they wait too long, `Unavailable` after `close`.
+        What `goes_on` with a request is not refused for the time it would wait: what was done of it would be lost.
         Cancelling the future drops the work unless it has begun.
         """
-        return self._queued(texts, prompt).future
+        return self._queued(texts, prompt, goes_on).future
 
-    async def embed_async(self, texts: list[str], prompt: str = "") -> Vectors:
+    async def embed_async(self, texts: list[str], prompt: str = "", *, goes_on: bool = False) -> Vectors:
         """As `submit`, awaited; cancelling the task cancels the work. Tells the open span how it was run."""
-        job = self._queued(texts, prompt)
+        job = self._queued(texts, prompt, goes_on)
         vectors = await asyncio.wrap_future(job.future)
         tell({"adiabat.batch.texts": job.batch_texts, "adiabat.queue_ms": job.waited_s * 1000})
         return vectors
 
-    def _queued(self, texts: list[str], prompt: str) -> _Job:
+    def _queued(self, texts: list[str], prompt: str, goes_on: bool) -> _Job:
         job = _Job(texts=[prompt + text for text in texts])
         with self._changed:
             if self._closing:
                 raise Unavailable("This encoder has been unloaded; repeat the request.")
-            self._admit(len(texts))
+            self._admit(len(texts), goes_on)
             self._jobs.append(job)
             self._changed.notify()
         return job
@@ -127,7 +128,7 @@ class Dispatcher:
         if self._closed.acquire(blocking=False):  # once, however many close
             self._engine.close()
 
-    def _admit(self, texts: int) -> None:
+    def _admit(self, texts: int, goes_on: bool) -> None:
         if self._waiting + texts > self._max_waiting:  # only now is it worth looking for cancelled ones
             self._jobs = deque(job for job in self._jobs if not job.future.cancelled())
             self._waiting = sum(len(job.texts) for job in self._jobs)
@@ -136,13 +137,24 @@ class Dispatcher:
                 f"{self._waiting} texts wait for the encoder and at most {self._max_waiting} may; "
                 "try again in a moment.",
             )
-        # By time too: how many are too many depends on the machine, and thousands cost more than they would alone.
-        if self._jobs and (waited_s := time.perf_counter() - self._jobs[0].submitted) > self._max_wait_s:
+        if not goes_on:
+            self._check_wait()
+        self._waiting += texts
+
+    def _check_wait(self) -> None:
+        """By time too: how many are too many depends on the machine, and thousands cost more than they would alone.
+
+        What the next run takes as a whole is no queue, however long the runs before it last.
+        """
+        while self._jobs and self._jobs[0].future.cancelled():
+            self._waiting -= len(self._jobs.popleft().texts)
+        if not self._jobs or (waited_s := time.perf_counter() - self._jobs[0].submitted) <= self._max_wait_s:
+            return
+        if sum(job.tokens() for job in self._jobs) > self._batch_tokens:
             raise Overloaded(
                 f"Queries wait for {waited_s:.1f} s for the encoder, and {self._max_wait_s:g} s is the most; "
                 "try again in a moment.",
             )
-        self._waiting += texts
 
     def _work(self) -> None:
         while taken := self._take():

@@ -14,7 +14,15 @@ _STARTED_AT = time.time()
 
 def half_made(folder: Path, kind: str = "half") -> Path:
     """A path in `folder` that nobody else has. `kind` is one word."""
-    return folder / f".{kind}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+    return folder / f".{kind}-{_here()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+
+
+def _here() -> str:
+    """Where a process id means one process: containers may share a host's name, and not its processes."""
+    try:
+        return f"{socket.gethostname()}_{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:  # not Linux
+        return socket.gethostname()
 
 
 def sweep(paths: Iterable[Path]) -> None:
@@ -34,7 +42,7 @@ def sweep(paths: Iterable[Path]) -> None:
 def _abandoned(path: Path) -> bool:
     made_at = path.stat().st_mtime
     host, pid = _maker(path)
-    if host != socket.gethostname():  # another container: its pids say nothing here
+    if host != _here():  # another container: its pids say nothing here
         return time.time() - made_at > STALE_S
     if pid == os.getpid():  # in a container every start is id 1
         return made_at < _STARTED_AT

@@ -78,13 +78,13 @@ class LoadedEncoder:
     async def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         """Many texts take turns with what others ask meanwhile."""
         turns = [texts[at : at + TURN_TEXTS] for at in range(0, len(texts), TURN_TEXTS)]
-        return np.concatenate([await self._embed_turn(turn) for turn in turns])
+        return np.concatenate([await self._embed_turn(turn, goes_on=n > 0) for n, turn in enumerate(turns)])
 
-    async def _embed_turn(self, texts: list[str]) -> NDArray[np.float32]:
+    async def _embed_turn(self, texts: list[str], *, goes_on: bool) -> NDArray[np.float32]:
         name, version = self.record.name, self.record.version
         by: Attributes = {"adiabat.encoder.name": name, "adiabat.encoder.version": version, "adiabat.texts": len(texts)}
         with span(EMBED_QUERIES, by):
-            return await self.dispatcher.embed_async(texts, self.spec.query_prompt)
+            return await self.dispatcher.embed_async(texts, self.spec.query_prompt, goes_on=goes_on)
 
     def count_tokens(self, texts: list[str]) -> list[int]:
         """Tokens that the encoder sees of each query, its prompt and the special ones included."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, func, insert, select
+from sqlalchemy import Row, Select, delete, func, insert, or_, select
 
 from app.errors import InvalidField, SearchNotFound
 from app.registry.clock import now
@@ -79,15 +79,18 @@ class QueryRecords:
         since: float | None = None,
         key: str | None = None,
         first_pages: bool = False,
+        by_vectors: bool = False,
     ) -> list[LoggedSearch]:
         """Newest first, those older than the sequence `before`, from the time `since` on, of one key or of all.
 
-        `first_pages`: but for those that went on with an answer.
+        `first_pages`: but for those that went on with an answer. `by_vectors`: but for those by words.
         """
         wanted = [query_log.c.sequence < before] if before is not None else []
         wanted += [query_log.c.at >= since] if since is not None else []
         wanted += [query_log.c.key == key] if key is not None else []
         wanted += [query_log.c.offset == 0] if first_pages else []
+        dense = or_(query_log.c.mode.is_(None), query_log.c.mode == "dense")
+        wanted += [dense] if by_vectors else []
         return self._read(select(query_log).where(*wanted).order_by(query_log.c.sequence.desc()).limit(limit))
 
     def count(self) -> int:

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -143,20 +143,45 @@ def test_too_many_waiting_queries_are_refused_at_once(held: HeldEngine, dispatch
     assert dispatcher.submit(["z"] * 8).result(LIMIT_S).shape == (8, 32)
 
 
-def test_once_queries_wait_too_long_further_ones_are_refused_until_that_is_made_up_for(held: HeldEngine) -> None:
-    dispatcher = Dispatcher(held, max_waiting=8, max_wait_s=0.2, batch_tokens=1, runs=1)
+def late(held: HeldEngine, batch_tokens: int) -> tuple[Dispatcher, list[Future[NDArray[np.float32]]]]:
+    """A dispatcher in whose queue two have waited too long, behind a run that goes on."""
+    dispatcher = Dispatcher(held, max_waiting=8, max_wait_s=1, batch_tokens=batch_tokens, runs=1)
     dispatcher.submit(["running"])
     held.wait_started()
-    late = dispatcher.submit(["late"])
-    later = dispatcher.submit(["later"])
-    time.sleep(0.25)
-    with pytest.raises(Overloaded, match=r"wait for 0\.\d s for the encoder, and 0\.2 s is the most"):
+    waiting = [dispatcher.submit([text]) for text in ("late", "later")]
+    time.sleep(1.05)
+    return dispatcher, waiting
+
+
+def test_once_queries_wait_too_long_further_ones_are_refused_until_that_is_made_up_for(held: HeldEngine) -> None:
+    dispatcher, waiting = late(held, batch_tokens=1)
+    with pytest.raises(Overloaded, match=r"wait for \d+\.\d s for the encoder, and 1 s is the most"):
         dispatcher.submit(["too late"])
+    more = dispatcher.submit(["the rest of a request"], goes_on=True)
     held.let_go()
-    assert late.result(LIMIT_S).shape == later.result(LIMIT_S).shape == (1, 32)
+    assert [each.result(LIMIT_S).shape for each in (*waiting, more)] == [(1, 32)] * 3
     assert dispatcher.submit(["again"]).result(LIMIT_S).shape == (1, 32)
     dispatcher.close()
-    assert held.runs == [["running"], ["late"], ["later"], ["again"]]
+    assert held.runs == [["running"], ["late"], ["later"], ["the rest of a request"], ["again"]]
+
+
+def test_what_the_next_run_takes_whole_is_no_queue_however_long_the_one_before_lasts(held: HeldEngine) -> None:
+    dispatcher, waiting = late(held, batch_tokens=256)
+    waiting.append(dispatcher.submit(["last"]))
+    held.let_go()
+    assert [each.result(LIMIT_S).shape for each in waiting] == [(1, 32)] * 3
+    dispatcher.close()
+    assert held.runs == [["running"], ["late", "later", "last"]]
+
+
+def test_whoever_left_keeps_nobody_else_out(held: HeldEngine) -> None:
+    dispatcher, waiting = late(held, batch_tokens=1)
+    assert all(each.cancel() for each in waiting)
+    last = dispatcher.submit(["last"])
+    assert dispatcher.waiting == 1
+    held.let_go()
+    assert last.result(LIMIT_S).shape == (1, 32)
+    dispatcher.close()
 
 
 def test_a_text_that_fails_fails_alone(held: HeldEngine, dispatcher: Dispatcher, engine: OnnxEngine) -> None:
