@@ -6,7 +6,11 @@ import { $, h, put } from "./dom.js";
 const root = document.documentElement;
 const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches);
 
-document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }); // on a phone it may be out of sight
+const here = document.querySelector("nav [aria-current]");
+if (here) { // on a phone it may be out of sight; not by scrollIntoView, after which the Tab key begins there
+  const [row, link] = [here.parentElement, here].map((each) => each.getBoundingClientRect());
+  here.parentElement.scrollLeft += link.left + link.width / 2 - row.left - row.width / 2;
+}
 
 $("theme")?.addEventListener("click", () => {
   root.dataset.theme = isDark() ? "light" : "dark";
