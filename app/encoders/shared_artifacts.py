@@ -293,7 +293,7 @@ class SharedArtifacts(ArtifactStore):
                 return True
             except EncoderBroken:
                 before, content = content, self._content(name)
-                if content is None or content == before:
+                if content == before:
                     raise
         return False
 

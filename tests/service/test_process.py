@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from app.encoders.half_made import half_made
 from app.errors import Unavailable
 from app.registry import Registry
 from app.serve import Supervisor
@@ -59,7 +60,8 @@ def test_what_a_crash_in_the_middle_of_a_publish_left_is_swept_at_the_next_start
     artifacts = settings.artifacts_dir
     (artifacts / "half@1").mkdir()  # placed, but its row was never committed
     (artifacts / "half@1" / "delta.safetensors").write_bytes(b"\0" * 100)
-    staging = artifacts / f".staging-{os.uname().nodename}-999999999-abc"  # its process is dead
+    named = half_made(artifacts, "staging").name.replace(f"-{os.getpid()}-", "-999999999-")  # its process is dead
+    staging = artifacts / named
     staging.mkdir()
     with process(settings, "--no-trainer") as (_, client):
         assert client.ready().status == "ready"
