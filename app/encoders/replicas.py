@@ -25,6 +25,7 @@ from app.registry.instances import LEASE_S
 log = logging.getLogger("adiabat.replicas")
 
 BEAT_S = 1.0
+GAP_S = 3 * BEAT_S  # between two ticks: less is a busy machine
 RETRY_S = 5.0  # after a generation that could not be taken up
 SETTLE_POLL_S = 0.05
 CATCH_UP_S = 10.0  # how long a request waits for a replica that was paused
@@ -136,7 +137,7 @@ class Replica:
         self._where = ""
         self._stop = threading.Event()
         self._wanted = threading.Event()
-        self._ticked_at = _clock()
+        self._ticked_at = self._beaten_at = _clock()
         self._missed_at: float | None = None  # when a pause was noticed after which nobody has yet looked
         self._asked_at: float | None = None  # when a look began that has not ended
         self._newest = 0
@@ -157,7 +158,7 @@ class Replica:
 
     def start(self) -> None:
         self._where = self._store()
-        self._ticked_at = _clock()
+        self._ticked_at = self._beaten_at = _clock()
         self._newest = self._slot.current.reached
         for thread in (self._ticking, self._beating, self._following):
             thread.start()
@@ -173,7 +174,7 @@ class Replica:
             log.warning("This replica could not take its leave: %s", error.detail)
 
     def is_paused(self) -> bool:
-        return self._missed_at is not None or _clock() - self._ticked_at > LEASE_S
+        return self._missed_at is not None or self._misses(_clock())
 
     async def caught_up(self) -> None:
         until = _clock() + CATCH_UP_S
@@ -246,12 +247,22 @@ class Replica:
         )
 
     def _tick_on(self) -> None:
-        """Knows nothing of the registry: one that hangs is no pause of this process."""
         while not self._stop.wait(BEAT_S):
-            now = _clock()
-            if now - self._ticked_at > LEASE_S:
-                self._missed_at = now
-            self._ticked_at = now
+            self._tick()
+
+    def _tick(self) -> None:
+        now = _clock()
+        if self._misses(now):
+            self._missed_at = now
+        self._ticked_at = now
+
+    def _misses(self, now: float) -> bool:
+        """Whether this process stood still, and so that the others may have taken it for dead.
+
+        They count from its last sign of life, which may be older than its last tick. A registry that is away or hangs
+        is no pause: then the ticks go on, and nobody can switch.
+        """
+        return now - self._ticked_at > GAP_S and now - self._beaten_at > LEASE_S
 
     def _beat_on(self) -> None:
         bell = Bell(self._registry.database, self._stop)
@@ -278,7 +289,9 @@ class Replica:
             log.warning("This replica was paused for more than %g s; it catches up before it answers", LEASE_S)
             while self._is_new(self._find()):
                 self._follow()
+        sent_at = _clock()
         self._clock_watch.look(self._registry.instances.beat(self._instance(self._slot.current.reached)))
+        self._beaten_at = sent_at
         if self._is_new(self._find()):
             self._wanted.set()
 
