@@ -54,27 +54,27 @@ def test_the_checks_are_those_for_folders(service: Service, tmp_path: Path) -> N
     ],
 )
 def test_broken_and_unsafe_content_is_refused_even_by_force(
-    service: Service, tiny: Path, tmp_path: Path, breakage: Callable[[Path, Path], Path], slug: str, word: str
+    unchanged: Service, tiny: Path, tmp_path: Path, breakage: Callable[[Path, Path], Path], slug: str, word: str
 ) -> None:
-    refused = upload(service, packed(breakage(tiny, tmp_path / "broken"), "zip"), force="true")
+    refused = upload(unchanged, packed(breakage(tiny, tmp_path / "broken"), "zip"), force="true")
     assert refused.json()["type"] == f"urn:adiabat:problem:{slug}"
     assert word in refused.json()["detail"]
-    assert leftovers(service) == {"base@1"}
-    assert [item.name for item in service.client.encoders()] == ["base"]
+    assert leftovers(unchanged) == {"base@1"}
+    assert [item.name for item in unchanged.client.encoders()] == ["base"]
 
 
 def test_an_unsafe_or_damaged_archive_is_refused_and_nothing_is_left(
-    service: Service, tiny: Path, tmp_path: Path
+    unchanged: Service, tiny: Path, tmp_path: Path
 ) -> None:
     whole = packed(tiny, "tar.gz")
     for content, word in ((b"", "cannot be read"), (whole[: len(whole) // 2], "cannot be read"), (b"x" * 99, "zip")):
-        refused = upload(service, content)
+        refused = upload(unchanged, content)
         assert (refused.status_code, refused.json()["type"]) == (422, "urn:adiabat:problem:source-refused")
         assert word in refused.json()["detail"]
     outside = packed(encoders.near(tiny, tmp_path / "bees"), "zip", top="../escaped")
-    assert "outside" in upload(service, outside).json()["detail"]
-    assert leftovers(service) == {"base@1"}
-    assert list(service.settings.data_dir.parent.rglob("escaped")) == []
+    assert "outside" in upload(unchanged, outside).json()["detail"]
+    assert leftovers(unchanged) == {"base@1"}
+    assert list(unchanged.settings.data_dir.parent.rglob("escaped")) == []
 
 
 def test_an_archive_over_the_limit_is_413_packed_or_unpacked(settings: Settings, tiny: Path) -> None:
@@ -107,16 +107,16 @@ def test_an_archive_may_be_larger_than_json_and_json_may_not(settings: Settings,
         ({"description": "x" * 100_000}, "exceeded maximum size"),
     ],
 )
-def test_a_bad_field_is_422_by_name(service: Service, fields: dict[str, str], word: str) -> None:
-    refused = upload(service, b"never looked at", **fields)
+def test_a_bad_field_is_422_by_name(unchanged: Service, fields: dict[str, str], word: str) -> None:
+    refused = upload(unchanged, b"never looked at", **fields)
     assert refused.status_code == 422
     assert refused.headers["content-type"] == "application/problem+json"
     assert word in refused.json()["detail"]
 
 
-def test_a_form_without_an_archive_and_other_bodies_are_refused_with_a_sentence(service: Service) -> None:
+def test_a_form_without_an_archive_and_other_bodies_are_refused_with_a_sentence(unchanged: Service) -> None:
     def sent(content: bytes, kind: str) -> tuple[int, str]:
-        answer = httpx.post(f"{service.url}/encoders", content=content, headers={"Content-Type": kind}, trust_env=False)
+        answer = httpx.post(f"{unchanged.url}/encoders", content=content, headers={"Content-Type": kind}, trust_env=False)
         return answer.status_code, str(answer.json()["detail"])
 
     form = b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nbees\r\n--b--\r\n'

@@ -63,13 +63,13 @@ def test_what_is_over_the_limit_on_archives_is_refused_before_a_file_is_fetched(
     assert hub[1] == []
 
 
-def test_where_the_hub_is_off_the_setting_is_named(service: Service) -> None:
+def test_where_the_hub_is_off_the_setting_is_named(unchanged: Service) -> None:
     with pytest.raises(ApiError, match="ADIABAT_HUB=1") as caught:
-        service.client.register_encoder("bees", hub=REPOSITORY)
+        unchanged.client.register_encoder("bees", hub=REPOSITORY)
     assert (caught.value.status, caught.value.slug) == (422, "source-refused")
 
 
 @pytest.mark.parametrize("name", ["../secrets", "a/b/c", "a b", ""])
-def test_a_name_that_no_hub_has_is_422_by_field(service: Service, name: str) -> None:
+def test_a_name_that_no_hub_has_is_422_by_field(unchanged: Service, name: str) -> None:
     with pytest.raises(ApiError, match=r"source\.hub"):
-        service.client.register_encoder("bees", hub=name)
+        unchanged.client.register_encoder("bees", hub=name)

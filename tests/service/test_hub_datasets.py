@@ -182,7 +182,7 @@ def test_where_the_hub_is_off_the_setting_is_named_and_archives_are_taken_as_eve
         ({"name": NAME}, "hub"),
     ],
 )
-def test_what_names_no_dataset_is_422_by_field(service: Service, body: dict[str, str], field: str) -> None:
+def test_what_names_no_dataset_is_422_by_field(unchanged: Service, body: dict[str, str], field: str) -> None:
     with pytest.raises(ApiError, match=field) as caught:
-        service.client.put_dataset("bees", **body) if "hub" in body else service.client.put_dataset("bees")
+        unchanged.client.put_dataset("bees", **body) if "hub" in body else unchanged.client.put_dataset("bees")
     assert caught.value.status == 422

@@ -13,12 +13,23 @@ from tests.conftest import Service
 GERMAN = {"must": [{"key": "lang", "match": {"value": "de"}}]}
 
 
+PASSAGES = [
+    {"id": f"p{n:02}", "text": f"water pump {n}", "metadata": {"lang": "de" if n % 3 == 0 else "en", "n": n}}
+    for n in range(12)
+]
+
+
+@pytest.fixture(scope="module")
+def http(unchanged: Service) -> Iterator[httpx.Client]:
+    unchanged.client.upsert_passages(PASSAGES)
+    with httpx.Client(base_url=unchanged.url, trust_env=False, timeout=30) as opened:
+        yield opened
+
+
 @pytest.fixture
-def http(service: Service) -> Iterator[httpx.Client]:
-    service.client.upsert_passages(
-        {"id": f"p{n:02}", "text": f"water pump {n}", "metadata": {"lang": "de" if n % 3 == 0 else "en", "n": n}}
-        for n in range(12)
-    )
+def own(service: Service) -> Iterator[httpx.Client]:
+    """To a service of the test's own, which it may change."""
+    service.client.upsert_passages(PASSAGES)
     with httpx.Client(base_url=service.url, trust_env=False, timeout=30) as opened:
         yield opened
 
@@ -33,9 +44,9 @@ def test_pages_and_counts_obey_a_filter(http: httpx.Client) -> None:
     assert http.get("/passages/count").json() == {"count": 12}
 
 
-def test_pages_have_the_stored_vectors_where_they_are_asked_for(service: Service, http: httpx.Client) -> None:
-    [first] = service.client.passages(limit=1, with_vectors=True).passages
-    [stored] = service.parts.store.fetch([first.id], with_vectors=True)
+def test_pages_have_the_stored_vectors_where_they_are_asked_for(unchanged: Service, http: httpx.Client) -> None:
+    [first] = unchanged.client.passages(limit=1, with_vectors=True).passages
+    [stored] = unchanged.parts.store.fetch([first.id], with_vectors=True)
     assert first.vector == stored.vector.tolist()
     assert (first.text, first.metadata) == (stored.passage.text, stored.passage.metadata)
     answer = http.get("/passages", params={"limit": 100}).json()
@@ -86,10 +97,10 @@ def test_a_filter_that_says_nothing_deletes_nothing(http: httpx.Client, filter: 
     ],
 )
 def test_deletion_takes_what_ids_or_filter_name_and_counts_it(
-    http: httpx.Client, body: dict[str, Any], left: int
+    own: httpx.Client, body: dict[str, Any], left: int
 ) -> None:
-    assert http.post("/passages/delete", json=body).json() == {"deleted": 12 - left}
-    assert http.get("/passages/count").json() == {"count": left}
+    assert own.post("/passages/delete", json=body).json() == {"deleted": 12 - left}
+    assert own.get("/passages/count").json() == {"count": left}
 
 
 @pytest.mark.parametrize("body", [{}, {"ids": ["a"], "filter": GERMAN}, {"ids": []}, {"ids": [""]}])
@@ -97,7 +108,7 @@ def test_a_deletion_names_either_ids_or_a_filter(http: httpx.Client, body: dict[
     assert http.post("/passages/delete", json=body).status_code == 422
 
 
-def test_durable_and_streamed_writes_are_on_disk_when_answered(http: httpx.Client, service: Service) -> None:
+def test_durable_and_streamed_writes_are_on_disk_when_answered(own: httpx.Client, service: Service) -> None:
     store = service.parts.store
     assert isinstance(store, EdgeStore)
     moved = {"id": "p00", "text": "water pump 0", "metadata": {"lang": "fr"}}
@@ -107,5 +118,5 @@ def test_durable_and_streamed_writes_are_on_disk_when_answered(http: httpx.Clien
         {"content": json.dumps(moved), "headers": {"content-type": "application/x-ndjson"}},
     )
     for body in bodies:
-        assert http.post("/passages", **body).is_success  # type: ignore[arg-type]
+        assert own.post("/passages", **body).is_success  # type: ignore[arg-type]
         assert store._flusher._synced == store._flusher._written

@@ -91,15 +91,16 @@ def test_another_dimension_is_refused_even_by_force(service: Service, sources: P
     ],
 )
 def test_broken_and_unsafe_folders_are_refused_with_a_sentence_even_by_force(
-    service: Service, tiny: Path, sources: Path, breakage: Callable[[Path, Path], Path], slug: str, word: str
+    unchanged: Service, tiny: Path, breakage: Callable[[Path, Path], Path], slug: str, word: str
 ) -> None:
-    before = service.client.active_encoder()
-    error = refusal(service.client, breakage(tiny, sources / "broken"), force=True)
+    before = unchanged.client.active_encoder()
+    folder = breakage(tiny, unchanged.settings.source_dirs[0] / breakage.__name__)
+    error = refusal(unchanged.client, folder, force=True)
     assert error.slug == slug
     assert word in error.detail
-    assert leftovers(service) == {"base@1"}
-    assert service.client.active_encoder() == before
-    assert [item.name for item in service.client.encoders()] == ["base"]
+    assert leftovers(unchanged) == {"base@1"}
+    assert unchanged.client.active_encoder() == before
+    assert [item.name for item in unchanged.client.encoders()] == ["base"]
 
 
 def test_a_path_outside_the_allowed_folders_is_refused_however_it_is_written(

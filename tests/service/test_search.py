@@ -46,9 +46,9 @@ def test_a_batch_answers_as_single_searches_do(client: AdiabatClient, tuned: str
     ],
 )
 def test_a_batch_that_cannot_be_served_is_refused_by_name(
-    service: Service, body: dict[str, object], field: str
+    unchanged: Service, body: dict[str, object], field: str
 ) -> None:
-    answer = httpx.post(f"{service.url}/search/batch", json=body, trust_env=False)
+    answer = httpx.post(f"{unchanged.url}/search/batch", json=body, trust_env=False)
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith(field)
 
@@ -98,8 +98,8 @@ def test_a_cursor_of_another_search_or_none_at_all_is_refused(client: AdiabatCli
     assert client.search("engine repair", cursor=cursor, limit=8).hits  # another page length is fine
 
 
-def test_a_misspelt_parameter_does_not_pass_in_silence(service: Service) -> None:
+def test_a_misspelt_parameter_does_not_pass_in_silence(unchanged: Service) -> None:
     for path, name in (("/search?q=x&limti=3", "limti"), ("/passages/count?limit=3", "limit"), ("/version?x=1", "x")):
-        answer = httpx.get(f"{service.url}{path}", trust_env=False)
+        answer = httpx.get(f"{unchanged.url}{path}", trust_env=False)
         assert answer.status_code == 422
         assert answer.json()["detail"].startswith(f"{name}: is no parameter of this call")
