@@ -116,7 +116,9 @@ def test_a_bad_field_is_422_by_name(unchanged: Service, fields: dict[str, str], 
 
 def test_a_form_without_an_archive_and_other_bodies_are_refused_with_a_sentence(unchanged: Service) -> None:
     def sent(content: bytes, kind: str) -> tuple[int, str]:
-        answer = httpx.post(f"{unchanged.url}/encoders", content=content, headers={"Content-Type": kind}, trust_env=False)
+        answer = httpx.post(
+            f"{unchanged.url}/encoders", content=content, headers={"Content-Type": kind}, trust_env=False
+        )
         return answer.status_code, str(answer.json()["detail"])
 
     form = b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nbees\r\n--b--\r\n'
