@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.encoders import half_made as half_made_module
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.half_made import STALE_S, half_made
 
@@ -63,3 +64,16 @@ def test_what_is_old_goes_and_what_may_be_in_the_making_stays(store: ArtifactSto
         os.utime(path, (now - STALE_S - 1, now - STALE_S - 1))
     store.sweep_half_made()
     assert list(folder.iterdir()) == []
+
+
+def test_a_container_of_the_same_name_has_process_ids_of_its_own(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as there:
+        there.setattr(half_made_module, "_here", lambda: "same_4026531836")
+        there.setattr(os, "getpid", lambda: 999_999_999)  # of nobody in here
+        theirs = half_made(store.weights)
+    theirs.touch()
+    store.sweep_half_made()
+    assert theirs.exists()
+    assert Path("/proc/self/ns/pid").stat().st_ino == int(half_made(store.weights).name.split("-")[-3].split("_")[-1])

@@ -89,6 +89,12 @@ def test_pages_are_newest_first_by_key_and_time(registry: Registry) -> None:
     assert registry.queries.count() == 6
 
 
+def test_searches_by_vectors_are_asked_for_without_those_by_words(registry: Registry) -> None:
+    for number, mode in enumerate((None, "dense", "hybrid", "lexical")):
+        add(registry, number, mode=mode)
+    assert [each.mode for each in registry.queries.page(2, by_vectors=True)] == ["dense", None]
+
+
 def test_what_is_too_old_or_one_too_many_leaves_with_its_clicks(registry: Registry) -> None:
     made = [add(registry, n, 50.0 if n < 3 else 0.0) for n in range(8)]
     for each in (made[0], made[1], made[4], made[7]):

@@ -1,8 +1,7 @@
 """Routes: what each takes, which rule chose, a history and a way back for each, and what must not go meanwhile."""
 
-import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,13 @@ from typer.testing import CliRunner
 
 from app.cli import cli
 from app.client import AdiabatClient, ApiError
+from app.encoders.loaded import LoadedEncoder
+from app.encoders.pool import EncoderPool
+from app.encoders.slot import Slot
+from app.encoders.switching import Switcher
+from app.errors import EncoderBroken
+from app.passages.disk import copy_tree
+from app.registry import EncoderRecord
 from app.settings import Settings
 from tests.conftest import Service, running
 from tests.service import encoders
@@ -27,7 +33,7 @@ BY = "X-User-Id"
 def prepared(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with passages and two encoders beside the base."""
     folder = tmp_path_factory.mktemp("routes")
-    shutil.copytree(seeded, folder / "data")
+    copy_tree(seeded, folder / "data")
     (folder / "sources").mkdir()
     sources = (folder / "sources",)
     plain = Settings(data_dir=folder / "data", passage_encoder=str(tiny), trainer=False, source_dirs=sources, threads=1)
@@ -41,7 +47,7 @@ def prepared(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def settings(prepared: Path, tiny: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
-    shutil.copytree(prepared, tmp_path / "data")
+    copy_tree(prepared, tmp_path / "data")
     plain = Settings(data_dir=tmp_path / "data", passage_encoder=str(tiny), trainer=False, threads=1)
     return plain.model_copy(update=getattr(request, "param", None))
 
@@ -318,6 +324,72 @@ def test_routes_are_there_again_after_a_restart_and_on_base_where_their_encoder_
         assert why in (client.active_encoder().fallback_reason or "")  # of the route nothing changed
         client.set_route("medical", "wasps")
         assert client.active_encoder().fallback_reason is None
+
+
+class Elsewhere:
+    """Another service on the same registry, which cannot load the encoders that are `lost` to it."""
+
+    def __init__(self, service: Service) -> None:
+        self.lost: dict[str, Callable[[], object]] = {}  # by key; called when one is tried
+        self.slot = Slot()
+        parts = service.parts
+
+        def load(record: EncoderRecord) -> LoadedEncoder:
+            if record.key in self.lost:
+                self.lost[record.key]()
+                raise EncoderBroken(f"{record.key} is not on this disk.")
+            return parts.pool.get(record)
+
+        pool = EncoderPool(load, lambda: set(), max_bytes=2**30, observer=parts.metrics)
+        self.switcher = Switcher(parts.registry, pool, self.slot, parts.metrics)
+
+    def served(self) -> tuple[str, dict[str, str]]:
+        now = self.slot.current
+        return now.encoder.record.key, {each.route.name: each.encoder.record.key for each in now.routes}
+
+
+def test_a_route_that_cannot_be_loaded_holds_up_nothing_else(service: Service) -> None:
+    there = Elsewhere(service)
+    service.client.set_route("medical", "wasps")
+    there.switcher.start()
+    there.lost["bees@1"] = lambda: None
+    service.client.set_route("medical", "bees")
+    service.client.set_route("new", "bees")
+    service.client.activate("wasps")
+    for _ in range(2):  # it is tried again and again
+        with pytest.raises(EncoderBroken, match="The route 'medical' is not taken up, and stays as it was: bees@1"):
+            there.switcher.follow()
+        assert there.served() == ("wasps@1", {"medical": "wasps@1"})
+    assert there.slot.current.reached == 2
+    there.switcher.rollback()  # asked of the one that is behind
+    assert there.served() == ("base@1", {"medical": "wasps@1"})
+    there.switcher.remove_route("new")
+    there.lost.clear()
+    there.switcher.follow()
+    assert there.served() == ("base@1", {"medical": "bees@1"})
+    assert there.slot.current.reached == service.parts.registry.activations.generation()
+
+
+@pytest.mark.parametrize(("lost", "made"), [("wasps@1", 2), ("bees@1", 3)])
+def test_who_starts_asks_the_others_for_the_place_that_is_broken(service: Service, lost: str, made: int) -> None:
+    service.client.activate("wasps")
+    service.client.set_route("medical", "bees")
+    service.client.set_route("later", "base")  # in which nobody else need be yet
+    there = Elsewhere(service)
+    there.lost[lost] = lambda: None
+    with pytest.raises(EncoderBroken, match=f"{lost}, generation {made}, cannot be loaded here, and other services"):
+        there.switcher.start(lambda generation: generation <= made)
+    assert service.client.encoder(lost).state == "ready"
+
+
+def test_a_fallback_undoes_nothing_that_was_changed_meanwhile(service: Service) -> None:
+    service.client.set_route("medical", "bees")
+    there = Elsewhere(service)
+    there.lost["bees@1"] = lambda: service.client.routes() and service.client.remove_route("medical")
+    there.switcher.start()
+    assert there.served() == ("base@1", {})
+    assert service.client.routes() == []
+    assert service.client.encoder("bees@1").state == "ready"
 
 
 @pytest.mark.parametrize("settings", [{"query_log": 1.0}], indirect=True)
