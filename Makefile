@@ -41,16 +41,10 @@ format: $(STAMP) ## Put the code into the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Two halves beside each other, which take equally long. A third would find no core free: some tests wait for trainers,
-# which run where nobody else wants to.
-PYTEST := $(BIN)/pytest -m 'not nightly' --durations=15
+# Two processes, which take the tests file by file. A third would find no core free: some tests wait for trainers, which
+# run where nobody else wants to.
 test: $(STAMP) ## Every test but the nightly ones
-	@log=$$(mktemp); \
-	$(PYTEST) --ignore-glob='tests/service/test_[a-c]*' tests/service tests/faults >$$log 2>&1 & one=$$!; \
-	trap 'kill $$one; rm -f $$log' INT TERM; \
-	$(PYTEST) --ignore-glob='tests/service/test_[d-z]*' --ignore=tests/faults; other=$$?; \
-	wait $$one; one=$$?; cat $$log; rm -f $$log; \
-	exit $$((one | other))
+	$(BIN)/pytest -m 'not nightly' --numprocesses 2 --dist loadfile --durations 15
 
 nightly: $(STAMP) ## The tests that take many minutes: kills again and again, many replicas
 	$(BIN)/pytest -m nightly

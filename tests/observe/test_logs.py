@@ -14,7 +14,7 @@ import pytest
 
 from app.observe.logs import JsonFormatter, TextFormatter, bound, note, noted
 
-log = logging.getLogger("adiabat.test")
+log = logging.Logger("adiabat.test")  # nobody else's: what is no Unicode must not get into a report
 
 
 @pytest.fixture
@@ -24,8 +24,6 @@ def written() -> Iterator[io.StringIO]:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
     yield stream
     log.removeHandler(handler)
 
