@@ -11,7 +11,7 @@ from app.api.description import STALE
 from app.api.scopes import Scoped
 from app.encoders.switching import Switched
 from app.errors import InvalidField
-from app.passages.filters import is_path
+from app.passages.payload import is_path
 from app.registry import Match, MatchFilter, Route, RouteChange, RouteTerms
 from app.wire.active_encoder import Swap
 from app.wire.common import Name

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import DBAPIError
 
 from app.bucket import Bucket
@@ -17,7 +16,7 @@ from app.errors import Unavailable
 from app.lock import LOCK_FILE
 from app.registry.clock import ahead_s
 from app.registry.clocks import MEND, differs, is_far
-from app.registry.database import known_revisions
+from app.registry.database import known_revisions, revision_of
 from app.registry.engines import engine_at, read_url
 from app.registry.snapshot import open_for_reading
 from app.settings import Settings
@@ -111,7 +110,7 @@ def _elsewhere(address: str) -> Iterator[Finding]:
     engine, named = engine_at(url), url.render_as_string(hide_password=True)
     try:
         with engine.connect() as connection:
-            revision = MigrationContext.configure(connection).get_current_revision()
+            revision = revision_of(connection)
             ahead = ahead_s(connection)
     except DBAPIError as error:
         yield fail("registry", f"{named} does not answer ({error.orig}).", "Start it, or correct ADIABAT_REGISTRY_URL.")

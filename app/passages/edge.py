@@ -8,18 +8,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import orjson
 import qdrant_edge as edge
-from qdrant_client import models
 
 from app.errors import NoLexicalSide
 from app.passages import edge_queries, lexical, payload
 from app.passages.disk import allocated_bytes, remove_tree, require_space, sync_tree
 from app.passages.edge_children import Children
-from app.passages.edge_filters import to_edge
 from app.passages.edge_flush import Flusher
 from app.passages.edge_folder import FIRST_SHARD, EdgeFolder, describe
 from app.passages.edge_open import open_shard
@@ -32,6 +30,9 @@ from app.passages.index_space import IndexSpace
 from app.passages.lexical import LEXICAL
 from app.passages.payload import DENSE, METADATA, point_id
 from app.passages.store import Hashes, Hit, Passage, Point, StoredPassage, StoreInfo, Vector
+
+if TYPE_CHECKING:
+    from qdrant_client.models import Filter
 
 READ_SLICE = 256  # points per call: 2 ms with payload and vectors
 SEARCH_SLICE = 8  # searches per call: 8 ms at 16,000 passages with the index, 16 without
@@ -115,7 +116,7 @@ class EdgeStore:
         self._written(durable, deleted)
         return deleted
 
-    def delete_by_filter(self, filter: models.Filter) -> int:
+    def delete_by_filter(self, filter: "Filter") -> int:
         translated = to_edge(filter)
         ids: list[UUID] = []
         cursor = None
@@ -148,7 +149,7 @@ class EdgeStore:
         self,
         cursor: str | None,
         limit: int,
-        filter: models.Filter | None = None,
+        filter: "Filter | None" = None,
         with_vectors: bool = False,
     ) -> tuple[list[StoredPassage], str | None]:
         translated, at = to_edge(filter), payload.to_cursor(cursor)
@@ -173,7 +174,7 @@ class EdgeStore:
         *,
         limit: int,
         offset: int = 0,
-        filter: models.Filter | None = None,
+        filter: "Filter | None" = None,
         score_threshold: float | None = None,
         exact: bool = False,
         with_vectors: bool = False,
@@ -195,7 +196,7 @@ class EdgeStore:
         *,
         limit: int,
         offset: int = 0,
-        filter: models.Filter | None = None,
+        filter: "Filter | None" = None,
         score_threshold: float | None = None,
         exact: bool = False,
         with_vectors: bool = False,
@@ -222,7 +223,7 @@ class EdgeStore:
         *,
         limit: int,
         offset: int = 0,
-        filter: models.Filter | None = None,
+        filter: "Filter | None" = None,
         score_threshold: float | None = None,
     ) -> list[list[Hit]]:
         translated = to_edge(filter)
@@ -237,7 +238,7 @@ class EdgeStore:
         *,
         limit: int,
         offset: int = 0,
-        filter: models.Filter | None = None,
+        filter: "Filter | None" = None,
         score_threshold: float | None = None,
         exact: bool = False,
     ) -> list[list[Hit]]:
@@ -250,7 +251,7 @@ class EdgeStore:
             both = zip(rankings[: len(near)], rankings[len(near) :], strict=True)
             return self._hits(live, [cut(fuse(*each), limit, offset, score_threshold) for each in both])
 
-    def count(self, filter: models.Filter | None = None) -> int:
+    def count(self, filter: "Filter | None" = None) -> int:
         request = edge.CountRequest(filter=to_edge(filter), exact=True)
         with self._slot.reading() as live:
             return int(live.shard.count(request))
@@ -425,3 +426,12 @@ def _present(handle: Handle, ids: Sequence[UUID]) -> list[UUID]:
 def _scroll(handle: Handle, request: "edge.ScrollRequest") -> tuple[list[Any], UUID | None]:
     records, cursor = handle.shard.scroll(request)
     return records, None if cursor is None else UUID(str(cursor))
+
+
+def to_edge(filter: "Filter | None") -> "edge.Filter | None":
+    """Raises UnsupportedFilter or InvalidField. Most searches have no filter, whose classes take a second to import."""
+    if filter is None:
+        return None
+    from app.passages import edge_filters
+
+    return edge_filters.to_edge(filter)

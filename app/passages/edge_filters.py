@@ -12,10 +12,8 @@ from app.errors import InvalidField, UnsupportedFilter
 from app.passages import edge_booleans
 
 
-def to_edge(parsed: models.Filter | None) -> "edge.Filter | None":
+def to_edge(parsed: models.Filter) -> "edge.Filter":
     """Raises UnsupportedFilter, or InvalidField for a value Edge refuses (a place off the globe)."""
-    if parsed is None:
-        return None
     try:
         return _filter(parsed)
     except ValueError as error:

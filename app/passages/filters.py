@@ -5,7 +5,6 @@ nested key), `has_id` takes external ids. Each condition is read by the model th
 the unions in Qdrant's models would answer one wrong key with a complaint from every member.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from qdrant_client import models
 
 from app.errors import InvalidField, UnsupportedFilter
-from app.passages.payload import METADATA, point_id
+from app.passages.payload import METADATA, is_path, point_id
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -21,8 +20,6 @@ MAX_DEPTH = 32
 MAX_CONDITIONS = 4_096
 
 _CLAUSES = ("must", "should", "must_not")
-_PART = r'(?:[^\s."\[\]\\]+|"[^"\\]+")(?:\[\d*\])*'
-_KEY = re.compile(rf"{_PART}(?:\.{_PART})*")
 _MATCHES: dict[str, type[BaseModel]] = {
     "value": models.MatchValue,
     "text": models.MatchText,
@@ -39,11 +36,6 @@ _TESTS: dict[str, type[BaseModel]] = {
     "geo_polygon": models.GeoPolygon,
     "values_count": models.ValuesCount,
 }
-
-
-def is_path(key: str) -> bool:
-    """Whether a filter may name this in the metadata."""
-    return _KEY.fullmatch(key) is not None
 
 
 def parse_filter(obj: Mapping[str, Any] | None) -> models.Filter | None:

@@ -6,6 +6,7 @@ payload    {"_adiabat": {"id", "title", "text", "content_hash", "payload_hash"},
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID, uuid5
@@ -19,6 +20,8 @@ from app.passages.store import Hashes, Passage, Point, StoredPassage, Vector
 DENSE = "dense"
 OURS = "_adiabat"
 METADATA = "metadata"
+_PART = r'(?:[^\s."\[\]\\]+|"[^"\\]+")(?:\[\d*\])*'
+_PATH = re.compile(rf"{_PART}(?:\.{_PART})*")
 HASH_KEYS = [f"{OURS}.id", f"{OURS}.content_hash", f"{OURS}.payload_hash"]
 
 # How many candidates HNSW keeps while it searches and while it builds. Real questions are harder than random vectors:
@@ -33,6 +36,11 @@ POINT_NAMESPACE = UUID("6f0d3a52-7c1e-5b8e-9d43-2b1a7f0c5e91")
 def search_ef(wanted: int) -> int:
     """HNSW's ef for a search that wants `wanted` hits: never fewer candidates than hits."""
     return max(SEARCH_EF, wanted)
+
+
+def is_path(key: str) -> bool:
+    """Whether a filter may name this in the metadata."""
+    return _PATH.fullmatch(key) is not None
 
 
 def point_id(external_id: str) -> UUID:

@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from app.errors import BadInput, Conflict, Unavailable
 from app.registry import Instance, JobStatus, NewJudgment, Registry
 from app.registry.clock import now
-from app.registry.database import Database, migration_config
+from app.registry.database import Database, known_revisions, migration_config
 from app.settings import Settings
 from tests.postgres import Server
 from tests.registry.conftest import registry_of
@@ -45,6 +45,10 @@ def test_a_registry_of_any_earlier_release_is_taken_up_with_all_it_holds(
     registry.instances.beat(Instance(id="i", name="i", store="s", generation=1, failed_generation=None, reason=None))
     assert set(registry.clocks.ahead_s()) == {"trainer w", "service i"}
     registry.close()
+
+
+def test_the_names_of_the_files_are_the_revisions_that_alembic_knows() -> None:
+    assert known_revisions() == REVISIONS[::-1]
 
 
 def test_two_that_open_an_empty_database_at_once_both_find_it_migrated(empty_database: Path | str) -> None:
