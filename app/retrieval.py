@@ -67,6 +67,16 @@ class Draft(NamedTuple):
     seed: str
 
 
+class Began(NamedTuple):
+    """Who answered the first page, as `Chosen` says it; the next ones go on with that, whatever is active or routed."""
+
+    encoder: str
+    generation: int | None
+    rule: Rule
+    route: str | None
+    draft: Draft | None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drafted:
     other: LoadedEncoder
@@ -84,13 +94,12 @@ class Query:
     offset: int = 0
     filter: dict[str, Any] | None = None
     score_threshold: float | None = None
-    encoder: str | None = None  # None: that of a route, or the active one
+    encoder: str | LoadedEncoder | None = None  # None: that of a route, or the active one
     asked: Asked = NOTHING  # what routes look at, but for the filter
-    generation: int | None = None  # what the answer reports where `encoder` was active when a paging began
     exact: bool = False
     sticky: Sticky = nobody  # who asks, where a part of the requests gets another encoder
     interleave: bool = False  # whether two encoders may answer it together
-    draft: Draft | None = None  # they did when a paging began
+    began: Began | None = None  # a paging did, and this is a later page of it
 
 
 class Place(NamedTuple):
@@ -199,7 +208,7 @@ class Retrieval:
         return Answer(
             hits=hits,
             encoder=chosen.encoder,
-            generation=chosen.generation if query.generation is None else query.generation,
+            generation=chosen.generation,
             rule=chosen.rule,
             route=chosen.route,
             unit=chosen.unit,
@@ -218,8 +227,9 @@ class Retrieval:
 
     async def explain(self, query: Query, answer: Answer) -> Explained:
         """What `answer` to the only text of `query` is made of."""
-        whole = replace(query, limit=DEPTH, offset=0, score_threshold=None, sticky=nobody, interleave=False, draft=None)
-        legs = [replace(whole, mode="dense", encoder=key) for key in (answer.encoder.record.key, BASE_KEY)]
+        whole = replace(query, limit=DEPTH, offset=0, score_threshold=None, sticky=nobody, interleave=False, began=None)
+        # The very encoder that answered: by its name it might be gone by now, if a route had it.
+        legs = [replace(whole, mode="dense", encoder=each) for each in (answer.encoder, BASE_KEY)]
         if self._store.lexical:
             legs.append(replace(whole, mode="lexical", encoder=None))
         dense, by_base, *lexical = await asyncio.gather(*map(self.search, legs))
@@ -236,13 +246,18 @@ class Retrieval:
         return await asyncio.get_running_loop().run_in_executor(self._searchers, highlights, query.texts[0], passages)
 
     async def _choose(self, query: Query, conditions: "Filter | None") -> Chosen:
-        if query.encoder is None:
-            return self._by_rule(self._slot.current, query, conditions)
-        chosen = await self.encoder(query.encoder)
-        if query.draft is None:
-            return chosen
-        other = await self.encoder(query.draft.encoder)
-        return chosen._replace(rule="interleaved", other=other.encoder)
+        if query.began is not None:
+            return await self._go_on(query.began)
+        if isinstance(query.encoder, LoadedEncoder):
+            return Chosen(query.encoder, None, "named")
+        if query.encoder is not None:
+            return await self.encoder(query.encoder)
+        return self._by_rule(self._slot.current, query, conditions)
+
+    async def _go_on(self, began: Began) -> Chosen:
+        encoder = (await self.encoder(began.encoder)).encoder
+        other = (await self.encoder(began.draft.encoder)).encoder if began.draft else None
+        return Chosen(encoder, began.generation, began.rule, other=other, route=began.route)
 
     async def _embed(self, chosen: Chosen, query: Query) -> tuple[NDArray[np.float32], bool]:
         """With each encoder that answers, its vectors after one another; and whether the active one is left alone.
@@ -254,7 +269,7 @@ class Retrieval:
         texts = list(query.texts)
         if chosen.other is None:
             return await chosen.encoder.embed_queries(texts), False
-        embed = self._embed_watched if query.draft is None else _embed
+        embed = self._embed_watched if query.began is None else _embed
         ours, theirs = await asyncio.gather(
             embed(chosen, "active", chosen.encoder, texts),
             embed(chosen, "canary", chosen.other, texts),
@@ -262,7 +277,7 @@ class Retrieval:
         )
         if isinstance(ours, BaseException):
             raise ours
-        if isinstance(theirs, Exception) and query.draft is None:
+        if isinstance(theirs, Exception) and query.began is None:
             return ours, True
         if isinstance(theirs, BaseException):
             raise theirs
@@ -389,7 +404,7 @@ class _Watched:
 def _interleaved(hits: list[list[Hit]], other: LoadedEncoder, query: Query) -> tuple[list[list[Hit]], Drafted]:
     """Each hit with the score that its own encoder gave it."""
     ours, theirs = hits
-    seed = query.draft.seed if query.draft else secrets.token_hex(8)
+    seed = query.began.draft.seed if query.began and query.began.draft else secrets.token_hex(8)
     ids, teams = team_draft([hit.id for hit in ours], [hit.id for hit in theirs], seed, query.offset + query.limit)
     of_ours, of_theirs = ({hit.id: hit for hit in each} for each in hits)
     drafted = [(of_theirs if team == CANARY else of_ours)[id] for id, team in zip(ids, teams, strict=True)]

@@ -1,59 +1,54 @@
-"""Cursors of a search: where the next page begins, and which encoder and generation the first one had."""
+"""Cursors of a search: where the next page begins, and who answered the first one, by which rule."""
 
 import base64
 import hashlib
 import json
-from dataclasses import dataclass
+from typing import Annotated
 
-import orjson
+from pydantic import Field, TypeAdapter
 
+from app.api.queries import MAX_SEQUENCE
 from app.errors import InvalidField
 from app.passages.fusion import DEPTH
-from app.retrieval import Draft
+from app.retrieval import Began, Draft, Rule
+from app.wire.common import EncoderKey, Name
 from app.wire.search import MAX_OFFSET, SearchRequest
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
-    encoder: str | None
-    generation: int | None
-    offset: int
-    drafted: Draft | None = None  # with whose hits the first page's were interleaved
+# A cursor is nobody's secret: what it says goes into the query log, so it is held to what that takes.
+Offset = Annotated[int, Field(ge=1, le=MAX_OFFSET)]
+Generation = Annotated[int, Field(ge=1, le=MAX_SEQUENCE)]
+AsBegan = tuple[EncoderKey, Generation | None, Rule, Name | None, tuple[EncoderKey, str] | None]
+SAID = TypeAdapter(tuple[Offset, str, AsBegan])  # the second is the search's fingerprint
 
 
-def to_cursor(
-    body: SearchRequest, encoder: str, generation: int | None, offset: int, drafted: Draft | None = None
-) -> str:
-    said = orjson.dumps([encoder, generation, offset, _fingerprint(body), *(drafted or ())])
+def to_cursor(body: SearchRequest, offset: int, began: Began) -> str:
+    said = SAID.dump_json((offset, _fingerprint(body), began))
     return base64.urlsafe_b64encode(said).rstrip(b"=").decode()
 
 
-def page_of(body: SearchRequest) -> Page:
-    """What the request's cursor says, or its own offset and encoder. Raises `InvalidField`."""
+def page_of(body: SearchRequest) -> tuple[int, Began | None]:
+    """Where the page begins, and by a cursor who answered the first one. Raises `InvalidField`."""
     if body.cursor is None:
-        return Page(encoder=body.encoder, generation=None, offset=body.offset)
-    if body.offset or body.encoder:
+        return body.offset, None
+    if body.offset or body.encoder or body.route:
         raise InvalidField(
-            "cursor", "already says where to go on and with which encoder; leave out offset and encoder."
+            "cursor", "already says where to go on and with which encoder; leave out offset, encoder and route."
         )
     try:
         padded = body.cursor + "=" * (-len(body.cursor) % 4)
-        encoder, generation, offset, fingerprint, *drafted = orjson.loads(base64.urlsafe_b64decode(padded))
-    except (ValueError, TypeError) as error:
-        raise InvalidField("cursor", "is not the next_cursor of an answer; begin again without it.") from error
+        offset, fingerprint, said = SAID.validate_json(base64.urlsafe_b64decode(padded), strict=True)
+    except ValueError as error:
+        raise _no_cursor() from error
     if fingerprint != _fingerprint(body):
         raise InvalidField("cursor", "belongs to another search: the same query, filter and options go with it.")
-    texts = [encoder, *drafted]
-    far = DEPTH - 1 if drafted else MAX_OFFSET  # both encoders are asked for all hits up to there
-    places = isinstance(offset, int) and 0 <= offset <= far and len(drafted) in (0, 2)
-    if not (places and all(isinstance(each, str) for each in texts)):
-        raise InvalidField("cursor", "is not the next_cursor of an answer; begin again without it.")
-    return Page(
-        encoder=encoder,
-        generation=generation if isinstance(generation, int) else None,
-        offset=offset,
-        drafted=Draft(*drafted) if drafted else None,
-    )
+    encoder, generation, rule, route, drafted = said
+    if drafted and offset >= DEPTH:  # both encoders are asked for all hits up to there
+        raise _no_cursor()
+    return offset, Began(encoder, generation, rule, route, Draft(*drafted) if drafted else None)
+
+
+def _no_cursor() -> InvalidField:
+    return InvalidField("cursor", "is not the next_cursor of an answer; begin again without it.")
 
 
 def _fingerprint(body: SearchRequest) -> str:

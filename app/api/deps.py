@@ -102,13 +102,14 @@ async def no_body(request: Request) -> None:
         raise InvalidField("body", "is not read by this call, and nothing was done; leave it out.")
 
 
-async def expected_generation(if_match: Annotated[str | None, Header()] = None) -> int | None:
+async def expected_generation(request: Request, if_match: Annotated[str | None, Header()] = None) -> int | None:
     """The generation in If-Match, or None. ETags are the generation in quotes."""
     if if_match is None or if_match.strip() == "*":
         return None
     value = if_match.strip().removeprefix("W/").strip('"')
     if not value.isdecimal() or len(value) > MAX_DIGITS:
-        raise InvalidField("If-Match", f"{if_match!r} is not an ETag of GET /active-encoder, such as '\"3\"'.")
+        path = request.scope["route"].path_format.removesuffix("/rollback").format(**request.path_params)
+        raise InvalidField("If-Match", f"{if_match!r} is not an ETag of GET {path}, such as '\"3\"'.")
     return int(value)
 
 

@@ -55,7 +55,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"description": cause[0].upper() + cause[1:], "model": Problem} for status, cause in _CAUSES.items()
 }
 STALE: dict[int | str, dict[str, Any]] = {
-    412: {"description": "If-Match names a generation that is not active any more", "model": Problem}
+    412: {"description": "If-Match names another generation than made it what it is", "model": Problem}
 }
 
 

@@ -1,6 +1,7 @@
 """`/routes`: encoders for a part of the searches. A route's ETag is the generation that made it what it is."""
 
 import time
+from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
@@ -9,10 +10,11 @@ from app.api.active_encoder import NOT_ALL, ROLLBACK_S, replicas_public, settled
 from app.api.deps import ExpectedGeneration, Parts, PartsDep, no_body
 from app.api.description import STALE
 from app.api.scopes import Scoped
+from app.encoders.languages import worse_languages
 from app.encoders.switching import Switched
 from app.errors import InvalidField
 from app.passages.payload import is_path
-from app.registry import Match, MatchFilter, Route, RouteChange, RouteTerms
+from app.registry import EncoderRecord, Match, MatchFilter, Route, RouteChange, RouteTerms
 from app.wire.active_encoder import Swap
 from app.wire.common import Name
 from app.wire.routes import (
@@ -56,8 +58,10 @@ def set_route(
 
     A search may name it (`route`). One that names neither a route nor an encoder is taken by the first route, by name,
     whose `match` holds; what none takes is the active encoder's, and its canary's. Of what it takes, searches in one of
-    `base_languages` are answered by the base. `rule` in an answer says `route`, or `route-language` for those, and
-    `route` which one. Searches by words alone (mode `lexical`), where no encoder has a part, have no route.
+    `base_languages` are answered by the base; with `base_languages_from_card` those too in which the encoder finds less
+    than the base, in the mean over all questions of its card, however little. `rule` in an answer says `route`, or
+    `route-language` for those, and `route` which one. Searches by words alone (mode `lexical`), where no encoder has a
+    part, have no route.
 
     200 when all live replicas have it, 202 where some have not after `timeout_s` or cannot: `replicas` names them.
     """
@@ -66,10 +70,11 @@ def set_route(
         raise InvalidField("match.filter.key", "is no path in the metadata, such as topic or author.name.")
     if body.match and body.match.key and not parts.ring.locked:
         raise InvalidField("match.key", "tells nobody apart where the service asks for no key; leave it out.")
-    switched = parts.switcher.set_route(
-        name, _terms(body, parts), force=body.force, expected=expected, timeout_s=body.timeout_s
-    )
-    return _switched(name, switched, parts, response, until)
+    record = parts.registry.encoders.find(body.encoder)
+    worse = worse_languages(record) if body.base_languages_from_card else None
+    terms = _terms(body, record, worse or ())
+    switched = parts.switcher.set_route(name, terms, force=body.force, expected=expected, timeout_s=body.timeout_s)
+    return _switched(name, switched, parts, response, until).model_copy(update={"from_card": worse})
 
 
 @router.delete("/{name}", response_model=RouteSwitched, responses=STALE | NOT_ALL, dependencies=[Depends(no_body)])
@@ -86,18 +91,19 @@ def remove_route(name: Called, parts: PartsDep, expected: ExpectedGeneration, re
 )
 def roll_route_back(name: Called, parts: PartsDep, expected: ExpectedGeneration, response: Response) -> RouteSwitched:
     """The route as it last stood otherwise: encoder, match and languages, as a generation of its own. A second rollback
-    comes back."""
+    comes back, but never to a removal: where the first one brought back what was removed, the second leads to what the
+    route was before that."""
     until = time.monotonic() + ROLLBACK_S
     return _switched(name, parts.switcher.roll_route_back(name, expected=expected), parts, response, until)
 
 
-def _terms(body: RouteSet, parts: Parts) -> RouteTerms:
+def _terms(body: RouteSet, record: EncoderRecord, worse: Iterable[str]) -> RouteTerms:
     match, said = None, body.match
     if said is not None:
         demanded = MatchFilter(key=said.filter.key, value=said.filter.value) if said.filter else None
         match = Match(lang=said.lang, filter=demanded, key=said.key)
-    encoder_id = parts.registry.encoders.find(body.encoder).id
-    return RouteTerms(encoder_id=encoder_id, match=match, base_languages=body.base_languages)
+    on_base = tuple(dict.fromkeys((*body.base_languages, *worse)))
+    return RouteTerms(encoder_id=record.id, match=match, base_languages=on_base)
 
 
 def _switched(name: str, switched: Switched, parts: Parts, response: Response, until: float) -> RouteSwitched:

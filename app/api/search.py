@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 
 from app import retrieval
-from app.api.cursor import Page, page_of, to_cursor
+from app.api.cursor import page_of, to_cursor
 from app.api.deps import Parts, PartsDep
 from app.api.queries import check_query, filter_parameter
 from app.api.scopes import Scoped
@@ -20,7 +20,7 @@ from app.passages.fusion import DEPTH
 from app.passages.grouping import group, to_path
 from app.query_log import new_search_id
 from app.registry import NewSearch
-from app.retrieval import Answer, Draft
+from app.retrieval import Answer, Began, Draft
 from app.wire.active_encoder import STICKY_KEY
 from app.wire.common import EncoderKey, Name
 from app.wire.judgments import Lang
@@ -50,18 +50,18 @@ async def search(body: SearchRequest, parts: PartsDep, request: Request) -> Resp
     grouped = body.group_by is not None or body.group_size is not None
     if grouped:
         _check_groups(body)
-    page = page_of(body)
-    _check_mode(body, page)
-    query = _query(body, page, request)
+    offset, began = page_of(body)
+    _check_mode(body, offset)
+    query = _query(body, offset, began, request)
     if grouped:
         return await _grouped(body, query, parts)
     if body.compare_to is not None:
         return await _compare(body, query, body.compare_to, parts)
-    if body.mode == "dense" and page.offset == 0 and not body.with_query_vector:
+    if body.mode == "dense" and offset == 0 and not body.with_query_vector:
         query = replace(query, interleave=True)
     answer = await parts.retrieval.search(query)
-    search_id = _log(answer, body, page.offset, parts)
-    told = _answer(answer, body, search_id) | _next(answer, body, page)
+    search_id = _log(answer, body, offset, parts)
+    told = _answer(answer, body, search_id) | _next(answer, body, offset)
     if body.explain or body.highlight:
         await _tell_more(told, answer, query, body, parts)
     return _json(told)
@@ -116,6 +116,7 @@ async def search_by_address(
 async def search_batch(body: SearchBatchRequest, parts: PartsDep, request: Request) -> Response:
     """Several queries at once, with one encoder and one set of options: one run of the encoder for all."""
     _check_encoderless(body, "encoder", "route", "with_query_vector")
+    _check_one_names(body)
     if body.mode != "dense":
         _check_depth(body.limit)
     for number, text in enumerate(body.queries):
@@ -146,11 +147,17 @@ async def search_batch(body: SearchBatchRequest, parts: PartsDep, request: Reque
     return _json({"results": results, "mode": body.mode} | _made_by(answer))
 
 
-def _check_mode(body: SearchRequest, page: Page) -> None:
+def _check_mode(body: SearchRequest, offset: int) -> None:
     """Raises `InvalidField` for what the mode has no place for."""
     _check_encoderless(body, "encoder", "route", "compare_to", "with_query_vector")
+    _check_one_names(body)
     if (body.mode != "dense" or body.explain) and not body.cursor:
-        _check_depth(body.limit, page.offset)
+        _check_depth(body.limit, offset)
+
+
+def _check_one_names(body: SearchRequest | SearchBatchRequest) -> None:
+    if body.route and body.encoder:
+        raise InvalidField("route", "and encoder both say who answers; leave one of them out.")
 
 
 def _check_depth(limit: int, offset: int = 0) -> None:
@@ -194,19 +201,17 @@ def _asked(body: SearchRequest | SearchBatchRequest) -> Asked:
     return Asked(route=body.route, lang=body.lang, key=noted("key"))
 
 
-def _query(body: SearchRequest, page: Page, request: Request) -> retrieval.Query:
-    encoderless = body.mode == "lexical"
+def _query(body: SearchRequest, offset: int, began: Began | None, request: Request) -> retrieval.Query:
     return retrieval.Query(
         texts=(body.query,),
         mode=body.mode,
         limit=body.limit,
-        offset=page.offset,
+        offset=offset,
         filter=body.filter,
         score_threshold=body.score_threshold,
-        encoder=None if encoderless else page.encoder,
+        encoder=body.encoder,
         asked=_asked(body),
-        generation=None if encoderless else page.generation,
-        draft=page.drafted,
+        began=None if body.mode == "lexical" else began,
         exact=body.exact,
         sticky=_sticky(request, body.mode),
     )
@@ -263,14 +268,15 @@ async def _compare(body: SearchRequest, query: retrieval.Query, other: str, part
     return _json(told)
 
 
-def _next(answer: Answer, body: SearchRequest, page: Page) -> Json:
+def _next(answer: Answer, body: SearchRequest, offset: int) -> Json:
     """A full page may have a next one; it begins where this one ends."""
-    end = page.offset + body.limit
+    end = offset + body.limit
     far = MAX_OFFSET if body.mode == "dense" and not answer.drafted else DEPTH - 1
     if len(answer.hits[0]) < body.limit or end > far:
         return {}
     drafted = Draft(answer.drafted.other.record.key, answer.drafted.seed) if answer.drafted else None
-    return {"next_cursor": to_cursor(body, answer.encoder.record.key, answer.generation, end, drafted)}
+    began = Began(answer.encoder.record.key, answer.generation, answer.rule, answer.route, drafted)
+    return {"next_cursor": to_cursor(body, end, began)}
 
 
 def _log(answer: Answer, body: SearchRequest, offset: int, parts: Parts) -> str:
@@ -289,6 +295,7 @@ def _log(answer: Answer, body: SearchRequest, offset: int, parts: Parts) -> str:
             shown=[hit.id for hit in answer.hits[0]],
             mode=body.mode,
             rule=answer.rule,
+            route=answer.route,
             teams=answer.drafted.teams if answer.drafted else None,
             unit=answer.unit,
         )

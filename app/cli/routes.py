@@ -8,7 +8,7 @@ import typer
 from app.cli.common import ApiKey, AsJson, Url, connect, print_json, say
 from app.client import DEFAULT_URL
 from app.errors import BadInput
-from app.wire.routes import RouteMatch, RouteSwitched
+from app.wire.routes import LanguageFigures, RouteMatch, RouteSwitched
 
 cli = typer.Typer(help="Encoders for a part of the searches: by name, filter, language or key.", no_args_is_help=True)
 
@@ -63,6 +63,10 @@ def set_route(
     base_language: Annotated[
         list[str] | None, typer.Option(help="Searches of the route in this language stay on the base; so too.")
     ] = None,
+    base_languages_from_card: Annotated[
+        bool,
+        typer.Option("--base-languages-from-card", help="Those too in which the encoder is worse by its card."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Also an encoder that its gate rejected.")] = False,
     if_generation: IfGeneration = None,
     url: Url = DEFAULT_URL,
@@ -72,6 +76,8 @@ def set_route(
     """Let an encoder answer searches that name the route, and those for which all that is said holds.
 
     Example: adiabat routes set medical bees --filter topic=disease --base-language zh
+
+    Example: adiabat routes set medical bees --base-languages-from-card
     """
     match = {"filter": _filter(filter), "lang": lang or [], "key": key or []}
     with connect(url, api_key) as client:
@@ -80,6 +86,7 @@ def set_route(
             encoder,
             match=match if any(match.values()) else None,
             base_languages=base_language or [],
+            base_languages_from_card=base_languages_from_card,
             force=force,
             if_generation=if_generation,
         )
@@ -154,5 +161,15 @@ def _print_switch(switched: RouteSwitched, as_json: bool) -> None:
     else:
         terms = _terms(route.match, route.base_languages)
         say(f"{switched.name} has {route.encoder}, generation {switched.generation}: {terms}")
+    if switched.from_card is not None:
+        _print_card(switched.from_card)
     for each in switched.replicas.behind:
         say(f"not yet: {each.name} is at generation {each.generation}" + (f", {each.reason}" if each.reason else ""))
+
+
+def _print_card(worse: dict[str, LanguageFigures]) -> None:
+    for lang, figures in worse.items():
+        mrr = figures.mrr
+        say(f"{lang}: MRR@10 {mrr.before:.4f} on base, {mrr.after:.4f} with it, over {figures.queries} questions")
+    if not worse:
+        say("by its card it is worse in no language")

@@ -309,15 +309,17 @@ class AsyncAdiabatClient:
         *,
         match: Json | None = None,
         base_languages: Iterable[str] = (),
+        base_languages_from_card: bool = False,
         force: bool = False,
         if_generation: int | None = None,
         timeout_s: float = 30,
     ) -> RouteSwitched:
         """Let `encoder` (`name` or `name@version`) answer searches that name the route, and those for which `match`
         holds: `{"filter": {"key", "value"}, "lang": […], "key": […]}`, all that it says. Those in `base_languages` stay
-        on the base. Replaces what the route was; with `if_generation`, only if that made it so."""
+        on the base; with `base_languages_from_card` those too in which it is worse by its card, which the answer names
+        (`from_card`). Replaces what the route was; with `if_generation`, only if that made it so."""
         body: Json = {"encoder": encoder, "match": match, "base_languages": list(base_languages)}
-        body |= {"force": force, "timeout_s": timeout_s}
+        body |= {"base_languages_from_card": base_languages_from_card, "force": force, "timeout_s": timeout_s}
         path = f"/routes/{quoted(name)}"
         return await self._call(RouteSwitched, "PUT", path, json=body, headers=if_match(if_generation))
 

@@ -18,8 +18,7 @@ class Asked:
 
     @property
     def language(self) -> str | None:
-        """The primary subtag: of "de-AT" "de"."""
-        return self.lang and self.lang.replace("_", "-").partition("-")[0].lower()
+        return self.lang and primary_subtag(self.lang)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +40,11 @@ class LoadedRoute:
 
     def stays_on_base(self, asked: Asked) -> bool:
         return asked.language in self.route.terms.base_languages
+
+
+def primary_subtag(lang: str) -> str:
+    """Of "de-AT" "de"."""
+    return lang.replace("_", "-").partition("-")[0].lower()
 
 
 def find_route(routes: tuple[LoadedRoute, ...], asked: Asked) -> LoadedRoute | None:

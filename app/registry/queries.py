@@ -33,6 +33,7 @@ class NewSearch:
     shown: list[str]
     mode: str | None = None  # None: kept before modes were
     rule: str | None = None
+    route: str | None = None  # that took it
     teams: str | None = None  # whose pick each of the first of `shown` is, where two encoders' hits were interleaved
     unit: str | None = None  # who asked, as far as a canary told requests apart
 

@@ -91,7 +91,7 @@ class Routes:
             return _changes(connection, _rows().where(routes.c.name == name).limit(limit))
 
     def before(self, name: str) -> tuple[RouteChange, Route]:
-        """The newest change, and the route as it last stood otherwise: the way back.
+        """The newest change, and the route as it last stood otherwise: the way back, which never leads to a removal.
 
         Raises `RouteNotFound` where it never was, `Conflict` where it never stood otherwise.
         """

@@ -155,6 +155,7 @@ query_log = Table(
     Column("mode", String(16), nullable=True),  # null: kept before modes were
     # What chose the encoder, and who asked, as far as a canary told requests apart: a hash.
     Column("rule", String(16), nullable=True),
+    Column("route", String(64), nullable=True),  # that took it
     Column("unit", String(16), nullable=True),
     Column("offset", Integer, nullable=False),
     Column("shown", JSON, nullable=False),

@@ -67,6 +67,7 @@ class SearchLogged(PublicModel):
         str | None, Field(description="As it was asked; absent of a search that was kept before modes were.")
     ] = None
     rule: Annotated[str | None, Field(description="What chose the encoder, as `/search` answered.")] = None
+    route: Annotated[str | None, Field(description="The route that took it, where one did.")] = None
     offset: Annotated[int, Field(description="How many hits came before the first of `shown`.")]
     shown: Annotated[list[str], Field(description="Ids of the passages, best first; with `group_by` group by group.")]
     teams: Annotated[

@@ -2,18 +2,33 @@
 
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, StrictBool, StrictInt, StrictStr, StringConstraints, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+    model_validator,
+)
 
 from app.plainly import plainly
 from app.wire.active_encoder import Replicas, Swap
-from app.wire.common import EncoderKey, Name, PublicModel, RequestModel
+from app.wire.common import EncoderKey, PublicModel, RequestModel
 
+LANGUAGE = r"^[a-z]{2,8}$"
 Language = Annotated[
     str,
-    StringConstraints(pattern=r"^[a-z]{2,8}$"),
+    StringConstraints(pattern=LANGUAGE),
     plainly("must be a language without its region, in small letters, such as 'de'"),
 ]
 Languages = Annotated[tuple[Language, ...], Field(max_length=200)]
+KeyName = Annotated[
+    str,
+    StringConstraints(pattern=r"^([a-z0-9][a-z0-9._-]{0,63}|ADIABAT_API_KEY)$"),
+    plainly("must be the name of an API key, or ADIABAT_API_KEY for the one of that setting"),
+]
 
 
 class RouteFilter(RequestModel):
@@ -31,7 +46,10 @@ class RouteMatch(RequestModel):
         Languages, Field(description="The search's `lang` is one of these; its region does not count.")
     ] = ()
     filter: RouteFilter | None = None
-    key: Annotated[tuple[Name, ...], Field(max_length=1000, description="The names of the API keys that ask.")] = ()
+    key: Annotated[
+        tuple[KeyName, ...],
+        Field(max_length=1000, description="The names of the API keys that ask; `ADIABAT_API_KEY` of that one."),
+    ] = ()
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -48,6 +66,13 @@ class RouteSet(RequestModel):
     base_languages: Annotated[
         Languages, Field(description="Searches of the route in these languages (`lang`) stay on the base.")
     ] = ()
+    base_languages_from_card: Annotated[
+        bool,
+        Field(
+            description="Those too in which the encoder finds less than the base by its card: in the mean of MRR@10 "
+            "over all its questions in that language. They are looked up now, and kept by name."
+        ),
+    ] = False
     force: Annotated[bool, Field(description="Also an encoder that its gate rejected.")] = False
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 30
 
@@ -93,9 +118,25 @@ class RouteDetail(RoutePublic):
     history: Annotated[list[RouteChangePublic], Field(description="Newest first.")]
 
 
+class Mrr(PublicModel):
+    """Mean MRR@10 with the base and with the encoder."""
+
+    before: FiniteFloat
+    after: FiniteFloat
+
+
+class LanguageFigures(PublicModel):
+    queries: Annotated[int, Field(ge=1, description="Of dev and guards, on which nothing was chosen.")]
+    mrr: Mrr
+
+
 class RouteSwitched(PublicModel):
     name: str
     route: Annotated[RoutePublic | None, Field(description="As it stands now; null where it was removed.")] = None
+    from_card: Annotated[
+        dict[str, LanguageFigures] | None,
+        Field(description="With `base_languages_from_card`: the languages that stay on the base by the card, and why."),
+    ] = None
     generation: Annotated[int, Field(description="That made it so.")]
     swap: Swap
     replicas: Replicas

@@ -33,7 +33,8 @@ Named = Annotated[
 NamedRoute = Annotated[
     Name | None,
     Field(
-        description="A route (`PUT /routes/{name}`), which chooses the encoder; if not given, the first that matches."
+        description="A route (`PUT /routes/{name}`), which chooses the encoder instead of `encoder`; if neither is "
+        "given, the first that matches."
     ),
 ]
 QueryLang = Annotated[
@@ -44,11 +45,11 @@ Rule = Annotated[
     str,
     Field(
         description="What chose the encoder: `active`, `canary` (it answers a part of the requests), `interleaved` "
-        "(with it, the hits of both in turns), `named` (the request did, or its cursor), `route`, or `route-language` "
-        "(a route, in a language that stays on the base)."
+        "(with it, the hits of both in turns), `named` (the request did), `route`, or `route-language` (a route, in a "
+        "language that stays on the base). By a cursor: what chose that of the first page."
     ),
 ]
-RouteTaken = Annotated[str | None, Field(description="The route that took the request, where one did.")]
+RouteTaken = Annotated[str | None, Field(description="The route that took the request, or the first page of it.")]
 Used = Annotated[EncoderUsed, Field(description="The encoder of this request; in mode `lexical` it had no part.")]
 Exact = Annotated[bool, Field(description="Compare with every passage instead of asking the index.")]
 GroupBy = Annotated[
@@ -76,7 +77,7 @@ class SearchRequest(RequestModel):
         Field(
             max_length=512,
             description="`next_cursor` of an answer to this same search: the next page, from the encoder and "
-            "generation that the first page had, whatever is active now. Instead of `offset` and `encoder`.",
+            "generation that the first page had, whatever is active now. Instead of `offset`, `encoder` and `route`.",
         ),
     ] = None
     filter: Filter = None

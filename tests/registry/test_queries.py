@@ -38,6 +38,8 @@ def test_a_search_is_found_as_it_was_kept(registry: Registry) -> None:
     kept = add(
         registry, 1, 60.0, key="shop", query="wieso leckt's", lang="de", filter=filter, generation=None, offset=10
     )
+    routed = add(registry, 3, rule="route-language", route="medical")
+    assert (routed.rule, routed.route, kept.route) == ("route-language", "medical", None)
     assert (kept.key, kept.query, kept.lang, kept.filter) == ("shop", "wieso leckt's", "de", filter)
     assert (kept.encoder, kept.generation, kept.offset, kept.shown, kept.clicks) == ("base@1", None, 10, SHOWN, ())
     assert before - 60 <= kept.at <= registry.database.now() - 60

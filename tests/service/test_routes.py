@@ -1,5 +1,7 @@
 """Routes: what each takes, which rule chose, a history and a way back for each, and what must not go meanwhile."""
 
+import asyncio
+import base64
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,18 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 from app.cli import cli
 from app.client import AdiabatClient, ApiError
 from app.encoders.loaded import LoadedEncoder
 from app.encoders.pool import EncoderPool
+from app.encoders.routes import Asked
 from app.encoders.slot import Slot
 from app.encoders.switching import Switcher
 from app.errors import EncoderBroken
 from app.passages.disk import copy_tree
 from app.registry import EncoderRecord
+from app.registry.tables import encoders as encoder_rows
+from app.retrieval import Answer, Explained, Query
 from app.settings import Settings
 from tests.conftest import Service, running
 from tests.service import encoders
@@ -79,7 +86,7 @@ def refused(service: Service, method: str, path: str, **sent: Any) -> tuple[int,
 ACTIVE = ("active", None, "base")
 
 
-def test_a_route_takes_what_names_it_and_the_named_encoder_goes_before(service: Service, http: httpx.Client) -> None:
+def test_a_route_takes_what_names_it(service: Service, http: httpx.Client) -> None:
     made = service.client.set_route("medical", "bees")
     assert made.route is not None
     assert (made.route.encoder, made.generation, made.replicas.live) == ("bees@1", 2, 1)
@@ -88,7 +95,7 @@ def test_a_route_takes_what_names_it_and_the_named_encoder_goes_before(service: 
     assert answer["encoder"]["generation"] == 2
     assert answer["hits"] == asked(http, encoder="bees@1")["hits"] != asked(http)["hits"]
     assert chosen(asked(http)) == ACTIVE
-    assert chosen(asked(http, route="medical", encoder="wasps")) == ("named", None, "wasps")
+    assert chosen(asked(http, encoder="wasps")) == ("named", None, "wasps")
     batch = {"queries": ["engine", "oil"], "route": "medical"}
     assert chosen(http.post("/search/batch", json=batch).json()) == ("route", "medical", "bees")
     assert chosen(http.get("/search", params={"q": "engine", "route": "medical"}).json()) == (
@@ -99,16 +106,78 @@ def test_a_route_takes_what_names_it_and_the_named_encoder_goes_before(service: 
     assert chosen(asked(http, route="medical", mode="hybrid"))[0] == "route"
     compared = asked(http, route="medical", compare_to="base", explain=True)
     assert (compared["encoder"]["name"], compared["compared_to"]["encoder"]["name"]) == ("bees", "base")
-    first = asked(http, route="medical", limit=1)
-    service.client.set_route("medical", "wasps")
-    second = asked(http, route="medical", limit=1, cursor=first["next_cursor"])  # a page stays with the first one's
-    assert (second["encoder"]["name"], second["encoder"]["generation"]) == ("bees", 2)
     status, slug, said = refused(service, "POST", "/search", json={"query": "engine", "route": "legal"})
     assert (status, slug) == (404, "route-not-found")
     assert "medical" not in said  # names of routes may be customers'
-    assert (
-        "mode lexical" in refused(service, "POST", "/search", json={"query": "x", "route": "a", "mode": "lexical"})[2]
-    )
+    for beside, word in (
+        ({"mode": "lexical"}, "mode lexical"),
+        ({"encoder": "wasps"}, "route: and encoder both say who answers"),
+        ({"cursor": "x"}, "leave out offset, encoder and route"),
+    ):
+        sent: dict[str, Any] = {"query": "engine", "route": "medical", **beside}
+        assert word in refused(service, "POST", "/search", json=sent)[2]
+    assert "both say who answers" in refused(service, "POST", "/search/batch", json=batch | {"encoder": "wasps"})[2]
+
+
+@pytest.mark.parametrize("settings", [{"query_log": 1.0}], indirect=True)
+def test_pages_go_on_as_the_first_one_was_chosen(service: Service, http: httpx.Client) -> None:
+    client = service.client
+    client.set_route("medical", "bees", base_languages=["zh"])
+    pages = {lang: asked(http, route="medical", lang=lang, limit=1, explain=True) for lang in ("en", "zh")}
+    named = asked(http, encoder="wasps", limit=1)["next_cursor"]
+    client.remove_route("medical")
+    client.activate("wasps")
+    for lang, rule, encoder in (("en", "route", "bees"), ("zh", "route-language", "base")):
+        first = pages[lang]
+        for rank in (2, 3):
+            cursor = first["next_cursor"]
+            page = asked(http, limit=1, cursor=cursor, explain=True)
+            assert chosen(page) == chosen(first) == (rule, "medical", encoder)
+            assert page["encoder"]["generation"] == 2
+            assert page["hits"][0]["explain"]["dense"]["rank"] == rank
+            first = page
+    assert chosen(asked(http, limit=1, cursor=named)) == ("named", None, "wasps")
+    assert chosen(asked(http, limit=1, cursor=asked(http, limit=1)["next_cursor"])) == ("active", None, "wasps")
+    service.parts.query_log.flush()
+    kept = client.queries().searches[::-1]
+    assert [(each.rule, each.route, each.offset) for each in kept] == [
+        ("route", "medical", 0),
+        ("route-language", "medical", 0),
+        ("named", None, 0),
+        *[(rule, "medical", offset) for rule in ("route", "route-language") for offset in (1, 2)],
+        ("named", None, 1),
+        ("active", None, 0),
+        ("active", None, 1),
+    ]
+
+
+def test_what_is_no_cursor_is_refused(service: Service) -> None:
+    with httpx.Client(base_url=service.url, trust_env=False) as http:
+        cursor = asked(http, limit=1)["next_cursor"]
+    offset, fingerprint, began = orjson.loads(base64.urlsafe_b64decode(f"{cursor}=="))
+    assert began == ["base@1", 1, "active", None, None]
+    for place, wrong in ((1, 2**40), (1, 0), (2, "whim"), (3, "Medical!"), (3, "a\0"), (3, "a" * 65), (4, ["x"])):
+        forged = orjson.dumps([offset, fingerprint, [*began[:place], wrong, *began[place + 1 :]]])
+        sent = {"query": "engine", "cursor": base64.urlsafe_b64encode(forged).decode().rstrip("=")}
+        assert "is not the next_cursor of an answer" in refused(service, "POST", "/search", json=sent)[2]
+
+
+def test_an_answer_is_explained_by_the_encoder_that_gave_it(service: Service) -> None:
+    """Though its route has another one by then, and the first is deleted."""
+    client, retrieval = service.client, service.parts.retrieval
+    client.set_route("medical", "bees")
+    query = Query(texts=("engine",), limit=3, asked=Asked(route="medical"))
+
+    async def explained() -> tuple[Answer, Explained]:
+        answer = await retrieval.search(query)
+        client.set_route("medical", "wasps")
+        client.delete_encoder("bees@1")
+        return answer, await retrieval.explain(query, answer)
+
+    answer, found = asyncio.run(explained())
+    assert answer.encoder.record.key == "bees@1"
+    assert list(found.dense)[:3] == [hit.id for hit in answer.hits[0]]
+    assert [place.score for place in found.dense.values()][:3] == pytest.approx([hit.score for hit in answer.hits[0]])
 
 
 def test_a_route_takes_what_its_filter_or_language_says_and_the_first_by_name_does(
@@ -153,6 +222,11 @@ def test_a_route_takes_what_its_filter_or_language_says_and_the_first_by_name_do
 def test_a_route_takes_the_searches_of_a_key(service: Service) -> None:
     client = service.client
     client.set_route("shops", "bees", match={"key": ["shop"]})
+    assert client.search("engine").rule == "active"
+    client.set_route("own", "wasps", match={"key": ["ADIABAT_API_KEY"]})
+    assert client.search("engine").route == "own"
+    with pytest.raises(ApiError, match="must be the name of an API key, or ADIABAT_API_KEY for the one of that"):
+        client.set_route("own", "wasps", match={"key": ["ADIABAT_KEY"]})
     for name, rule in (("shop", "route"), ("library", "active")):
         with AdiabatClient(service.url, client.create_key(name).key) as program:
             assert program.search("engine").rule == rule
@@ -174,6 +248,36 @@ def test_languages_that_stay_on_base_do_within_the_route_alone(service: Service,
         assert chosen(asked(http, route="medical", lang=lang)) == ("route", "medical", "bees")
     assert chosen(asked(http, lang="zh")) == ("active", None, "wasps")
     assert client.routes()[0].base_languages == ["zh", "vi"]
+
+
+def test_languages_stay_on_base_that_are_worse_by_the_card(service: Service) -> None:
+    client = service.client
+    with pytest.raises(ApiError, match="The card of bees@1 has no figures by language") as caught:
+        client.set_route("medical", "bees", base_languages_from_card=True)
+    assert (caught.value.status, caught.value.slug, client.routes()) == (409, "conflict", [])
+
+    def found(**languages: tuple[int, float, float]) -> dict[str, Any]:
+        told = {lang: {"queries": n, "mrr": {"before": a, "after": b}} for lang, (n, a, b) in languages.items()}
+        return {"languages": told}
+
+    guards = {"xquad": found(en=(600, 0.9, 0.898), de=(100, 0.5, 0.5), zh=(50, 0.4, 0.39)), "more": found(vi=(9, 1, 0))}
+    with service.parts.registry.database.write() as connection:  # as a tuning leaves it
+        card = {"dev": found(en=(500, 0.6, 0.7)), "guards": guards, "job": "1"}
+        connection.execute(update(encoder_rows).where(encoder_rows.c.name == "bees").values(metrics=card))
+    made = client.set_route("medical", "bees", base_languages=["tr", "vi"], base_languages_from_card=True)
+    assert made.route is not None
+    assert made.route.base_languages == ["tr", "vi", "zh"]
+    assert {lang: (each.queries, each.mrr.before, each.mrr.after) for lang, each in (made.from_card or {}).items()} == {
+        "vi": (9, 1, 0),
+        "zh": (50, pytest.approx(0.4), pytest.approx(0.39)),
+    }
+    assert client.search("engine", route="medical", lang="zh-Hant").rule == "route-language"
+    assert client.search("engine", route="medical", lang="en").rule == "route"
+    assert client.set_route("medical", "bees").from_card is None
+    set_by_card = ("routes", "set", "medical", "bees", "--base-languages-from-card")
+    said = CliRunner().invoke(cli, set_by_card, env={"ADIABAT_URL": service.url}).output.splitlines()
+    assert said[0] == "medical has bees@1, generation 4: by name alone; vi, zh on base"
+    assert said[2] == "zh: MRR@10 0.4000 on base, 0.3900 with it, over 50 questions"
 
 
 def test_each_route_has_a_history_and_a_way_back_of_its_own(service: Service, http: httpx.Client) -> None:
@@ -219,6 +323,9 @@ def test_each_route_has_a_history_and_a_way_back_of_its_own(service: Service, ht
         ("route-set", "medical", 9),
         ("route-removed", "medical", 8),
     ]
+    further = client.roll_route_back("medical").route  # never to a removal
+    assert further is not None
+    assert (further.generation, further.encoder, further.base_languages) == (11, "bees@1", [])
 
 
 def test_a_stale_change_is_refused_and_only_its_own_route_makes_it_stale(service: Service) -> None:
@@ -240,6 +347,14 @@ def test_a_stale_change_is_refused_and_only_its_own_route_makes_it_stale(service
         assert (caught.value.status, caught.value.slug) == (412, "stale-generation")
     assert [each.generation for each in client.routes()] == [4, 2]
     client.set_route("medical", "wasps", if_generation=2)
+    for method, path, address in (
+        ("PUT", "/routes/rollback", "/routes/rollback"),
+        ("POST", "/routes/medical/rollback", "/routes/medical"),
+        ("POST", "/active-encoder/rollback", "/active-encoder"),
+    ):
+        sent = {"json": {"encoder": "bees"}} if method == "PUT" else {}
+        said = refused(service, method, path, headers={"If-Match": '"newest"'}, **sent)[2]
+        assert f"is not an ETag of GET {address}, such as" in said
 
 
 def test_what_is_no_route_is_refused_and_nothing_changes(service: Service) -> None:
@@ -406,6 +521,7 @@ def test_a_canary_goes_on_beside_routes_and_is_of_what_none_takes(service: Servi
     assert (now.encoder.generation, now.canary and now.canary.encoder) == (began, "wasps@1")
     service.parts.query_log.flush()
     assert len(client.queries(limit=100).searches) == 60
+    assert [each.route for each in client.queries(limit=40).searches] == [None] * 20 + ["medical"] * 20
     experiment = client.experiment(began or 0)
     assert experiment.ended_by is None
     assert experiment.active_arm.requests + experiment.canary_arm.requests == 40

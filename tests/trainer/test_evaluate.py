@@ -1,10 +1,15 @@
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from app.errors import BadDataset
+from app.encoders.languages import worse_languages
+from app.errors import BadDataset, Conflict
+from app.registry import EncoderRecord
+from tests.registry.jobs import new_encoder
 from trainer.evaluate import EvaluationSet, Measured, compare, halve, means, measure
 from trainer.metrics import Scores
 from trainer.statistics import compare_paired, lower_bound
@@ -72,6 +77,31 @@ def test_figures_are_also_by_language_where_the_queries_say_theirs() -> None:
     assert {name: each["queries"] for name, each in languages.items()} == {"de": 2, "en": 1}
     assert languages["de"]["mrr"] == pytest.approx({"before": 0.2, "after": 0.4})
     assert languages["en"]["mrr"] == pytest.approx({"before": 0.2, "after": 0.2})
+
+
+def record(metrics: dict[str, object]) -> EncoderRecord:
+    return EncoderRecord(**asdict(new_encoder()) | {"id": 1, "version": 1, "created_at": 0.0, "metrics": metrics})
+
+
+def test_a_card_tells_in_which_languages_the_encoder_is_worse() -> None:
+    sets = {
+        "dev": over(["de-AT", "de-AT", "en", ""], [0, 1, 2, 3]),
+        "both": over(["de", "en", "zh", "?"], [0, 1, 2, 3]),
+    }
+    report = compare(
+        {"dev": measured(0.5, 0.5, 0.5, 0.5), "both": measured(0.5, 0.5, 0.5, 0.5)},
+        {"dev": measured(0.4, 0.5, 0.2, 0.5), "both": measured(0.5, 0.9, 0.5, 0.1)},
+        sets,
+    )
+    (german,) = (worse := worse_languages(record(json.loads(json.dumps(report))))).values()
+    assert set(worse) == {"de"}  # every question counts once: English gained 0.1, Chinese nothing
+    assert (german.queries, german.mrr.before, german.mrr.after) == pytest.approx((3, 0.5, 1.4 / 3))
+
+
+@pytest.mark.parametrize("metrics", [{}, {"dev": {"languages": {"de": 1}}}, {"guards": []}, {"dev": {"gain": 0.1}}])
+def test_a_card_without_languages_tells_so(metrics: dict[str, object]) -> None:
+    with pytest.raises(Conflict, match="The card of bees@1 has no figures by language"):
+        worse_languages(record(metrics))
 
 
 def test_without_guards_and_dev_the_report_says_so() -> None:

@@ -32,7 +32,7 @@ const list = ({ searches, count, share, next_cursor }) => h("section.panel",
 const row = (each) => [
   h("a.grows", { href: `/?${new URLSearchParams({ q: each.query })}`, dir: "auto", title: "Ask it again" }, short(each.query, 160)),
   each.lang ? language(each.lang) : "–",
-  each.encoder,
+  [each.encoder, each.route && h("div.quiet", `by the route ${each.route}`)],
   each.clicks.length ? each.clicks.map((click) => `${number(click.position)}. ${short(click.passage_id, 40)}`).join(", ") : each.shown.length ? "–" : "nothing was found",
   each.key ?? "–",
   ago(each.at),
