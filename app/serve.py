@@ -11,9 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from app.assembly import assemble
 from app.encoders.memory import give_back, use_one_arena
@@ -29,6 +31,7 @@ log = logging.getLogger("adiabat.serve")
 TRAINER_NAME = "embedded"
 RESTART_S = (1, 2, 5, 15, 30)
 STOP_TRAINER_S = 15
+SOON_S = 5.0
 CLOSE_S = 20.0  # for taking everything apart once the answers have ended; what hangs then ends with the process
 
 
@@ -61,11 +64,8 @@ def serve(settings: Settings) -> None:
             settings.port,
         )
         app = create_app(settings, parts)
-        app.openapi()  # parameters are checked against it: the first search with one would wait for it to be made
-        # What was imported stays: without this every full collection walks it and stops all threads for 75 ms.
-        gc.collect()
-        gc.freeze()
-        give_back()
+        _settle_memory()
+        _soon(app)
         # The access log is ours (app.api.observed), and so is the form of every record.
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         web = uvicorn.Config(
@@ -80,6 +80,26 @@ def serve(settings: Settings) -> None:
         )
         with suppress(KeyboardInterrupt), _terminated_in_order():
             _Server(web, on_exit=(parts.events.close, parts.intake.close, stopping.set)).run()
+
+
+def _settle_memory() -> None:
+    """What was imported stays: without this every full collection walks it and stops all threads for 75 ms."""
+    gc.collect()
+    gc.freeze()
+    give_back()
+
+
+def _soon(app: FastAPI) -> None:
+    """What takes a second and no start waits for, nor the first who asks: the classes of filters, the description."""
+
+    def make() -> None:
+        import_module("app.passages.edge_filters")
+        app.openapi()
+        _settle_memory()
+
+    timer = threading.Timer(SOON_S, make)
+    timer.daemon = True
+    timer.start()
 
 
 def _has_key(settings: Settings) -> bool:

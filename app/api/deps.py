@@ -1,10 +1,10 @@
 """What routes ask for: the assembled parts, and parameters that are checked."""
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
-from fastapi import Depends, FastAPI, Header, Request
+from fastapi import Depends, Header, Request
+from fastapi.dependencies.models import Dependant
 
 from app.api.event_stream import EventStreams
 from app.api.permits import AllPermits
@@ -81,18 +81,16 @@ async def known_parameters(request: Request) -> None:
     """A misspelt query parameter must not pass in silence. Raises `InvalidField`."""
     if not request.query_params:
         return
-    known = _parameters(request.app, request.scope["route"].path_format, request.method.lower())
+    known = _parameters(request.scope["route"].dependant)
     for name in request.query_params:
         if name not in known:
             takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none in its address"
             raise InvalidField(name, f"is no parameter of this call; {takes}.")
 
 
-@cache
-def _parameters(app: FastAPI, path: str, method: str) -> frozenset[str]:
-    """From the service's own description, which says what every call takes."""
-    described = app.openapi()["paths"].get(path, {}).get(method, {}).get("parameters", [])
-    return frozenset(each["name"] for each in described if each["in"] == "query")
+def _parameters(call: Dependant) -> set[str]:
+    """In the address: of a call and of all that it depends on."""
+    return {each.alias for each in call.query_params}.union(*map(_parameters, call.dependencies))
 
 
 async def no_body(request: Request) -> None:

@@ -1,5 +1,6 @@
 """What `/openapi.json` says of the whole: tags, the problems every call may answer, names of operations."""
 
+from threading import Lock
 from typing import Any
 
 from fastapi import FastAPI
@@ -80,11 +81,15 @@ def archive_example(files: dict[str, str]) -> dict[str, Any]:
 def describe(app: FastAPI) -> None:
     """Let `/openapi.json` say what the framework cannot be told: bodies that routes read themselves, and that refusals
     are `application/problem+json`."""
-    made = app.openapi
-    bodies = models_json_schema([(body, "validation") for body in BODIES], ref_template=REFERENCE)[1]["$defs"]
+    made, making = app.openapi, Lock()
 
     def openapi() -> dict[str, Any]:
+        with making:
+            return complete()
+
+    def complete() -> dict[str, Any]:
         if app.openapi_schema is None:
+            bodies = models_json_schema([(body, "validation") for body in BODIES], ref_template=REFERENCE)[1]["$defs"]
             made()["components"]["schemas"].update(bodies)
             scopes = {_described(call): scope for call, scope in SCOPES.items()}
             for method, path, call in (

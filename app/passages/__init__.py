@@ -1,9 +1,7 @@
 """The passage store: the port (`store`), its adapters on Qdrant Edge and a Qdrant server, filters."""
 
 import socket
-import threading
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from app.passages.index_space import IndexSpace
@@ -14,8 +12,6 @@ from app.settings import Settings
 # of it: what needs it is imported where it is called.
 if TYPE_CHECKING:
     from qdrant_client.models import Filter
-
-FILTERS_AFTER_S = 5.0
 
 __all__ = [
     "Hashes",
@@ -79,7 +75,6 @@ def open_store(settings: Settings, index_space: IndexSpace) -> PassageStore:
     if settings.qdrant_url is None:
         from app.passages.edge import EdgeStore
 
-        _import_filters_soon()
         return EdgeStore(
             settings.passages_dir,
             index_space,
@@ -89,10 +84,3 @@ def open_store(settings: Settings, index_space: IndexSpace) -> PassageStore:
     from app.passages.qdrant import open_collection
 
     return open_collection(settings, settings.qdrant_url, index_space)
-
-
-def _import_filters_soon() -> None:
-    """Neither the start waits for it, nor the first search that has a filter."""
-    timer = threading.Timer(FILTERS_AFTER_S, import_module, ("app.passages.edge_filters",))
-    timer.daemon = True
-    timer.start()

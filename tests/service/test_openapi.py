@@ -168,3 +168,13 @@ def body_of(kind: str, example: Any) -> dict[str, Any]:
 def _order(example: Example) -> bool:
     """What deletes comes last."""
     return "delete" in example[1]
+
+
+def test_every_call_takes_the_parameters_that_the_description_names(unchanged: Service) -> None:
+    with httpx.Client(base_url=unchanged.url, trust_env=False) as asked:
+        paths = asked.get("/openapi.json").json()["paths"]
+        for path, method, call in ((path, method, paths[path][method]) for path in paths for method in paths[path]):
+            named = sorted(each["name"] for each in call.get("parameters", []) if each["in"] == "query")
+            refused = asked.request(method, path.replace("{", "").replace("}", ""), params={"nonsense": 1}).json()
+            takes = f"it takes {', '.join(named)}." if named else "it takes none in its address."
+            assert refused["detail"] == f"nonsense: is no parameter of this call; {takes}", (method, path)
