@@ -172,9 +172,10 @@ def _order(example: Example) -> bool:
 
 def test_every_call_takes_the_parameters_that_the_description_names(unchanged: Service) -> None:
     with httpx.Client(base_url=unchanged.url, trust_env=False) as asked:
-        paths = asked.get("/openapi.json").json()["paths"]
-        for path, method, call in ((path, method, paths[path][method]) for path in paths for method in paths[path]):
-            named = sorted(each["name"] for each in call.get("parameters", []) if each["in"] == "query")
+        described = asked.get("/openapi.json").json()["paths"]
+        for path, method in ((path, method) for path, calls in described.items() for method in calls):
+            parameters = described[path][method].get("parameters", [])
+            named = sorted(each["name"] for each in parameters if each["in"] == "query")
             refused = asked.request(method, path.replace("{", "").replace("}", ""), params={"nonsense": 1}).json()
             takes = f"it takes {', '.join(named)}." if named else "it takes none in its address."
             assert refused["detail"] == f"nonsense: is no parameter of this call; {takes}", (method, path)
