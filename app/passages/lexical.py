@@ -9,7 +9,8 @@ No encoder has a part in any of it.
 import hashlib
 import re
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 import qdrant_edge as edge
@@ -41,7 +42,10 @@ LANGUAGES = {
     "sv": "swedish",
     "tr": "turkish",
 }
+RULES = tuple(dict.fromkeys(LANGUAGES.values()))
 NEUTRAL = ""
+SPOKEN = 0.25  # of a query's words: so many stopwords of one language, and it is in that language
+LOOKED_AT = 64  # words
 WORD = re.compile(r"[^\W_]+")
 MISSING = (
     "The modes lexical and hybrid search the passages' words, and this collection was made before words were kept: "
@@ -71,11 +75,31 @@ def passage_terms(passage: Passage) -> Terms:
 
 
 def query_terms(text: str) -> Terms:
-    """Every language's terms, each with weight 1."""
+    """Every language's terms, each with weight 1; without the stopwords of the language that the query seems to be in.
+
+    By another language's rules those would be words, and rare ones: "what are the" would find what holds an English
+    title among passages in German before anything English.
+    """
+    if spoken := _language_of_query(text):
+        telling = WORD.sub(lambda word: "" if _is_stopword(word[0].lower(), spoken) else word[0], text)
+        text = telling if WORD.search(telling) else text
     found: dict[int, float] = {}
-    for language in (NEUTRAL, *dict.fromkeys(LANGUAGES.values())):
+    for language in (NEUTRAL, *RULES):
         found |= _terms(_reader(language).embed_query(text), language)
     return _sorted(found)
+
+
+def _language_of_query(text: str) -> str | None:
+    """That with the most stopwords in it, where they are a good part of its words."""
+    words = [word[0].lower() for word in islice(WORD.finditer(text), LOOKED_AT)]
+    counts = {language: sum(_is_stopword(word, language) for word in words) for language in RULES}
+    most = max(counts, key=lambda language: counts[language])
+    return most if counts[most] and counts[most] >= SPOKEN * len(words) else None
+
+
+@lru_cache(maxsize=2**16)
+def _is_stopword(word: str, language: str) -> bool:
+    return not _reader(language).embed_query(word).indices
 
 
 def highlights(query: str, passages: Iterable[Passage]) -> list[list[tuple[int, int]]]:

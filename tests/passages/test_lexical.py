@@ -84,6 +84,15 @@ def test_one_languages_stem_is_not_anothers_word() -> None:
     assert set(english.indices) | set(german.indices) < asked
 
 
+def test_words_that_say_nothing_in_the_querys_language_find_nothing_in_another(store: PassageStore) -> None:
+    titles = point("de-2", "Der Film What Are the Odds lief hier, The Who sangen", unit_vectors(1)[0], "de")
+    store.upsert([*beekeeping(), titles])
+    assert found(store, "what are the keepers") == ["en-2"]
+    assert found(store, "was machen die Bienen um die Königin") == ["de-1"]
+    assert found(store, "the who") == ["de-2", "none-1"]  # nothing but such words: they are what is asked for
+    assert found(store, "Ong thợ canh cửa") == ["vi-1"]
+
+
 def test_highlights_are_where_the_words_are_by_the_rules_of_the_passage() -> None:
     texts = {
         "en": "Swarming: the hive\u2019s bees SWARM_early \U0001f41d and swarms.",
