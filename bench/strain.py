@@ -190,9 +190,7 @@ def files_for(connections: int) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def measure(
-    pid: int, client: AdiabatClient, questions: Path, names: list[str], turns: int, seconds: float
-) -> Report:
+def measure(pid: int, client: AdiabatClient, questions: Path, names: list[str], turns: int, seconds: float) -> Report:
     for number in range(VARIANTS):
         client.search(TEXT, encoder=f"v{number}@1")  # what is made once is made
     polite(client.url, questions, 3)
@@ -257,7 +255,10 @@ def table(report: Report) -> bool:
     print(f"alone: p50 {p50:.1f} ms, p99 {alone:.1f} ms")
     met = []
     for name, row in report["strains"].items():
-        p99, failed = statistics.median(turn["p99"] for turn in row["turns"]), sum(turn["failed"] for turn in row["turns"])
+        p99, failed = (
+            statistics.median(turn["p99"] for turn in row["turns"]),
+            sum(turn["failed"] for turn in row["turns"]),
+        )
         before, highest = row["mb"][0][0], max(high for _, high, _ in row["mb"])
         after = row["mb"][-1][2]
         unclear = sum(count for status, count in row["statuses"].items() if status not in STRAINS[name].clear)
