@@ -93,7 +93,8 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         30,
         gt=0,
-        description="How long headers may take to come, and 256 bytes of a body that is waited for.",
+        description="How long headers may take to come, 256 bytes of a body that is waited for, or to be taken of an "
+        "answer.",
     )
     max_text_chars: int = 32_768
     max_query_chars: int = 8_192
