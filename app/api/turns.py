@@ -74,9 +74,7 @@ class InTurn:
 
     def __init__(self, app: ASGIApp, *, max_waiting: int, max_wait_s: float) -> None:
         self._app = app
-        self._turns = {
-            path: Turns(at_once=AT_ONCE, max_waiting=max_waiting, max_wait_s=max_wait_s) for path in WATCHED
-        }
+        self._turns = {path: Turns(at_once=AT_ONCE, max_waiting=max_waiting, max_wait_s=max_wait_s) for path in WATCHED}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         turns = self._turns.get(scope["path"]) if scope["type"] == "http" else None

@@ -112,8 +112,8 @@ class Dispatcher:
         """The future vectors of `prompt` + each text, shape (n, dim).
 
         Raises `Overloaded` at once where too many queries wait or they wait too long, `Unavailable` after `close`.
-        What `goes_on` with a request waits apart, and is not refused for the time it would wait: what was done of it would
-        be lost.
+        What `goes_on` with a request waits apart, and is not refused for the time it would wait: what was done of it
+        would be lost.
         Cancelling the future drops the work unless it has begun.
         """
         return self._queued(texts, prompt, goes_on).future
