@@ -10,7 +10,8 @@ from asyncio import Transport
 from typing import Any, ClassVar
 
 from httptools import HttpParserError
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.api.limits import SLOW
 from app.api.problems import as_body, status_of
@@ -49,7 +50,20 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unsent_bytes = 0
         self._marked_at = self._unsent_at = time.monotonic()
         self._refusal: AdiabatError | None = None
+        self._running: RequestResponseCycle | None = None
         self._look_later()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Where requests were sent one behind the other, uvicorn tells the last one alone, and it is another's answer
+        that would be written."""
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
+        super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         was_in_body = self._in_body
