@@ -13,9 +13,9 @@ one encoder beside the base. A polite client, a process of its own, searches 20 
 - one client names an encoder that has left memory, and then the next one, so that each search loads one.
 
 Asked: no answer but the clear ones that `STRAINS` names; the polite client's p99, the median of the turns, at most
-twice what it is alone, and none of its searches failed; resident memory never more than 256 MiB over what it was at
-first, and after the last turn no more than 32 MiB over after the first. Exits with 1 where one is not met. The strain
-is made on the same cores as the answers.
+twice what it is alone, and none of its searches failed; resident memory never more than 512 MiB over what it was
+before the first strain of all, and after the last turn no more than 32 MiB over after the first, each strain having
+been there once before. Exits with 1 where one is not met. The strain is made on the same cores as the answers.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import asyncio
 import json
 import os
 import resource
+import select
 import socket
 import statistics
 import subprocess
@@ -48,7 +49,7 @@ from app.wire.search import MAX_LIMIT, MAX_QUERIES
 
 STRANGER = "127.0.0.2"  # the strain's address: the service tells callers apart by key and address
 RATE = 20  # polite searches a second
-TIMES, HIGHEST_MB, GROWN_MB = 2, 256 * 2**20 / 1e6, 32 * 2**20 / 1e6
+TIMES, HIGHEST_MB, GROWN_MB = 2, 512 * 2**20 / 1e6, 32 * 2**20 / 1e6
 CONNECTIONS = 2_000
 LONG, MOST = 100_000, 8_192  # characters: of a query that is refused, of the longest that is not
 VARIANTS = 4
@@ -125,13 +126,9 @@ async def never_read(told: Told) -> None:
 
 def is_broken(connection: socket.socket) -> bool:
     """Without reading: what is not taken would go on."""
-    try:
-        connection.send(b"G")
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return False
+    looked = select.poll()
+    looked.register(connection, 0)
+    return any(event & select.POLLHUP for _, event in looked.poll(0))
 
 
 async def evicted(told: Told) -> None:
@@ -201,7 +198,11 @@ def measure(pid: int, client: AdiabatClient, questions: Path, names: list[str], 
         client.search(TEXT, encoder=f"v{number}@1")  # what is made once is made
     polite(client.url, questions, 3)
     report: Report = {"turns": turns, "seconds": seconds, "passages": client.count_passages(), "alone": []}
+    report["fresh_mb"] = round(rss_mb(pid), 1)
     report["strains"] = {name: {"turns": [], "statuses": Counter(), "mb": []} for name in names}
+    for name in names:
+        with strained(client.url, STRAINS[name]):
+            time.sleep(1)
     for _ in range(turns):
         report["alone"].append(polite(client.url, questions, seconds))
         for name in names:
@@ -270,7 +271,7 @@ def table(report: Report) -> bool:
             ("answers that are not clear", sum(n for status, n in statuses if status not in STRAINS[name].clear), 0),
             ("polite searches that failed", sum(turn["failed"] for turn in row["turns"]), 0),
             (f"polite p99 over alone ({p99:.1f} ms)", p99 / alone, TIMES),
-            (f"highest memory over {first['before']:.0f} MB at first, MB", most_mb - first["before"], HIGHEST_MB),
+            (f"highest memory over {report['fresh_mb']:.0f} MB at first, MB", most_mb - report["fresh_mb"], HIGHEST_MB),
             ("memory after the last turn over after the first, MB", last["after"] - first["after"], GROWN_MB),
         ]
         print(f"{name}: {', '.join(f'{n:,} times {WITHOUT.get(status, status)}' for status, n in sorted(statuses))}")
