@@ -72,14 +72,14 @@ class Told:
         status = BROKEN
         with suppress(OSError, EOFError, ValueError):
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(STRANGER, 0))
-            writer.write(request(path, **body))
+            writer.write(request(path, body))
             answer = await reader.read()
             status = int(answer.split(maxsplit=2)[1]) if answer else BROKEN
             writer.close()
         self.statuses[status] += 1
 
 
-def request(path: str, *, close: bool = True, **body: object) -> bytes:
+def request(path: str, body: Report, *, close: bool = True) -> bytes:
     content = json.dumps(body).encode()
     ends = "Connection: close\r\n" if close else ""
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{ends}"
@@ -112,7 +112,7 @@ async def never_read(told: Told) -> None:
         connection.bind((STRANGER, 0))
         connection.connect(("127.0.0.1", told.port))
         connection.setblocking(False)
-        connection.sendall(request("/search", close=False, query=TEXT, limit=MAX_LIMIT) * SEARCHES_EACH)
+        connection.sendall(request("/search", {"query": TEXT, "limit": MAX_LIMIT}, close=False) * SEARCHES_EACH)
         opened.append(connection)
         await asyncio.sleep(1)
     until = time.monotonic() + 3 * TIMEOUT_S
