@@ -55,11 +55,12 @@ quick: $(STAMP) ## The tests that take seconds
 docs: $(STAMP) ## The documentation as a site, in build/site
 	$(BIN)/python tools/pages.py
 
-bench: $(STAMP) ## Measurements with their peers; DATA=folder of BEIR sets adds those on real data
-	$(BIN)/python bench/engine.py
-	$(BIN)/python bench/store.py
-	$(BIN)/python bench/soak.py --minutes 2
-	$(if $(DATA),$(BIN)/python bench/road.py --data $(DATA))
+# All of them, whatever the ones before came to.
+BENCHES := engine.py store.py 'soak.py --minutes 2' 'strain.py --turns 2 --seconds 8'
+ON_DATA = 'road.py --data $(DATA)' 'serving.py --data $(DATA) --cycles 20 --json '$$(mktemp -u) 'million.py --data $(DATA) --sizes 10000'
+bench: $(STAMP) ## Ten minutes of measurements, told as met or not; DATA=folder of BEIR sets adds those on real data
+	@failed=0; for each in $(BENCHES) $(if $(DATA),$(ON_DATA)); do \
+	echo "== bench/$$each"; $(BIN)/python bench/$$each || failed=1; done; exit $$failed
 
 hostile: $(STAMP) ## Damaged encoders by the hundred thousand; URL=a running service: its whole API for an hour
 	$(if $(URL),PYTHONPATH=. $(BIN)/schemathesis --config-file bench/schemathesis.toml run $(URL)/openapi.json --max-time 3600 $(if $(ADIABAT_API_KEY),-H "Authorization: Bearer $(ADIABAT_API_KEY)"),$(BIN)/python bench/fuzz.py)

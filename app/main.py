@@ -38,6 +38,7 @@ from app.api.key import KeyCheck, described
 from app.api.leaving import Leaving
 from app.api.limits import BodyLimit, is_ndjson
 from app.api.observed import Observed
+from app.api.turns import InTurn
 from app.console import cards, files, login, pages, samples
 from app.settings import Settings
 
@@ -66,6 +67,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     problems.install(app)
+    app.add_middleware(InTurn, max_waiting=settings.max_waiting, max_wait_s=settings.max_wait_s)
     app.add_middleware(Leaving)
     app.add_middleware(BodyLimit, limit_for=lambda path, kind: _limit(path, kind, settings))
     app.add_middleware(CaughtUp, replicas=parts.replicas)

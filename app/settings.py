@@ -93,7 +93,8 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         30,
         gt=0,
-        description="How long headers may take to come, and 256 bytes of a body that is waited for.",
+        description="How long headers may take to come, 256 bytes of a body that is waited for, or to be taken of an "
+        "answer.",
     )
     max_text_chars: int = 32_768
     max_query_chars: int = 8_192
@@ -102,9 +103,14 @@ class Settings(BaseSettings):
     openai_vocabulary: Path | None = Field(
         None, description="The file cl100k_base.tiktoken: with it /v1/embeddings takes token numbers too."
     )
-    max_waiting: int = Field(2_048, ge=1, description="Queries that may be under way before 429.")
+    max_waiting: int = Field(
+        2_048, ge=1, description="Queries that may be under way, and searches that may wait for their turn, before 429."
+    )
     max_wait_s: float = Field(
-        3, gt=0, description="Once queries wait for their encoder for so long, further ones get 429."
+        3,
+        gt=0,
+        description="A search that waited so long for its turn gets 429; once queries wait so long for their encoder, "
+        "further ones do.",
     )
     max_resident_bytes: int = Field(
         2**30, ge=0, description="Weights of encoders in memory; active, previous and base stay whatever they take."

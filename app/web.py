@@ -1,8 +1,8 @@
 """HTTP/1.1 as the service speaks it: uvicorn's protocol, held to limits that it has not.
 
-A head that is too long or comes too slowly, and a body that stops coming, are given up at the cost of a look at the
-clock a few times in `request_timeout_s`: nothing is paid per request. A slow body's refusal is the application's to
-answer (`app.api.limits`), since it has begun; a head's is answered here.
+A head that is too long or comes too slowly, a body that stops coming, and an answer that nobody takes are given up at
+the cost of a look at the clock a few times in `request_timeout_s`: nothing is paid per request. A slow body's refusal
+is the application's to answer (`app.api.limits`), since it has begun; a head's is answered here.
 """
 
 import time
@@ -10,7 +10,8 @@ from asyncio import Transport
 from typing import Any, ClassVar
 
 from httptools import HttpParserError
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.api.limits import SLOW
 from app.api.problems import as_body, status_of
@@ -18,7 +19,7 @@ from app.errors import AdiabatError, HeadersTooLarge, TooSlow
 from app.settings import Settings
 
 LOOKS = 4  # within the timeout
-LEAST_BYTES = 256  # of a body, within the timeout
+LEAST_BYTES = 256  # of a body, or of an answer that was written, within the timeout
 # What chunked bodies may have around their bytes: a chunk of one byte has five, and there may be some headers behind.
 AROUND_EACH_BYTE, AROUND_ALL = 8, 65_536
 
@@ -46,9 +47,23 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head, self._in_body, self._resting = True, False, False
         self._head_bytes = self._fields_bytes = 0
         self._raw_bytes = self._body_bytes = self._marked_bytes = 0
-        self._marked_at = time.monotonic()
+        self._unsent_bytes = 0
+        self._marked_at = self._unsent_at = time.monotonic()
         self._refusal: AdiabatError | None = None
+        self._running: RequestResponseCycle | None = None
         self._look_later()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Where requests were sent one behind the other, uvicorn tells the last one alone, and it is another's answer
+        that would be written."""
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
+        super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         was_in_body = self._in_body
@@ -114,12 +129,17 @@ class LimitedProtocol(HttpToolsProtocol):
         self.loop.call_later(self.timeout_s / LOOKS, self._look)
 
     def _look(self) -> None:
-        if self.transport.is_closing():
+        if self not in self.connections:
             return
         now = time.monotonic()
         late_s = now - self._looks_at
         if late_s > self.timeout_s / LOOKS:  # we were busy: what came meanwhile lies unread
             self._marked_at += late_s
+            self._unsent_at += late_s
+        elif self._is_untaken(now):
+            self.transport.abort()
+        elif self.transport.is_closing():
+            pass  # what was written is still to be taken
         elif self._in_head:
             self._look_at_head(now)
         elif self.cycle.response_complete:
@@ -127,6 +147,14 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self._in_body:
             self._look_at_body(now)
         self._look_later()
+
+    def _is_untaken(self, now: float) -> bool:
+        """Whether nobody takes what was written: a client that stops reading would keep its answer in memory."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent == 0 or abs(unsent - self._unsent_bytes) >= LEAST_BYTES:
+            self._unsent_bytes, self._unsent_at = unsent, now
+            return False
+        return now - self._unsent_at >= self.timeout_s
 
     def _look_at_rest(self, now: float) -> None:
         """What comes after an answer and begins no request, such as the rest of a body that was refused.

@@ -1,10 +1,13 @@
-"""How many cores this process may really use."""
+"""How many cores this process may really use, and what yields them to others."""
 
 import math
 import os
+import sys
+import threading
 from pathlib import Path
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+_NICE = 10
 
 
 def allowed_cores() -> float:
@@ -20,3 +23,10 @@ def allowed_cores() -> float:
 def whole_cores() -> int:
     """At least one."""
     return max(1, math.floor(allowed_cores()))
+
+
+def lower_priority() -> None:
+    """Of this thread alone, so that a search that comes meanwhile gets the core."""
+    if sys.platform == "linux":  # elsewhere it would be the whole process
+        own = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, own, max(os.getpriority(os.PRIO_PROCESS, own), _NICE))

@@ -1,8 +1,9 @@
 """One dispatcher per encoder: a run takes whatever is queued when it begins, so batches form by themselves.
 
 Nothing is delayed to fill a batch. Two runs may be under way at once: a run over all cores waits for the slowest of
-them at every operator, and one core alone splits its texts into tokens. Passages have lanes of their own (`lanes.py`),
-so that no query waits for them.
+them at every operator, and one core alone splits its texts into tokens. What goes on with a long request waits in a
+line of its own, for one run at low priority, so that no short query waits behind it; passages have lanes of their own
+(`lanes.py`) for the same reason.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from app.encoders.cores import lower_priority
 from app.encoders.engine import Engine
 from app.encoders.packing import BATCH_TOKENS
 from app.errors import Overloaded, Unavailable
@@ -46,12 +48,30 @@ class _Job:
     batch_texts: int = 0
 
     def tokens(self) -> int:
-        """A guess, good enough to keep one batch from holding everything that waits."""
-        return sum(len(text) // 4 + 2 for text in self.texts)
+        return sum(map(guessed_tokens, self.texts))
+
+
+def guessed_tokens(text: str) -> int:
+    """Good enough to keep one batch from holding everything that waits."""
+    return len(text) // 4 + 2
+
+
+class _Line:
+    """Jobs that wait for the same workers, the oldest first; `changed` is for who holds the dispatcher's lock."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.jobs: deque[_Job] = deque()
+        self.changed = threading.Condition(lock)
+
+    def texts(self) -> int:
+        return sum(len(job.texts) for job in self.jobs)
+
+    def drop_cancelled(self) -> None:
+        self.jobs = deque(job for job in self.jobs if not job.future.cancelled())
 
 
 class Dispatcher:
-    """Owns `engine` and `runs` worker threads. Thread-safe."""
+    """Owns `engine` and its worker threads: `runs`, and one for what goes on with long requests. Thread-safe."""
 
     def __init__(
         self,
@@ -69,14 +89,17 @@ class Dispatcher:
         self._max_wait_s = max_wait_s
         self._batch_tokens = batch_tokens
         self._observer = observer
-        self._jobs: deque[_Job] = deque()
-        self._waiting = 0  # texts in _jobs
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._queries, self._rest = _Line(self._lock), _Line(self._lock)
+        self._waiting = 0  # texts in both
         self._closing = False
         self._closed = threading.Lock()
+        name = f"encoder-{engine.name}"
         self._workers = [
-            threading.Thread(target=self._work, name=f"encoder-{engine.name}-{n}", daemon=True) for n in range(runs)
+            threading.Thread(target=self._work, args=(self._queries,), name=f"{name}-{n}", daemon=True)
+            for n in range(runs)
         ]
+        self._workers.append(threading.Thread(target=self._work_aside, name=f"{name}-rest", daemon=True))
         for worker in self._workers:
             worker.start()
 
@@ -89,7 +112,8 @@ class Dispatcher:
         """The future vectors of `prompt` + each text, shape (n, dim).
 
         Raises `Overloaded` at once where too many queries wait or they wait too long, `Unavailable` after `close`.
-        What `goes_on` with a request is not refused for the time it would wait: what was done of it would be lost.
+        What `goes_on` with a request waits apart, and is not refused for the time it would wait: what was done of it
+        would be lost.
         Cancelling the future drops the work unless it has begun.
         """
         return self._queued(texts, prompt, goes_on).future
@@ -103,12 +127,13 @@ class Dispatcher:
 
     def _queued(self, texts: list[str], prompt: str, goes_on: bool) -> _Job:
         job = _Job(texts=[prompt + text for text in texts])
-        with self._changed:
+        line = self._rest if goes_on else self._queries
+        with self._lock:
             if self._closing:
                 raise Unavailable("This encoder has been unloaded; repeat the request.")
             self._admit(len(texts), goes_on)
-            self._jobs.append(job)
-            self._changed.notify()
+            line.jobs.append(job)
+            line.changed.notify()
         return job
 
     def lengths(self, texts: list[str], prompt: str = "") -> list[int]:
@@ -117,12 +142,13 @@ class Dispatcher:
 
     def close(self, *, drain: bool = True) -> None:
         """Stop taking work, finish what is queued (or cancel it, without `drain`), then close the engine."""
-        with self._changed:
+        with self._lock:
             self._closing = True
-            if not drain:
-                for job in self._jobs:
-                    job.future.cancel()
-            self._changed.notify_all()
+            for line in (self._queries, self._rest):
+                if not drain:
+                    for job in line.jobs:
+                        job.future.cancel()
+                line.changed.notify_all()
         for worker in self._workers:
             worker.join()
         if self._closed.acquire(blocking=False):  # once, however many close
@@ -130,8 +156,9 @@ class Dispatcher:
 
     def _admit(self, texts: int, goes_on: bool) -> None:
         if self._waiting + texts > self._max_waiting:  # only now is it worth looking for cancelled ones
-            self._jobs = deque(job for job in self._jobs if not job.future.cancelled())
-            self._waiting = sum(len(job.texts) for job in self._jobs)
+            for line in (self._queries, self._rest):
+                line.drop_cancelled()
+            self._waiting = self._queries.texts() + self._rest.texts()
         if self._waiting + texts > self._max_waiting:
             raise Overloaded(
                 f"{self._waiting} texts wait for the encoder and at most {self._max_waiting} may; "
@@ -146,29 +173,34 @@ class Dispatcher:
 
         What the next run takes as a whole is no queue, however long the runs before it last.
         """
-        while self._jobs and self._jobs[0].future.cancelled():
-            self._waiting -= len(self._jobs.popleft().texts)
-        if not self._jobs or (waited_s := time.perf_counter() - self._jobs[0].submitted) <= self._max_wait_s:
+        jobs = self._queries.jobs
+        while jobs and jobs[0].future.cancelled():
+            self._waiting -= len(jobs.popleft().texts)
+        if not jobs or (waited_s := time.perf_counter() - jobs[0].submitted) <= self._max_wait_s:
             return
-        if sum(job.tokens() for job in self._jobs) > self._batch_tokens:
+        if sum(job.tokens() for job in jobs) > self._batch_tokens:
             raise Overloaded(
                 f"Queries wait for {waited_s:.1f} s for the encoder, and {self._max_wait_s:g} s is the most; "
                 "try again in a moment.",
             )
 
-    def _work(self) -> None:
-        while taken := self._take():
+    def _work_aside(self) -> None:
+        lower_priority()
+        self._work(self._rest)
+
+    def _work(self, line: _Line) -> None:
+        while taken := self._take(line):
             if jobs := [job for job in taken if job.future.set_running_or_notify_cancel()]:
                 self._embed(jobs)
 
-    def _take(self) -> list[_Job]:
+    def _take(self, line: _Line) -> list[_Job]:
         """The oldest that wait, as many as one batch holds, at least one; waits for it. None once all is done."""
         taken: list[_Job] = []
         room = self._batch_tokens
-        with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closing)
-            while self._jobs and (not taken or self._jobs[0].tokens() <= room):
-                job = self._jobs.popleft()
+        with self._lock:
+            line.changed.wait_for(lambda: line.jobs or self._closing)
+            while line.jobs and (not taken or line.jobs[0].tokens() <= room):
+                job = line.jobs.popleft()
                 room -= job.tokens()
                 self._waiting -= len(job.texts)
                 taken.append(job)

@@ -4,8 +4,6 @@ Queries want one run to be short, so their engine spreads each run over the core
 short together: one thread to a run needs no waiting between operators, and small runs stay in the cache.
 """
 
-import os
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -14,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.encoders.cores import whole_cores
+from app.encoders.cores import lower_priority, whole_cores
 from app.encoders.engine import Engine, Precision, chosen, load_engine
 from app.encoders.overlay import EncoderFiles
 from app.encoders.packing import pack
@@ -22,7 +20,6 @@ from app.encoders.spec import EncoderSpec
 from app.errors import Unavailable
 
 PORTION_TOKENS = 512  # a run: 40 to 60 ms of MiniLM on one core
-_NICE = 10
 _STOPPING = "The service is stopping; send the passages again once it is back."
 
 
@@ -43,7 +40,7 @@ class PassageLanes:
         self._closing = False
         self.embedded = 0  # passages since the start; counted under _counting
         self._counting = threading.Lock()
-        self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="passages", initializer=_lower_priority)
+        self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="passages", initializer=lower_priority)
 
     def embed(self, texts: list[str]) -> NDArray[np.float32]:
         """Vectors of the passage prompt + each text, shape (n, dim), when all are done.
@@ -89,13 +86,6 @@ class PassageLanes:
             if self._engine is None:
                 self._engine = self._load()
             return self._engine
-
-
-def _lower_priority() -> None:
-    """Of this thread alone, so that a search that comes meanwhile gets the core."""
-    if sys.platform == "linux":  # elsewhere it would be the whole process
-        own = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, own, max(os.getpriority(os.PRIO_PROCESS, own), _NICE))
 
 
 def passage_lanes(

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from app.encoders import memory
 from app.encoders.artifacts import ArtifactStore
 from app.encoders.digest import digest_encoder
-from app.encoders.dispatch import RUNS, Dispatcher, Observer
+from app.encoders.dispatch import RUNS, Dispatcher, Observer, guessed_tokens
 from app.encoders.engine import Engine, Precision, chosen, load_engine
 from app.encoders.overlay import EncoderFiles
 from app.encoders.probes import PROBE_TEXTS, check_recorded
@@ -28,7 +28,7 @@ log = logging.getLogger("adiabat.encoders")
 
 MEND = "Restore a backup ('adiabat restore FILE'), or register the encoder again."
 WARM_ROUNDS = 3
-TURN_TEXTS = 32  # one run of the engine, some 50 ms of MiniLM on two cores
+TURN_TEXTS, TURN_TOKENS = 32, 1_024  # at most: one run of the engine, 50 to 150 ms of MiniLM on two cores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +77,7 @@ class LoadedEncoder:
 
     async def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         """Many texts take turns with what others ask meanwhile."""
-        turns = [texts[at : at + TURN_TEXTS] for at in range(0, len(texts), TURN_TEXTS)]
+        turns = in_turns(texts, self.spec.max_length)
         return np.concatenate([await self._embed_turn(turn, goes_on=n > 0) for n, turn in enumerate(turns)])
 
     async def _embed_turn(self, texts: list[str], *, goes_on: bool) -> NDArray[np.float32]:
@@ -89,6 +89,20 @@ class LoadedEncoder:
     def count_tokens(self, texts: list[str]) -> list[int]:
         """Tokens that the encoder sees of each query, its prompt and the special ones included."""
         return self.dispatcher.lengths(texts, self.spec.query_prompt)
+
+
+def in_turns(texts: Sequence[str], max_length: int) -> Iterator[list[str]]:
+    """In their order; how many tokens a text has is guessed."""
+    turn: list[str] = []
+    room = TURN_TOKENS
+    for text in texts:
+        tokens = min(guessed_tokens(text), max_length)
+        if turn and (len(turn) == TURN_TEXTS or tokens > room):
+            yield turn
+            turn, room = [], TURN_TOKENS
+        turn.append(text)
+        room -= tokens
+    yield turn
 
 
 class LoadObserver(Observer, Protocol):

@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.api.turns import AT_ONCE
 from app.client import AdiabatClient
 from app.passages.disk import copy_tree
 from app.settings import Settings
@@ -25,6 +27,7 @@ MAX_HEADERS = 16_384
 MAX_BODY = 2**20
 MAX_CPU_S = 0.05  # of one refusal
 MAX_GROWTH = 32 * 2**20  # of the process, in all
+ASKED = 60  # descriptions of the interface: 8 MB
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 HEAD = f"POST /search HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
 
@@ -34,6 +37,7 @@ class Target:
     pid: int
     port: int
     url: str
+    log: Path
 
     def cpu_s(self) -> float:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
@@ -65,7 +69,7 @@ def target(seeded: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -
     }
     with process(settings, "--no-trainer", variables=variables) as (child, client):
         client.search("water")
-        yield Target(pid=child.pid, port=int(client.url.rpartition(":")[2]), url=client.url)
+        yield Target(pid=child.pid, port=int(client.url.rpartition(":")[2]), url=client.url, log=folder / "service.log")
 
 
 def answer(connection: socket.socket) -> tuple[int, dict[str, Any]]:
@@ -145,6 +149,16 @@ def test_a_body_that_trickles_is_given_up(target: Target, kind: str, chunked: bo
         assert "ADIABAT_REQUEST_TIMEOUT_S" in problem["detail"]
 
 
+def test_bodies_that_do_not_come_keep_no_turn_from_others(target: Target) -> None:
+    with ExitStack() as held:
+        for _ in range(AT_ONCE):
+            held.enter_context(target.connect()).sendall((HEAD + "Content-Length: 100\r\n\r\n{").encode())
+        began = time.monotonic()
+        with AdiabatClient(target.url, KEY, retries=0, timeout_s=10) as client:
+            client.search("water")
+        assert time.monotonic() - began < TIMEOUT_S / 2
+
+
 def test_a_body_that_goes_on_after_its_refusal_is_not_listened_to(target: Target) -> None:
     head = HEAD.replace(KEY, "wrong horse battery") + "Content-Length: 100000\r\n\r\n"
     with target.connect() as connection:
@@ -166,6 +180,42 @@ def test_a_slow_body_that_comes_all_the_same_is_taken(target: Target) -> None:
         assert time.monotonic() - began > 1.5 * TIMEOUT_S
         status, taken = answer(connection)
         assert (status, taken["embedded"]) == (200, 8)
+
+
+@pytest.fixture
+def much(target: Target) -> Iterator[socket.socket]:
+    """A connection that asked for more than the system keeps for it."""
+    ask = f"GET /openapi.json HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        connection.connect(("127.0.0.1", target.port))
+        connection.sendall(f"{ask}\r\n".encode() * (ASKED - 1) + f"{ask}Connection: close\r\n\r\n".encode())
+        yield connection
+
+
+def test_a_client_that_stops_reading_is_given_up(target: Target, much: socket.socket) -> None:
+    began = time.monotonic()
+    wait_until(lambda: is_broken(much))
+    assert TIMEOUT_S < time.monotonic() - began < 4 * TIMEOUT_S
+    assert target.alive()
+    assert "Exception in ASGI" not in target.log.read_text()  # the answer under way knows of it
+
+
+def is_broken(connection: socket.socket) -> bool:
+    try:
+        connection.send(b"G")
+    except OSError:
+        return True
+    return False
+
+
+def test_a_client_that_reads_slowly_gets_all_the_same(much: socket.socket) -> None:
+    received, began = b"", time.monotonic()
+    while chunk := much.recv(2**19, socket.MSG_WAITALL):
+        received += chunk
+        time.sleep(0.15)  # the pace is what is tested
+    assert received.count(b"HTTP/1.1 200") == ASKED
+    assert time.monotonic() - began > 1.5 * TIMEOUT_S
 
 
 def test_an_answer_may_be_silent_for_as_long_as_it_likes(target: Target, tmp_path: Path) -> None:
