@@ -14,9 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.leaving import WATCHED
 from app.api.problems import is_openai, of_error
 from app.api.scopes import holder_of
+from app.encoders.cores import whole_cores
 from app.errors import Overloaded
 
-AT_ONCE = 32  # enough to fill the engine's runs; one more only waits behind them
+AT_ONCE_A_CORE = 16  # enough to fill the engine's runs; one more only waits behind them
 
 
 class Turns:
@@ -74,7 +75,8 @@ class InTurn:
 
     def __init__(self, app: ASGIApp, *, max_waiting: int, max_wait_s: float) -> None:
         self._app = app
-        self._turns = {path: Turns(at_once=AT_ONCE, max_waiting=max_waiting, max_wait_s=max_wait_s) for path in WATCHED}
+        at_once = AT_ONCE_A_CORE * max(2, whole_cores())
+        self._turns = {path: Turns(at_once=at_once, max_waiting=max_waiting, max_wait_s=max_wait_s) for path in WATCHED}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         turns = self._turns.get(scope["path"]) if scope["type"] == "http" else None
