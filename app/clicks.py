@@ -86,12 +86,13 @@ def _fitted(stories: Sequence[tuple[int, ...]], numbers: NDArray[np.int64], eta:
     """How likely what has each story is relevant; a story is a rank, clicks, and positions of no click."""
     ranks = np.array([rank for rank, *_ in stories]) - 1
     clicks = np.array([clicked for _, clicked, *_ in stories], dtype=np.float64)
-    owner = np.repeat(np.arange(len(stories)), [len(story) - 2 for story in stories])  # (impressions without a click,)
-    looked = np.array([k for story in stories for k in story[2:]], dtype=np.float64) ** -eta
+    passed = [(number, *each) for number, story in enumerate(stories) for each in Counter(story[2:]).items()]
+    owner, position, times = np.array(passed, dtype=np.int64).reshape(-1, 3).T  # (impressions without a click,) each
+    looked = position.astype(np.float64) ** -eta
     a, b, share = ATTRACTS, OTHERS, np.full(RANKS + 1, SHARE)
 
     def total(impressions: Floats) -> Floats:
-        return np.bincount(owner, impressions, minlength=len(stories))
+        return np.bincount(owner, times * impressions, minlength=len(stories))
 
     def attracts(weights: Floats, rate: float, before: float) -> float:
         """Clicks by looks: who did not click looked with p (1 - rate) / (1 - p rate)."""
