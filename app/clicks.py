@@ -92,14 +92,14 @@ def _fitted(stories: Sequence[tuple[int, ...]], numbers: NDArray[np.int64], eta:
     a, b, share = ATTRACTS, OTHERS, np.full(RANKS + 1, SHARE)
 
     def total(impressions: Floats) -> Floats:
-        return np.bincount(owner, times * impressions, minlength=len(stories))
+        return np.bincount(owner, times * impressions, minlength=len(stories)).astype(np.float64)
 
     def attracts(weights: Floats, rate: float, before: float) -> float:
         """Clicks by looks: who did not click looked with p (1 - rate) / (1 - p rate)."""
         looks = clicks + total(looked * (1 - rate) / (1 - looked * rate))
         return float((weights @ clicks + MADE_UP * before) / (weights @ looks + MADE_UP))
 
-    likely = share[ranks]
+    likely: Floats = share[ranks]
     for _ in range(ROUNDS):
         before = likely
         odds = np.log(share / (1 - share))[ranks] + clicks * np.log(a / b)
