@@ -16,7 +16,7 @@ seldom looked at is then judged by one click (docs/LOG.md).
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,6 +35,7 @@ RANKS = 20  # have a share of their own; all deeper ones have one
 ROUNDS, SETTLED = 1_000, 1e-4
 
 Floats = NDArray[np.float64]
+Story = tuple[int, ...]  # best rank, clicks, and the positions where there was none
 
 
 @dataclass(kw_only=True, slots=True)
@@ -45,6 +46,11 @@ class _Pair:
     passed_over: list[int] = field(default_factory=list)  # positions where it was shown and not clicked
     best: int = 2**31  # position
 
+    @property
+    def story(self) -> Story:
+        """All that is known of it: of 600,000 pairs some hundred are different."""
+        return (min(self.best, RANKS + 1), len(self.clicked_at), *sorted(self.passed_over))
+
 
 def to_judgments(searches: Sequence[LoggedSearch], *, eta: float, per_key: int) -> list[Judgment]:
     """The clicked pairs that are likelier relevant than not, by their first click, as judgments of grade 1.
@@ -52,53 +58,58 @@ def to_judgments(searches: Sequence[LoggedSearch], *, eta: float, per_key: int) 
     `per_key`: so many clicks of a key in one day count at most; of a key with more, a sample. What was shown and left
     alone is no judgment: it may not have been looked at.
     """
-    pairs: dict[tuple[str, str], _Pair] = defaultdict(_Pair)
-    said: dict[str, LoggedSearch] = {}
+    of_query: dict[str, list[LoggedSearch]] = defaultdict(list)
     for search in _counted(searches, per_key):
-        clicked = {click.passage_id: click for click in search.clicks}
-        for position, passage_id in enumerate(search.shown, search.offset + 1):
-            pair = pairs[search.query_id, passage_id]
-            pair.best = min(pair.best, position)
-            if click := clicked.get(passage_id):
-                pair.clicked_at.append(click.at)
-            else:
-                pair.passed_over.append(position)
-        if search.query_id not in said or search.lang is not None:
-            said[search.query_id] = search  # the newest word on its language
-    likely = _likely(list(pairs.values()), eta) if said else []
-    found = [
-        _judgment(said[query_id], passage_id, pair)
-        for ((query_id, passage_id), pair), each in zip(pairs.items(), likely, strict=True)
-        if pair.clicked_at and each >= LIKELY
-    ]
+        of_query[search.query_id].append(search)
+    numbers: Counter[Story] = Counter()
+    clicked: list[tuple[LoggedSearch, str, _Pair]] = []
+    for asked in of_query.values():
+        said = next((search for search in reversed(asked) if search.lang is not None), asked[0])  # on its language
+        for passage_id, pair in _pairs(asked).items():
+            numbers[pair.story] += 1
+            if pair.clicked_at:
+                clicked.append((said, passage_id, pair))
+    likely = _likely(numbers, eta)
+    found = [_judgment(*each) for each in clicked if likely[each[2].story] >= LIKELY]
     return sorted(found, key=lambda each: (each.first_judged_at, each.id))
 
 
-def _likely(pairs: Sequence[_Pair], eta: float) -> list[float]:
-    """How likely each is relevant. Pairs of one story are one: of 600,000 some hundred are different."""
-    stories = [(min(pair.best, RANKS + 1), len(pair.clicked_at), *sorted(pair.passed_over)) for pair in pairs]
-    numbers = Counter(stories)
-    of_each = dict(zip(numbers, _fitted(list(numbers), np.array(list(numbers.values())), eta).tolist(), strict=True))
-    return [of_each[story] for story in stories]
+def _pairs(asked: Iterable[LoggedSearch]) -> dict[str, _Pair]:
+    """Of the searches for one query, by passage."""
+    pairs: dict[str, _Pair] = defaultdict(_Pair)
+    for search in asked:
+        clicked = {click.passage_id: click.at for click in search.clicks}
+        for position, passage_id in enumerate(search.shown, search.offset + 1):
+            pair = pairs[passage_id]
+            pair.best = min(pair.best, position)
+            if passage_id in clicked:
+                pair.clicked_at.append(clicked[passage_id])
+            else:
+                pair.passed_over.append(position)
+    return pairs
 
 
-def _fitted(stories: Sequence[tuple[int, ...]], numbers: NDArray[np.int64], eta: float) -> Floats:
-    """How likely what has each story is relevant; a story is a rank, clicks, and positions of no click."""
-    ranks = np.array([rank for rank, *_ in stories]) - 1
-    clicks = np.array([clicked for _, clicked, *_ in stories], dtype=np.float64)
-    passed = [(number, *each) for number, story in enumerate(stories) for each in Counter(story[2:]).items()]
-    owner, position, times = np.array(passed, dtype=np.int64).reshape(-1, 3).T  # (impressions without a click,) each
+def _likely(numbers: Mapping[Story, int], eta: float) -> dict[Story, float]:
+    """How likely a pair of each story is relevant; `numbers`: how many pairs have it."""
+    if not numbers:
+        return {}
+    count = np.array(list(numbers.values()))
+    ranks = np.array([rank for rank, *_ in numbers]) - 1
+    clicks = np.array([clicked for _, clicked, *_ in numbers], dtype=np.float64)
+    passed = [(number, *each) for number, story in enumerate(numbers) for each in Counter(story[2:]).items()]
+    owner, position, times = np.array(passed, dtype=np.int64).reshape(-1, 3).T  # (positions without a click,) each
     looked = position.astype(np.float64) ** -eta
-    a, b, share = ATTRACTS, OTHERS, np.full(RANKS + 1, SHARE)
+    shown = np.bincount(ranks, count, RANKS + 1)
 
-    def total(impressions: Floats) -> Floats:
-        return np.bincount(owner, times * impressions, minlength=len(stories)).astype(np.float64)
+    def total(of_each: Floats) -> Floats:
+        return np.bincount(owner, times * of_each, minlength=len(count)).astype(np.float64)
 
-    def attracts(weights: Floats, rate: float, before: float) -> float:
+    def attracts(pairs: Floats, rate: float, before: float) -> float:
         """Clicks by looks: who did not click looked with p (1 - rate) / (1 - p rate)."""
         looks = clicks + total(looked * (1 - rate) / (1 - looked * rate))
-        return float((weights @ clicks + MADE_UP * before) / (weights @ looks + MADE_UP))
+        return float((pairs @ clicks + MADE_UP * before) / (pairs @ looks + MADE_UP))
 
+    a, b, share = ATTRACTS, OTHERS, np.full(RANKS + 1, SHARE)
     likely: Floats = share[ranks]
     for _ in range(ROUNDS):
         before = likely
@@ -107,10 +118,9 @@ def _fitted(stories: Sequence[tuple[int, ...]], numbers: NDArray[np.int64], eta:
         likely = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
         if np.abs(likely - before).max() < SETTLED:
             break
-        a, b = attracts(numbers * likely, a, ATTRACTS), attracts(numbers * (1 - likely), b, OTHERS)
-        shown = np.bincount(ranks, numbers, RANKS + 1)
-        share = (np.bincount(ranks, numbers * likely, RANKS + 1) + MADE_UP * SHARE) / (shown + MADE_UP)
-    return likely
+        a, b = attracts(count * likely, a, ATTRACTS), attracts(count * (1 - likely), b, OTHERS)
+        share = (np.bincount(ranks, count * likely, RANKS + 1) + MADE_UP * SHARE) / (shown + MADE_UP)
+    return dict(zip(numbers, likely.tolist(), strict=True))
 
 
 def _judgment(search: LoggedSearch, passage_id: str, pair: _Pair) -> Judgment:

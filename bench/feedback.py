@@ -14,7 +14,6 @@ same seed gives the same figures; a run that was stopped goes on from what is in
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +159,7 @@ class Measures:
 
     def tuned(self, name: str, content: Content) -> tuple[Row, NDArray[np.float32]]:
         """Its figures, and the vectors of medquad's dev questions."""
-        began, folder, gate, recipe = time.monotonic(), self.work / name, Gate(), Recipe()
+        folder, gate, recipe = self.work / name, Gate(), Recipe()
         folder.mkdir(exist_ok=True)
         content.write(folder)
         train, dev = (read_judged(folder, split, self.all.matrix) for split in (TRAIN, DEV))
@@ -185,7 +184,6 @@ class Measures:
                 guard: {key: round(each[key], 4) for key in ("before", "change", "low", "high")}
                 for guard, each in result["guards"].items()
             },
-            "took_s": round(time.monotonic() - began),
         }
         return row, embed(self.model, self.dev.texts)
 
