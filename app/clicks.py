@@ -48,7 +48,7 @@ class _Pair:
 
     @property
     def story(self) -> Story:
-        """All that is known of it: of 600,000 pairs some hundred are different."""
+        """All that is known of it: of 90,000 pairs some hundred are different."""
         return (min(self.best, RANKS + 1), len(self.clicked_at), *sorted(self.passed_over))
 
 
