@@ -1,11 +1,12 @@
 """Clicks as judgments: estimates against simulated users whose looking is known, and floods that do not count."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from app.clicks import DAY_S, MAX_WEIGHT, MIN_RELEVANCE, to_judgments, weight
+from app.clicks import DAY_S, to_judgments
 from app.registry import Click, LoggedSearch
 from app.registry.judgments import id_of
 
@@ -40,12 +41,6 @@ def pairs(searches: list[LoggedSearch], *, eta: float = 1.0, per_key: int = MANY
     return {(each.query, each.passage_id) for each in to_judgments(searches, eta=eta, per_key=per_key)}
 
 
-def test_a_weight_is_the_inverse_of_the_propensity_and_clipped() -> None:
-    assert [weight(k, 1.0) for k in (1, 2, 7, 10, 400)] == [1, 2, 7, MAX_WEIGHT, MAX_WEIGHT]
-    assert [weight(k, 0.0) for k in (1, 400)] == [1, 1]
-    assert weight(4, 0.5) == 2
-
-
 def test_the_position_is_taken_out_of_simulated_clicks() -> None:
     """Users look at rank k with 1/k and click what they find relevant: p1 seldom, p6 mostly. By the mere number of
     clicks the two cannot be told apart."""
@@ -58,14 +53,45 @@ def test_the_position_is_taken_out_of_simulated_clicks() -> None:
     first, sixth = (sum(k in clicked for clicked in seen) for k in (1, 6))
     assert first == pytest.approx(sixth, rel=0.2)
     assert pairs([search(clicked) for clicked in seen]) == {("why", "p5")}
-    assert pairs([search(clicked) for clicked in seen], eta=0) == set()  # both are below what counts as relevant
+    assert pairs([search(clicked) for clicked in seen], eta=0) == set()  # if all were looked at, both were left alone
+
+
+def test_one_click_is_believed_where_nothing_speaks_against_it() -> None:
+    assert pairs([search([1])]) == {("why", "p0")}
+    assert pairs([search([9])]) == {("why", "p8")}
+    assert to_judgments([], eta=1, per_key=MANY) == []
 
 
 def test_what_is_seldom_clicked_when_it_is_shown_is_not_relevant() -> None:
-    shown = [search([]) for _ in range(round(1 / MIN_RELEVANCE))]
-    assert pairs([*shown[1:], search([1])]) == {("why", "p0")}
-    assert pairs([*shown, search([1])]) == set()
-    assert pairs([*shown, search([2])]) == {("why", "p1")}
+    """The deeper it stood the less it says that it was passed over."""
+    assert pairs([search([1]), *[search([]) for _ in range(4)]]) == set()
+    assert pairs([search([6]), *[search([]) for _ in range(4)]]) == {("why", "p5")}
+    assert pairs([search([6]), *[search([]) for _ in range(200)]]) == set()
+
+
+def test_chance_clicks_are_no_answers_however_many_searches_there_are() -> None:
+    """Half of 600 questions have their answer first, a quarter third, the rest nowhere; users click on 9 of 10 answers
+    that they look at, and on 1 of 20 others. The mean of clicks by propensity called 4 of 10 pairs wrong here."""
+    rng = np.random.default_rng(3)
+    answers = [(0, 0, 2, None)[number % 4] for number in range(600)]
+    seen = []
+    for number in rng.integers(600, size=4_000).tolist():
+        drawn = rng.random((2, 10))
+        clicked = [
+            k for k in range(10) if drawn[0, k] < 1 / (k + 1) and drawn[1, k] < (0.9 if answers[number] == k else 0.05)
+        ]
+        seen.append(search([k + 1 for k in clicked], query=f"q{number}"))
+    found = pairs(seen)
+    right = {(f"q{number}", f"p{answer}") for number, answer in enumerate(answers) if answer is not None}
+    assert len(found & right) >= 0.9 * len(found)
+    assert len(found & right) >= 0.8 * len(right)
+
+
+def test_a_page_further_on_counts_from_where_it_began() -> None:
+    """Passed over at ranks 1 to 5 speaks against p4; at 101 to 105 it says nothing."""
+    near, far = ([replace(search([]), offset=offset) for _ in range(40)] for offset in (0, 100))
+    assert pairs([search([5]), *near]) == set()
+    assert pairs([search([5]), *far]) == {("why", "p4")}
 
 
 def test_a_judgment_says_when_the_pair_was_first_and_last_clicked_and_in_which_language() -> None:
