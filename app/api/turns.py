@@ -75,8 +75,9 @@ class InTurn:
 
     def __init__(self, app: ASGIApp, *, max_waiting: int, max_wait_s: float) -> None:
         self._app = app
-        at_once = AT_ONCE_A_CORE * max(2, whole_cores())
-        self._turns = {path: Turns(at_once=at_once, max_waiting=max_waiting, max_wait_s=max_wait_s) for path in WATCHED}
+        self._turns = {
+            path: Turns(at_once=at_once(), max_waiting=max_waiting, max_wait_s=max_wait_s) for path in WATCHED
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         turns = self._turns.get(scope["path"]) if scope["type"] == "http" else None
@@ -101,6 +102,10 @@ class InTurn:
             await self._app(scope, again, send)
         finally:
             turns.give_back()
+
+
+def at_once() -> int:
+    return AT_ONCE_A_CORE * max(2, whole_cores())
 
 
 def _caller(scope: Scope) -> Hashable:
