@@ -31,8 +31,10 @@ DAY_S = 24 * 3600.0
 
 ATTRACTS, OTHERS, SHARE = 0.7, 0.1, 0.3  # a, b, and the share of what is relevant, before the log says anything
 MADE_UP = 10.0  # looks at a relevant passage and at another, and passages of each rank, that say so
+APART = 4  # a over b at least: in a log where all is alike the two would become one, and nothing be said
+MOST_LOOKS = 5.0  # of a pair that count for a and b: else one query that is asked all day would set them for all
 RANKS = 20  # have a share of their own; all deeper ones have one
-ROUNDS, SETTLED = 1_000, 1e-4
+ROUNDS, SETTLED = 200, 1e-4
 
 Floats = NDArray[np.float64]
 Story = tuple[int, ...]  # best rank, clicks, and the positions where there was none
@@ -64,7 +66,8 @@ def to_judgments(searches: Sequence[LoggedSearch], *, eta: float, per_key: int) 
     numbers: Counter[Story] = Counter()
     clicked: list[tuple[LoggedSearch, str, _Pair]] = []
     for asked in of_query.values():
-        said = next((search for search in reversed(asked) if search.lang is not None), asked[0])  # on its language
+        languages = [search for search in asked if search.lang is not None]
+        said = max(languages, key=lambda search: search.at, default=asked[0])  # the newest word on its language
         for passage_id, pair in _pairs(asked).items():
             numbers[pair.story] += 1
             if pair.clicked_at:
@@ -107,8 +110,10 @@ def _likely(numbers: Mapping[Story, int], eta: float) -> dict[Story, float]:
     def attracts(pairs: Floats, rate: float, before: float) -> float:
         """Clicks by looks: who did not click looked with p (1 - rate) / (1 - p rate)."""
         looks = clicks + total(looked * (1 - rate) / (1 - looked * rate))
-        return float((pairs @ clicks + MADE_UP * before) / (pairs @ looks + MADE_UP))
+        says = pairs * weight
+        return float((says @ clicks + MADE_UP * before) / (says @ looks + MADE_UP))
 
+    weight = np.minimum(1, MOST_LOOKS / (clicks + total(looked)))
     a, b, share = ATTRACTS, OTHERS, np.full(RANKS + 1, SHARE)
     likely: Floats = share[ranks]
     for _ in range(ROUNDS):
@@ -119,6 +124,7 @@ def _likely(numbers: Mapping[Story, int], eta: float) -> dict[Story, float]:
         if np.abs(likely - before).max() < SETTLED:
             break
         a, b = attracts(count * likely, a, ATTRACTS), attracts(count * (1 - likely), b, OTHERS)
+        b = min(b, a / APART)
         share = (np.bincount(ranks, count * likely, RANKS + 1) + MADE_UP * SHARE) / (shown + MADE_UP)
     return dict(zip(numbers, likely.tolist(), strict=True))
 

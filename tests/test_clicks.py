@@ -1,6 +1,7 @@
 """Clicks as judgments: estimates against simulated users whose looking is known, and floods that do not count."""
 
 import itertools
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -85,6 +86,29 @@ def test_chance_clicks_are_no_answers_however_many_searches_there_are() -> None:
     right = {(f"q{number}", f"p{answer}") for number, answer in enumerate(answers) if answer is not None}
     assert len(found & right) >= 0.9 * len(found)
     assert len(found & right) >= 0.8 * len(right)
+
+
+def test_a_log_in_which_all_is_alike_does_not_forget_what_it_said() -> None:
+    """One hit to an answer, clicked in 7 of 10 searches: there is no other pair to tell chance clicks by."""
+    rng = np.random.default_rng(5)
+    seen = [
+        replace(search([1] if rng.random() < 0.7 else [], query=f"q{number // 3}"), shown=PASSAGES[:1])
+        for number in range(900)
+    ]
+    clicks = Counter(each.query for each in seen if each.clicks)
+    assert {query for query, _ in pairs(seen)} >= {query for query, clicked in clicks.items() if clicked == 3}
+
+
+def test_one_query_that_is_asked_all_day_says_little_of_the_others() -> None:
+    rng = np.random.default_rng(3)
+    honest = []
+    for number in rng.integers(300, size=1_200).tolist():
+        answer, drawn = (0, 0, 2, None)[number % 4], rng.random((2, 10))
+        clicked = [k for k in range(10) if drawn[0, k] < 1 / (k + 1) and drawn[1, k] < (0.9 if answer == k else 0.05)]
+        honest.append(search([k + 1 for k in clicked], query=f"q{number}"))
+    asked_all_day = [search([2], query="ping"), *[search([], query="ping") for _ in range(5_000)]]
+    alone, beside = pairs(honest), pairs(honest + asked_all_day)
+    assert len(alone ^ beside) <= 0.02 * len(alone)
 
 
 def test_a_page_further_on_counts_from_where_it_began() -> None:
