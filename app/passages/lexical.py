@@ -44,7 +44,10 @@ LANGUAGES = {
 }
 RULES = tuple(dict.fromkeys(LANGUAGES.values()))
 NEUTRAL = ""
-SPOKEN = 0.25  # of a query's words: so many stopwords of one language, and it is in that language
+# A query is in a language by so many of its stopwords, and so large a share of its words: one alone may be a word of
+# another, as in "die hard" or "vitamin e".
+FEWEST, SPOKEN = 2, 0.25
+LONGEST = 32  # letters of a stopword
 LOOKED_AT = 64  # words
 WORD = re.compile(r"[^\W_]+")
 MISSING = (
@@ -81,7 +84,7 @@ def query_terms(text: str) -> Terms:
     title among passages in German before anything English.
     """
     if spoken := _language_of_query(text):
-        telling = WORD.sub(lambda word: "" if _is_stopword(word[0].lower(), spoken) else word[0], text)
+        telling = WORD.sub(lambda word: "" if _is_stopword(word[0], spoken) else word[0], text)
         text = telling if WORD.search(telling) else text
     found: dict[int, float] = {}
     for language in (NEUTRAL, *RULES):
@@ -91,14 +94,18 @@ def query_terms(text: str) -> Terms:
 
 def _language_of_query(text: str) -> str | None:
     """That with the most stopwords in it, where they are a good part of its words."""
-    words = [word[0].lower() for word in islice(WORD.finditer(text), LOOKED_AT)]
+    words = [word[0] for word in islice(WORD.finditer(text), LOOKED_AT)]
     counts = {language: sum(_is_stopword(word, language) for word in words) for language in RULES}
     most = max(counts, key=lambda language: counts[language])
-    return most if counts[most] and counts[most] >= SPOKEN * len(words) else None
+    return most if counts[most] >= max(FEWEST, SPOKEN * len(words)) else None
+
+
+def _is_stopword(word: str, language: str) -> bool:
+    return len(word) <= LONGEST and _says_nothing(word.lower(), language)
 
 
 @lru_cache(maxsize=2**16)
-def _is_stopword(word: str, language: str) -> bool:
+def _says_nothing(word: str, language: str) -> bool:
     return not _reader(language).embed_query(word).indices
 
 

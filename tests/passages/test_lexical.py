@@ -91,6 +91,13 @@ def test_words_that_say_nothing_in_the_querys_language_find_nothing_in_another(s
     assert found(store, "was machen die Bienen um die Königin") == ["de-1"]
     assert found(store, "the who") == ["de-2", "none-1"]  # nothing but such words: they are what is asked for
     assert found(store, "Ong thợ canh cửa") == ["vi-1"]
+    assert set(found(store, "what smoke")) == {"de-2", "en-2", "none-1"}  # one such word may be another language's
+
+
+@pytest.mark.parametrize("query", ["hepatitis c", "vitamin e", "die hard", "los angeles weather", "van gogh"])
+def test_a_word_of_the_query_is_not_taken_for_another_languages_stopword(query: str) -> None:
+    passage = Passage(id="", text=query, metadata={"lang": "en"})
+    assert {*passage_terms(passage).indices} <= {*query_terms(query).indices}
 
 
 def test_highlights_are_where_the_words_are_by_the_rules_of_the_passage() -> None:
