@@ -5,6 +5,7 @@ the cost of a look at the clock a few times in `request_timeout_s`: nothing is p
 is the application's to answer (`app.api.limits`), since it has begun; a head's is answered here.
 """
 
+import socket
 import time
 from asyncio import Transport
 from typing import Any, ClassVar
@@ -19,6 +20,8 @@ from app.errors import AdiabatError, HeadersTooLarge, TooSlow
 from app.settings import Settings
 
 LOOKS = 4  # within the timeout
+# What the system keeps unsent of an answer: with its own megabytes a slow reader would seem to take nothing for long.
+UNSENT, UNSENT_BYTES = getattr(socket, "TCP_NOTSENT_LOWAT", None), 131_072
 LEAST_BYTES = 256  # of a body, or of an answer that was written, within the timeout
 # What chunked bodies may have around their bytes: a chunk of one byte has five, and there may be some headers behind.
 AROUND_EACH_BYTE, AROUND_ALL = 8, 65_536
@@ -44,6 +47,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        if UNSENT is not None and (connection := transport.get_extra_info("socket")) is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, UNSENT, UNSENT_BYTES)
         self._in_head, self._in_body, self._resting = True, False, False
         self._head_bytes = self._fields_bytes = 0
         self._raw_bytes = self._body_bytes = self._marked_bytes = 0
