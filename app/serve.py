@@ -93,8 +93,11 @@ def _soon(app: FastAPI) -> None:
     """What takes a second and no start waits for, nor the first who asks: the classes of filters, the description."""
 
     def make() -> None:
-        import_module("app.passages.edge_filters")
-        app.openapi()
+        try:
+            import_module("app.passages.edge_filters")
+            app.openapi()
+        except Exception:  # whoever asks for it is told
+            log.exception("the filters or the description of the API could not be made ready")
         _settle_memory()
 
     timer = threading.Timer(SOON_S, make)

@@ -4,6 +4,7 @@ import math
 import os
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
@@ -29,4 +30,5 @@ def lower_priority() -> None:
     """Of this thread alone, so that a search that comes meanwhile gets the core."""
     if sys.platform == "linux":  # elsewhere it would be the whole process
         own = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, own, max(os.getpriority(os.PRIO_PROCESS, own), _NICE))
+        with suppress(OSError):  # where it is forbidden: what the thread is for goes on all the same
+            os.setpriority(os.PRIO_PROCESS, own, max(os.getpriority(os.PRIO_PROCESS, own), _NICE))

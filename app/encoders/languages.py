@@ -1,6 +1,7 @@
 """What an encoder's card says of each language: its figures on the questions of dev and guards that name theirs."""
 
 import re
+from contextlib import suppress
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -11,14 +12,9 @@ from app.wire.routes import LANGUAGE, LanguageFigures, Mrr
 
 
 class _Set(BaseModel):
-    languages: dict[str, LanguageFigures] = Field(default_factory=dict)
-
-
-class _Card(BaseModel):
     """Of the metrics that a tuning leaves; a file from elsewhere may hold anything there."""
 
-    dev: _Set = Field(default_factory=_Set)
-    guards: dict[str, _Set] = Field(default_factory=dict)
+    languages: dict[str, LanguageFigures] = Field(default_factory=dict)
 
 
 def worse_languages(record: EncoderRecord) -> dict[str, LanguageFigures]:
@@ -37,14 +33,12 @@ def worse_languages(record: EncoderRecord) -> dict[str, LanguageFigures]:
 
 
 def _by_language(record: EncoderRecord) -> dict[str, LanguageFigures]:
-    try:
-        card = _Card.model_validate(record.metrics)
-    except ValidationError:
-        return {}
+    guards = record.metrics.get("guards")
     found: dict[str, list[LanguageFigures]] = {}
-    for each in (card.dev, *card.guards.values()):
-        for lang, figures in each.languages.items():
-            found.setdefault(primary_subtag(lang), []).append(figures)
+    for said in (record.metrics.get("dev"), *(guards.values() if isinstance(guards, dict) else ())):
+        with suppress(ValidationError):
+            for lang, figures in _Set.model_validate(said).languages.items():
+                found.setdefault(primary_subtag(lang), []).append(figures)
     return {lang: _together(parts) for lang, parts in found.items() if re.fullmatch(LANGUAGE, lang)}
 
 

@@ -5,7 +5,6 @@ from typing import Annotated, Self
 from pydantic import (
     ConfigDict,
     Field,
-    FiniteFloat,
     StrictBool,
     StrictInt,
     StrictStr,
@@ -121,12 +120,12 @@ class RouteDetail(RoutePublic):
 class Mrr(PublicModel):
     """Mean MRR@10 with the base and with the encoder."""
 
-    before: FiniteFloat
-    after: FiniteFloat
+    before: Annotated[float, Field(ge=0, le=1)]
+    after: Annotated[float, Field(ge=0, le=1)]
 
 
 class LanguageFigures(PublicModel):
-    queries: Annotated[int, Field(ge=1, description="Of dev and guards, on which nothing was chosen.")]
+    queries: Annotated[int, Field(ge=1, le=10**9, description="Of dev and guards, on which nothing was chosen.")]
     mrr: Mrr
 
 
