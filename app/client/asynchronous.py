@@ -23,6 +23,7 @@ from app.client.common import (
     DEFAULT_URL,
     FINISHED,
     LAST_EVENT,
+    LIMITS,
     NOTHING_MORE,
     RETRIES,
     ApiError,
@@ -80,7 +81,9 @@ class AsyncAdiabatClient:
         self._retries = retries
         # Registering or activating a large encoder takes its time; connecting does not.
         timeout = httpx.Timeout(timeout_s, connect=CONNECT_S)
-        self._http = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
+        self._http = httpx.AsyncClient(
+            base_url=self.url, headers=headers, timeout=timeout, trust_env=False, limits=LIMITS
+        )
 
     async def __aenter__(self) -> Self:
         return self

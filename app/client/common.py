@@ -23,6 +23,8 @@ NOTHING_MORE = 204  # of a stream of events: the job has ended and all was heard
 STILL_AT_IT = frozenset({"idempotency-key-in-use"})  # the first request under this key is being worked on
 RETRIED = frozenset({429, 503})  # the service says: nothing was done, come again
 RETRIES = 2
+# The service ends a connection that rests for 5 s: one that is used in that very moment breaks, so ours end before.
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=3.0)
 MAX_WAIT_S = 30.0
 FIRST_WAIT_S = 0.5
 CONNECT_S = 5.0
