@@ -7,11 +7,11 @@ so that processes that read and then write can never act on the same stale pictu
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Insert, Table, inspect, select, text
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -80,12 +80,9 @@ class Database:
 
     def upsert(self, table: Table, key: dict[str, Any], values: dict[str, Any]) -> Insert:
         """The row with this key gets these values, whether it is there or not."""
-        if self.on_postgresql:
-            from sqlalchemy.dialects import postgresql
-
-            insert = postgresql.insert(table).values(key | values)
-            return insert.on_conflict_do_update(index_elements=[*key], set_=values)
-        return sqlite.insert(table).values(key | values).on_conflict_do_update(index_elements=[*key], set_=values)
+        insert = import_module(f"sqlalchemy.dialects.{self.engine.dialect.name}").insert
+        made: Insert = insert(table).values(key | values).on_conflict_do_update(index_elements=[*key], set_=values)
+        return made
 
     def now(self) -> float:
         """Seconds since 1970 by the database's clock."""
