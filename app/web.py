@@ -8,6 +8,7 @@ is the application's to answer (`app.api.limits`), since it has begun; a head's 
 import socket
 import time
 from asyncio import Transport
+from functools import partial
 from typing import Any, ClassVar
 
 from httptools import HttpParserError
@@ -16,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.api.limits import SLOW
 from app.api.problems import as_body, status_of
+from app.arrivals import Arrivals
 from app.errors import AdiabatError, HeadersTooLarge, TooSlow
 from app.settings import Settings
 
@@ -32,9 +34,13 @@ NOT_HTTP = "What was sent is not HTTP/1.1 that can be read; send a request such 
 def web_options(settings: Settings) -> dict[str, Any]:
     """What `uvicorn.Config` is to be told."""
     proxies = list(settings.trusted_proxies)
-    limits = {"max_header_bytes": settings.max_header_bytes, "timeout_s": settings.request_timeout_s}
+    fields = {
+        "max_header_bytes": settings.max_header_bytes,
+        "timeout_s": settings.request_timeout_s,
+        "arrivals": Arrivals(),
+    }
     return {
-        "http": type("LimitedProtocol", (LimitedProtocol,), limits),
+        "http": type("LimitedProtocol", (LimitedProtocol,), fields),
         "ws": "none",
         "proxy_headers": bool(proxies),
         "forwarded_allow_ips": proxies,
@@ -44,12 +50,14 @@ def web_options(settings: Settings) -> dict[str, Any]:
 class LimitedProtocol(HttpToolsProtocol):
     max_header_bytes: ClassVar[int]
     timeout_s: ClassVar[float]
+    arrivals: ClassVar[Arrivals]
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         if UNSENT is not None and (connection := transport.get_extra_info("socket")) is not None:
             connection.setsockopt(socket.IPPROTO_TCP, UNSENT, UNSENT_BYTES)
         self._in_head, self._in_body, self._resting = True, False, False
+        self._between = True  # requests: what comes next begins one
         self._head_bytes = self._fields_bytes = 0
         self._raw_bytes = self._body_bytes = self._marked_bytes = 0
         self._unsent_bytes = 0
@@ -71,6 +79,21 @@ class LimitedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
+        if not self._between or self.arrivals.may_begin(self.loop):
+            self._received(data)
+        else:
+            self.transport.pause_reading()
+            self._unset_keepalive_if_required()  # it rests no more
+            self.arrivals.wait(self.client and self.client[0], partial(self._arrived, data))
+
+    def _arrived(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self._marked_at = time.monotonic()  # until now it waited for us
+        self.transport.resume_reading()
+        self._received(data)
+
+    def _received(self, data: bytes) -> None:
         was_in_body = self._in_body
         self._raw_bytes += len(data)
         super().data_received(data)
@@ -84,6 +107,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head, self._in_body, self._resting = True, False, False
+        self._between = False
         self._head_bytes = self._fields_bytes = 0
         self._marked_at = time.monotonic()
 
@@ -106,7 +130,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_body = False
+        self._in_body, self._between = False, True
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature

@@ -9,7 +9,7 @@ MiniLM and kept in the work folder; what the candidates rank follows from its qu
     neutral   as good as the active one, and not the same: two with a little noise, and a coin at every request says
               which of them is the active one
     better    each query's vector goes a little way towards its judged passages: what a good tuning does, and no more;
-              `a little better` half that way
+              `a little better` half that way, and `a little worse` as far away from them
 
 Users come back (a geometric number of requests each) and keep to their encoder, ask questions of the split, look at the
 hit of rank k with probability 1/k, and click on 9 of 10 relevant ones that they look at and on 1 of 20 others. Every
@@ -46,7 +46,7 @@ REQUESTS_A_USER = 4  # in the mean
 WITHIN = 200  # users of late come back
 RELEVANT, OTHER = 0.9, 0.05  # clicks on what is looked at
 NOISE = {"bad": 2.0, "neutral": 0.35}
-TOWARDS = {"better": 0.12, "a little better": 0.06}
+TOWARDS = {"better": 0.12, "a little better": 0.06, "a little worse": -0.06}
 RULES = Rules(**CanaryRules().model_dump())
 SIGNALS: dict[Role, Signal] = {"active": Signal(), "canary": Signal()}
 
@@ -230,7 +230,7 @@ class Collection:
 def figures(collection: Collection, runs: int) -> Iterator[dict[str, object]]:
     base = collection.encoder(collection.queries)
     bad = Pair(active=base, candidate=collection.noisy(0, NOISE["bad"]))
-    better, little = (Pair(active=base, candidate=collection.towards(part)) for part in TOWARDS.values())
+    told_apart = {name: Pair(active=base, candidate=collection.towards(part)) for name, part in TOWARDS.items()}
     neutral = Pair(
         active=collection.noisy(1, NOISE["neutral"]), candidate=collection.noisy(2, NOISE["neutral"]), neutral=True
     )
@@ -240,12 +240,11 @@ def figures(collection: Collection, runs: int) -> Iterator[dict[str, object]]:
         ("bad, rolled back", bad, "interleaved", 10, 20_000, rolled_back),
         ("neutral, rolled back", neutral, "canary", 10, 10_000, rolled_back),
         ("neutral, rolled back", neutral, "interleaved", 100, 10_000, rolled_back),
-        ("better, decided", better, "canary", 50, 40_000, decided),
-        ("better, decided", better, "interleaved", 100, 40_000, decided),
-        ("a little better, decided", little, "canary", 50, 40_000, decided),
-        ("a little better, decided", little, "interleaved", 100, 40_000, decided),
-        ("bad, decided", bad, "canary", 50, 40_000, decided),
-        ("bad, decided", bad, "interleaved", 100, 40_000, decided),
+        *(
+            (f"{name}, decided", pair, *how, 40_000, decided)
+            for name, pair in {**told_apart, "bad": bad}.items()
+            for how in (("canary", 50), ("interleaved", 100))
+        ),
     ):
         took = [kinds[kind](Users(seed, collection.relevant), pair, percent, most, stop) for seed in range(runs)]
         yield row(f"{name}: {percent}% {kind}, at most {most}", pair, took)

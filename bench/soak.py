@@ -2,9 +2,9 @@
 
     python bench/soak.py [--minutes 30] [--data FOLDER] [--work WORK] [--json FILE] [--picture FILE.png]
 
-Searches come at 80% of what a short burst shows the service can take (open loop, `load.py`; the query cache is off),
-the active encoder is switched every 5 seconds, passages are replaced all the time, and through the middle half of the
-run a tuning job is at work. Without FOLDER (with the BEIR folder medquad in it) all of it is on `samples/`.
+The active encoder is switched every 5 seconds, passages are replaced all the time, and searches come at 80% of what a
+burst shows the service can take beside that (open loop, `load.py`; the query cache is off). Through the middle half of
+the run a tuning job is at work. Without FOLDER (with the BEIR folder medquad in it) all of it is on `samples/`.
 
 Asked, and told as met or not: no failed request, switch or write; latency and memory that do not grow; and a p99 while
 the job is at work of at most 1.5 times the p99 without it. Growth is the slope of a robust line (Theil and Sen) over
@@ -37,7 +37,7 @@ from app.pictures import LINES, QUIET, picture
 
 SHARE = 0.8  # of capacity
 CLIENTS = 16  # of the burst that measures it
-BURST_S, WARM_S = 8, 3
+BURST_S, WARM_S = 30, 3
 SWITCH_S = 5
 WRITES_PER_S, WRITTEN = 4, 256  # passages a second, and how many there are of them
 WINDOW_S = 10
@@ -49,6 +49,7 @@ P99_TIMES, GROWTH, P99_GROWTH, RSS_GROWTH = 1.5, 0.2, 0.5, 0.1
 ROOT = Path(__file__).resolve().parents[1]
 Report = dict[str, Any]
 Floats = NDArray[np.float64]
+Beside = Callable[[AdiabatClient], None]  # with a client of its own, until all is done
 
 
 def main() -> None:
@@ -67,9 +68,10 @@ def main() -> None:
         questions.write_text("".join(" ".join(query.split()) + "\n" for query, _ in read_judged(source, "dev")))
         with service(work, ROOM, trainer=True) as (pid, client):
             fill(client, source, work)
-            capacity = measure_capacity(client.url, questions)
+            texts = [row["text"] for _, row in read_jsonl(source / "corpus.jsonl")]
+            capacity = measure_capacity(client.url, questions, texts)
             print(f"capacity {capacity:.0f} searches/s; {given.minutes:g} minutes at {SHARE:.0%} of it", flush=True)
-            run = soak(pid, client, source, questions, capacity * SHARE, given.minutes * 60)
+            run = soak(pid, client.url, questions, texts, capacity * SHARE, given.minutes * 60)
     report = {"minutes": given.minutes, "capacity_per_s": round(capacity, 1), **told(run)}
     print(json.dumps({key: value for key, value in report.items() if key not in ("windows", "memory")}, indent=1))
     if given.json:
@@ -90,14 +92,19 @@ def fill(client: AdiabatClient, source: Path, work: Path) -> None:
         time.sleep(0.5)
 
 
-def measure_capacity(url: str, questions: Path) -> float:
-    """Answers a second to as many clients as the burst has."""
-    with TemporaryDirectory() as scratch:
+def measure_capacity(url: str, questions: Path, texts: Sequence[str]) -> float:
+    """Answers a second to as many clients as the burst has, beside switches and writes. Raises `RuntimeError` where one
+    of these failed."""
+    run, done = Run(began=time.monotonic(), seconds=BURST_S), threading.Event()
+    with TemporaryDirectory() as scratch, going_on(run, url, always(run, texts, done), done):
         out = Path(scratch) / "burst.npy"
         for seconds in (WARM_S, BURST_S):
             command = load_command(url, questions, seconds, out, "--clients", str(CLIENTS))
             subprocess.run(command, check=True)
-        return float(np.load(out)[:, 2].sum() / BURST_S)
+        answered = np.load(out)[:, 2].sum()
+    if run.failures:
+        raise RuntimeError(run.failures[0])
+    return float(answered / BURST_S)
 
 
 def load_command(url: str, questions: Path, seconds: float, out: Path, *how: str) -> list[str]:
@@ -119,25 +126,27 @@ class Run:
     failures: list[str] = field(default_factory=list)
 
 
-def soak(pid: int, client: AdiabatClient, source: Path, questions: Path, rate: float, seconds: float) -> Run:
+def soak(pid: int, url: str, questions: Path, texts: Sequence[str], rate: float, seconds: float) -> Run:
     run, done = Run(began=time.monotonic(), seconds=seconds), threading.Event()
-    texts = [row["text"] for _, row in read_jsonl(source / "corpus.jsonl")]
-    beside: list[Callable[[AdiabatClient], None]] = [
-        lambda own: switch(run, own, done),
-        lambda own: write(run, own, texts, done),
+    beside = [
+        *always(run, texts, done),
         lambda _: watch_memory(run, pid, done),
         lambda own: tune(run, own, done),
     ]
-    with TemporaryDirectory() as scratch, going_on(run, client.url, beside, done):
+    with TemporaryDirectory() as scratch, going_on(run, url, beside, done):
         out = Path(scratch) / "requests.npy"
-        subprocess.run(load_command(client.url, questions, seconds, out, "--rate", str(rate)), check=True)
+        subprocess.run(load_command(url, questions, seconds, out, "--rate", str(rate)), check=True)
         run.requests = np.load(out)
     return run
 
 
+def always(run: Run, texts: Sequence[str], done: threading.Event) -> list[Beside]:
+    return [lambda own: switch(run, own, done), lambda own: write(run, own, texts, done)]
+
+
 @contextmanager
-def going_on(run: Run, url: str, beside: Sequence[Callable[[AdiabatClient], None]], done: threading.Event) -> Any:
-    def one(work: Callable[[AdiabatClient], None]) -> None:
+def going_on(run: Run, url: str, beside: Sequence[Beside], done: threading.Event) -> Any:
+    def one(work: Beside) -> None:
         with AdiabatClient(url, retries=0, timeout_s=60) as own:
             try:
                 work(own)
