@@ -57,11 +57,11 @@ class Recipe(BaseModel):
         "nothing else: passages are constants, so each part is compared with those of the whole batch.",
     )
     temperature: float = Field(
-        0.045,
+        0.03,
         ge=1e-3,
         le=1,
         description="InfoNCE's softmax temperature; smaller looks only at the hardest negatives, which buys the domain "
-        "at the cost of other languages: 0.03 more of both, 0.07 less.",
+        "at the cost of other languages.",
     )
     corpus_negatives: int = Field(
         16_384,
@@ -70,6 +70,14 @@ class Recipe(BaseModel):
         description="InfoNCE: so many passages of the index, drawn anew for each step (all, where it holds no more), "
         "are negatives for every query. Their vectors are there already, so they cost little, and what is learnt is "
         "the ranking of the index itself: it keeps other languages better than mined negatives do.",
+    )
+    reach: int = Field(
+        3,
+        ge=0,
+        le=262_144,
+        description="InfoNCE: a pair teaches in a step only if its passage is among this many best of the step's "
+        "candidates, for the encoder as it then is. What is out of reach pulls hardest, and other languages pay for "
+        "it; what comes into reach on the way is learnt then. 0: all pairs teach.",
     )
     mined_negatives: int = Field(
         0,

@@ -136,7 +136,14 @@ class Lessons:
         else:
             candidates = torch.cat([batch.positives, batch.negatives])  # (columns, dim)
             own = torch.arange(part.start, part.stop, device=vectors.device)
-            loss = infonce(vectors, candidates, batch.excluded[part], own, temperature=recipe.temperature)
+            loss = infonce(
+                vectors,
+                candidates,
+                batch.excluded[part],
+                own,
+                temperature=recipe.temperature,
+                reach=recipe.reach,
+            )
             loss = loss * queries_share
         if recipe.drift_penalty and batch.parent is not None:
             loss = loss + recipe.drift_penalty * queries_share * drift(vectors, batch.parent[part])

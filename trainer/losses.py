@@ -5,14 +5,22 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def infonce(queries: Tensor, candidates: Tensor, excluded: Tensor, own: Tensor, *, temperature: float) -> Tensor:
+def infonce(
+    queries: Tensor, candidates: Tensor, excluded: Tensor, own: Tensor, *, temperature: float, reach: int = 0
+) -> Tensor:
     """Mean cross-entropy of each query's own passage among the candidates (van den Oord et al. 2018).
 
     queries: (part, dim), normalised; candidates: (columns, dim), normalised; excluded: (part, columns) bool,
-    columns that a query must not see; own: (part,), the column of each query's own passage.
+    columns that a query must not see; own: (part,), the column of each query's own passage. With a `reach` above 0 a
+    query whose own passage is not among so many best has no gradient; it counts in the mean all the same, so that parts
+    of a batch add up and the losses of two steps compare.
     """
     logits = (queries @ candidates.T / temperature).masked_fill(excluded, float("-inf"))  # (part, columns)
-    return functional.cross_entropy(logits, own)
+    losses = functional.cross_entropy(logits, own, reduction="none")  # (part,)
+    if reach:
+        better = (logits > logits.gather(1, own[:, None])).sum(dim=1)  # (part,)
+        losses = torch.where(better < reach, losses, losses.detach())
+    return losses.mean()
 
 
 def triplet(queries: Tensor, positives: Tensor, negatives: Tensor, drawn: Tensor, *, margin: float) -> Tensor:

@@ -39,6 +39,11 @@ class Progress:
     def done(self) -> int:
         return len(self.losses)
 
+    @property
+    def has_learnt(self) -> bool:
+        """Whether there was a gradient in any step."""
+        return any(bool(state["exp_avg_sq"].any()) for state in self.optimizer.state.values())
+
     def advance(self, loss: float) -> None:
         """One step of AdamW along the gradients that are there; they are gone afterwards."""
         recipe = self._recipe

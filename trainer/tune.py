@@ -111,7 +111,7 @@ def tune(
         losses=tuple(progress.losses),
         pairs=lessons.pairs,
         seconds=time.monotonic() - began,
-        movement=_moved(movement(start, tuned), recipe),
+        movement=_moved(movement(start, tuned), recipe, learnt=progress.has_learnt),
         looks=tuple(progress.looks),
         ended=ended if progress.done < lessons.steps else None,
     )
@@ -129,7 +129,13 @@ def _result(progress: Progress, recipe: FixedRecipe, ended: str | None) -> dict[
     return progress.best
 
 
-def _moved(moved: Movement, recipe: FixedRecipe) -> Movement:
+def _moved(moved: Movement, recipe: FixedRecipe, *, learnt: bool) -> Movement:
+    if not learnt and recipe.reach:
+        raise InvalidField(
+            "recipe.reach",
+            f"no query's passage was ever among the {recipe.reach} best, so nothing was learnt. Choose a larger "
+            "number, or 0, with which all pairs teach.",
+        )
     if moved.share < MIN_MOVED:
         raise InvalidField(
             "recipe.learning_rate",

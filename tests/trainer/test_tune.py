@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,19 @@ def test_a_rate_lost_in_rounding_is_refused(tiny: SentenceTransformer, training:
         tune(tiny, training, QUICK.model_copy(update={"learning_rate": 1e-13}))
 
 
+def test_passages_out_of_reach_teach_nothing(tiny: SentenceTransformer, training: TrainingSet) -> None:
+    scores = embed(tiny, training.queries.texts) @ training.matrix.vectors.T
+    relevant = training.queries.relevant
+    out = [i for i, rows in enumerate(relevant) if scores[i, rows].max() < np.delete(scores[i], rows).max() - 0.01]
+    assert len(out) > 10
+    far = replace(training, queries=training.queries.take(out))
+    recipe = QUICK.model_copy(update={"reach": 1, "epochs": 1, "learning_rate": 1e-6})
+    with pytest.raises(InvalidField, match=r"among the 1 best, so nothing was learnt. Choose a larger number, or 0"):
+        tune(tiny, far, recipe)
+    assert tune(tiny, far, recipe.model_copy(update={"reach": 0})).movement.share > 0.5
+    assert tune(tiny, training, recipe).movement.share > 0.5  # where some are within
+
+
 def test_the_papers_rate_moves_weights_in_fp32(tiny: SentenceTransformer, training: TrainingSet) -> None:
     recipe = QUICK.model_copy(update={"learning_rate": 2e-8, "loss": "triplet", "epochs": 1})
     assert tune(tiny, training, recipe).movement.share > 0.5
@@ -133,7 +147,7 @@ def test_a_half_precision_parent_is_tuned_in_fp32(tiny: SentenceTransformer, tra
 
 
 def test_without_mined_negatives_the_batch_is_enough(tiny: SentenceTransformer, training: TrainingSet) -> None:
-    result = tune(tiny, training, QUICK.model_copy(update={"mined_negatives": 0, "epochs": 6}))
+    result = tune(tiny, training, QUICK.model_copy(update={"reach": 0, "mined_negatives": 0, "epochs": 6}))
     assert result.losses[-1] < result.losses[0]
 
 
@@ -194,7 +208,7 @@ def test_parts_of_a_batch_add_up_to_its_gradient(tiny_folder: Path, training: Tr
 
 
 def test_more_parts_than_pairs_are_as_many_as_there_are_pairs(tiny: SentenceTransformer, training: TrainingSet) -> None:
-    result = tune(tiny, training, changed(accumulate=100, epochs=6))
+    result = tune(tiny, training, changed(reach=0, accumulate=100, epochs=6))
     assert result.losses[-1] < result.losses[0]
 
 
