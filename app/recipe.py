@@ -15,8 +15,16 @@ Auto = Literal["auto"]
 Rate = Annotated[float, Field(gt=0, le=1e-2, allow_inf_nan=False)]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
 Soften = Annotated[float, Field(gt=0, le=1)]
-# What a user asks for who wants nothing chosen by hand, and has the time: `adiabat tune --auto`.
-AUTO: Mapping[str, Any] = {"learning_rate": "auto", "epochs": "auto", "soften": "auto", "runs": 3}
+# What a user asks for who wants nothing chosen by hand, and has the time and the pairs: `adiabat tune --auto`. Of
+# thousands of pairs those close within reach, at a small temperature, are the best teachers (docs/LOG.md).
+AUTO: Mapping[str, Any] = {
+    "learning_rate": "auto",
+    "epochs": "auto",
+    "soften": "auto",
+    "runs": 3,
+    "reach": 3,
+    "temperature": 0.04,
+}
 MIN_PAIRS = 32  # of a query and a relevant passage: fewer are no training set
 MAX_LOGITS = 2**26  # 256 MiB of fp32, of which a step has a few
 
@@ -57,11 +65,11 @@ class Recipe(BaseModel):
         "nothing else: passages are constants, so each part is compared with those of the whole batch.",
     )
     temperature: float = Field(
-        0.03,
+        0.045,
         ge=1e-3,
         le=1,
         description="InfoNCE's softmax temperature; smaller looks only at the hardest negatives, which buys the domain "
-        "at the cost of other languages.",
+        "at the cost of other languages. With thousands of pairs and a reach of 3, 0.03 to 0.04 is better at both.",
     )
     corpus_negatives: int = Field(
         16_384,
@@ -72,12 +80,13 @@ class Recipe(BaseModel):
         "the ranking of the index itself: it keeps other languages better than mined negatives do.",
     )
     reach: int = Field(
-        3,
+        10,
         ge=0,
         le=262_144,
         description="InfoNCE: a pair teaches in a step only if its passage is among this many best of the step's "
         "candidates, for the encoder as it then is. What is out of reach pulls hardest, and other languages pay for "
-        "it; what comes into reach on the way is learnt then. 0: all pairs teach.",
+        "it; what comes into reach on the way is learnt then. Fewer is gentler, and asks for more pairs. 0: all pairs "
+        "teach.",
     )
     mined_negatives: int = Field(
         0,
