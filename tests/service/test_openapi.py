@@ -171,7 +171,7 @@ def _order(example: Example) -> bool:
 
 
 def test_every_call_takes_the_parameters_that_the_description_names(unchanged: Service) -> None:
-    with httpx.Client(base_url=unchanged.url, trust_env=False) as asked:
+    with httpx.Client(base_url=unchanged.url, trust_env=False, timeout=60) as asked:
         described = asked.get("/openapi.json").json()["paths"]
         for path, method in ((path, method) for path, calls in described.items() for method in calls):
             parameters = described[path][method].get("parameters", [])
