@@ -130,7 +130,7 @@ def _result(progress: Progress, recipe: FixedRecipe, ended: str | None) -> dict[
 
 
 def _moved(moved: Movement, recipe: FixedRecipe, *, learnt: bool) -> Movement:
-    if not learnt and recipe.reach:
+    if recipe.loss == "infonce" and recipe.reach and not learnt:
         raise InvalidField(
             "recipe.reach",
             f"no query's passage was ever among the {recipe.reach} best, so nothing was learnt. Choose a larger "
