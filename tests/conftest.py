@@ -1,5 +1,6 @@
 """Real parts for every test: a tiny encoder, a data folder that has it as base, the app on a real socket."""
 
+import gc
 import os
 import shutil
 import socket
@@ -160,6 +161,10 @@ def running(settings: Settings) -> Iterator[Service]:
             server.should_exit = True
             thread.join()
             listener.close()
+            # FastAPI keeps what it asked about the functions of the last apps, and with them the apps: after some
+            # hundred services a full collection stopped all threads for seconds. What is here now is not walked again.
+            gc.collect()
+            gc.freeze()
 
 
 @pytest.fixture
