@@ -15,15 +15,11 @@ Auto = Literal["auto"]
 Rate = Annotated[float, Field(gt=0, le=1e-2, allow_inf_nan=False)]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
 Soften = Annotated[float, Field(gt=0, le=1)]
-# What a user asks for who wants nothing chosen by hand, and has the time and the pairs: `adiabat tune --auto`. Of
-# thousands of pairs those close within reach, at a small temperature, are the best teachers (docs/LOG.md).
-AUTO: Mapping[str, Any] = {
-    "learning_rate": "auto",
-    "epochs": "auto",
-    "soften": "auto",
-    "runs": 3,
-    "reach": 3,
-    "temperature": 0.04,
+Reach = Annotated[int, Field(ge=0, le=262_144)]
+Temperature = Annotated[float, Field(ge=1e-3, le=1)]
+# What a user asks for who wants nothing chosen by hand, and has the time: `adiabat tune --auto`.
+AUTO: Mapping[str, Any] = dict.fromkeys(("learning_rate", "epochs", "reach", "temperature", "soften"), "auto") | {
+    "runs": 3
 }
 MIN_PAIRS = 32  # of a query and a relevant passage: fewer are no training set
 MAX_LOGITS = 2**26  # 256 MiB of fp32, of which a step has a few
@@ -64,12 +60,11 @@ class Recipe(BaseModel):
         description="Parts in which a step's queries go through the encoder. It saves memory and changes "
         "nothing else: passages are constants, so each part is compared with those of the whole batch.",
     )
-    temperature: float = Field(
+    temperature: Annotated[Temperature | Auto, plainly("must be a number from 0.001 to 1 or 'auto'")] = Field(
         0.045,
-        ge=1e-3,
-        le=1,
         description="InfoNCE's softmax temperature; smaller looks only at the hardest negatives, which buys the domain "
-        "at the cost of other languages. With thousands of pairs and a reach of 3 even 0.03 costs them little.",
+        "at the cost of other languages. With thousands of pairs and a reach of 3 even 0.03 costs them little. auto: "
+        "0.045 or 0.03.",
     )
     corpus_negatives: int = Field(
         16_384,
@@ -79,14 +74,12 @@ class Recipe(BaseModel):
         "are negatives for every query. Their vectors are there already, so they cost little, and what is learnt is "
         "the ranking of the index itself: it keeps other languages better than mined negatives do.",
     )
-    reach: int = Field(
+    reach: Annotated[Reach | Auto, plainly("must be a whole number from 0 to 262144 or 'auto'")] = Field(
         10,
-        ge=0,
-        le=262_144,
         description="InfoNCE: a pair teaches in a step only if its passage is among this many best of the step's "
         "candidates, for the encoder as it then is. What is out of reach pulls hardest, and other languages pay for "
         "it; what comes into reach on the way is learnt then. Fewer is gentler, and asks for more pairs. 0: all pairs "
-        "teach.",
+        "teach. auto: 10 or 3.",
     )
     mined_negatives: int = Field(
         0,
@@ -160,7 +153,7 @@ class Recipe(BaseModel):
         ge=1,
         le=16,
         description="So many tunings, from seed, seed + 1 and so on, whose weights are averaged before softening. It "
-        "costs so many times the time. Where epochs is auto, the better length alone is tuned so often.",
+        "costs so many times the time. Where more than softening is auto, what is best in one run is tuned so often.",
     )
     soften: Annotated[Soften | Auto, plainly("must be a number above 0 and at most 1 or 'auto'")] = Field(
         "auto",
@@ -209,10 +202,9 @@ class Recipe(BaseModel):
         """Whether the result is the best that was looked at, instead of the last."""
         return self.patience > 0 or self.drift_budget is not None
 
-    def fixed(self, *, learning_rate: float, epochs: int, seed: int | None = None) -> "FixedRecipe":
-        """One run with these in place of what may be "auto"; softening comes after the tuning."""
-        fields = self.model_dump() | {"learning_rate": learning_rate, "epochs": epochs}
-        return FixedRecipe(**fields | ({} if seed is None else {"seed": seed}))
+    def fixed(self, **values: float) -> "FixedRecipe":
+        """One run with these values, and none of them "auto"; softening comes after the tuning."""
+        return FixedRecipe(**self.model_dump() | values)
 
 
 class FixedRecipe(Recipe):
@@ -220,6 +212,8 @@ class FixedRecipe(Recipe):
 
     learning_rate: Rate = 2e-4
     epochs: Epochs = 3
+    reach: Reach = 10
+    temperature: Temperature = 0.045
 
 
 class Gate(BaseModel):

@@ -6,7 +6,7 @@
 
 FOLDER holds BEIR folders: medquad, which is tuned on, and the guards xquad-en, xquad-de, xquad-es, xquad-vi, xquad-zh.
 
-`auto` leaves rate, epochs and softening to the search, as `adiabat tune --auto` does, and proves what it chose on the
+`auto` leaves all that it can to the search, as `adiabat tune --auto` does, and proves what it chose on the
 prove halves. `map` tunes one epoch at rates from 1e-7 to 3e-4 with each kind of loss and negatives, and measures
 softenings of each, on the choose halves, so that whoever picks from it leaves the proof clean. Both add lines of JSON
 to WORK and may be stopped and repeated: what stands there is not done again. `draw` makes the pictures from them.
@@ -16,7 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from app.recipe import AUTO, Gate, Recipe
 from trainer.evaluate import DEV, EvaluationSet, Sets, compare, halve, measure
 from trainer.gate import judge
 from trainer.matrix import corpus_matrix
-from trainer.search import Bench, search
+from trainer.search import Bench, first, search
 from trainer.soften import load_softened
 from trainer.training_set import Matrix, TrainingSet, merge_by_text, read_judged
 from trainer.trials import Trials
@@ -46,6 +46,7 @@ MAP_KINDS: Mapping[str, Mapping[str, Any]] = {
     "InfoNCE, batch and 4 mined": {"corpus_negatives": 0, "mined_negatives": 4},
     "triplet, 1 mined": {"loss": "triplet", "mined_negatives": 1},
 }
+CHOSEN = ("learning_rate", "epochs", "reach", "temperature", "runs")
 Row = dict[str, Any]
 
 
@@ -116,8 +117,7 @@ def auto(
         {
             "name": name,
             "took_s": round(time.monotonic() - began),
-            "learning_rate": found.trial.learning_rate,
-            "epochs": found.trial.epochs,
+            **asdict(found.trial.course),
             "runs": found.trial.runs,
             "soften": found.point.soften,
             "dev": result[DEV]["gain"],
@@ -148,7 +148,7 @@ def regime(model: SentenceTransformer, training: TrainingSet, sets: Sets, work: 
         recipe = Recipe(epochs=1, soften=1.0, eval_every=0, **fields)
         states = work / "states" / kind.replace(" ", "_")
         trials = Trials(model, training, recipe, sets, before, alpha=Gate().alpha, folder=states)
-        tuned = trials.tune(rate, 1, None, 1)
+        tuned = trials.tune(replace(first(recipe), learning_rate=rate), None, 1)
         points = [asdict(trials.measure(tuned, a, False)) for a in MAP_SOFTENINGS]
         add(path, {"kind": kind, "learning_rate": rate, "base": base, "points": points})
 
@@ -213,8 +213,7 @@ def draw_roads(found: Sequence[Row], path: Path) -> None:
         axes = figure.add_subplot()
         axes.axhline(0, color=QUIET, linewidth=0.8)
         for place, row in enumerate(found):
-            wanted = row["epochs"], row["runs"]
-            trial = next(t for t in row["trials"] if t["stage"] != "rate" and (t["epochs"], t["runs"]) == wanted)
+            trial = next(t for t in row["trials"] if t["stage"] != "rate" and all(t[key] == row[key] for key in CHOSEN))
             at = [point["soften"] for point in trial["points"]]
             guards = [np.mean(list(point["guards"].values())) for point in trial["points"]]
             label = row["name"].rpartition("seed ")[2]

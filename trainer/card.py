@@ -5,6 +5,7 @@ Every figure of quality is of the prove halves but where the card says otherwise
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -118,14 +119,17 @@ def _finding(folder: Path, result: Mapping[str, Any], trials: Sequence[Trial]) -
     chosen = result["chosen"]
     said = [
         "## How it was found",
-        f"Rate {chosen['learning_rate']:g}, {chosen['epochs']} epochs, and of the step that the tuning made a share "
-        f"of {chosen['soften']:g} kept (theta = parent + a (tuned - parent)). What was left to be found was found on "
-        "the *choose* halves, whose changes of MRR@10 these are:",
+        f"Rate {chosen['learning_rate']:g}, {chosen['epochs']} epochs, reach {chosen['reach']}, temperature "
+        f"{chosen['temperature']:g}, and of the step that the tuning made a share of {chosen['soften']:g} kept "
+        "(theta = parent + a (tuned - parent)). What was left to be found was found on the *choose* halves, whose "
+        "changes of MRR@10 these are:",
         _table(
             (
                 "looked for",
                 "rate",
                 "epochs",
+                "reach",
+                "T",
                 "runs",
                 "pairs",
                 "a",
@@ -147,7 +151,8 @@ def _finding(folder: Path, result: Mapping[str, Any], trials: Sequence[Trial]) -
 
 
 def _rows(trial: Trial) -> Iterator[tuple[str, ...]]:
-    start = (trial.stage, f"{trial.learning_rate:g}", f"{trial.epochs}", f"{trial.runs}", f"{trial.pairs}")
+    course = (f"{value:g}" for value in asdict(trial.course).values())
+    start = (trial.stage, *course, f"{trial.runs}", f"{trial.pairs}")
     if trial.ended:
         yield (*start, "", trial.ended, "", "", "")
     for point in trial.points:
@@ -243,8 +248,8 @@ def _draw_rates(path: Path, trials: Sequence[Trial]) -> None:
 
 def _draw_softening(path: Path, trials: Sequence[Trial], chosen: Mapping[str, Any]) -> None:
     """The trade-off curve of the chosen tuning."""
-    wanted = chosen["epochs"], chosen["runs"]
-    trial = next(t for t in trials if t.stage != "rate" and (t.epochs, t.runs) == wanted)
+    wanted = {name: value for name, value in chosen.items() if name != "soften"}
+    trial = next(t for t in trials if t.stage != "rate" and asdict(t.course) | {"runs": t.runs} == wanted)
     at = [point.soften for point in trial.points]
     with picture(path, 6, 3) as figure:
         axes = figure.add_subplot()

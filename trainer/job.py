@@ -78,8 +78,7 @@ def run_job(job: JobRecord, place: Workplace) -> Outcome:
             "halves": {"seed": HALVES_SEED} | {half: _sizes(of) for half, of in halves.items()},
             "gate": {"passed": verdict.passed, "reasons": list(verdict.reasons)},
             "chosen": {
-                "learning_rate": found.trial.learning_rate,
-                "epochs": found.trial.epochs,
+                **asdict(found.trial.course),
                 "runs": found.trial.runs,
                 "soften": point.soften,
             },

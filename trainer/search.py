@@ -1,10 +1,11 @@
-"""`"auto"`: finds learning rate, length and softening on the choose halves, cheap trials first.
+"""`"auto"`: finds what a recipe leaves open on the choose halves, cheap trials first.
 
 1. Rates. Each rate of a logarithmic grid over four decades gets the same short budget, gentlest first, and is measured
    at a few softenings, which cost nothing but the measuring. Climbing ends once two rates in a row did clearly worse.
-2. Lengths. The best rate is tuned in full, once for each number of epochs.
-3. Runs. The better length is tuned again from other seeds, and the runs' weights are averaged (`trainer.soup`).
-4. Softening. Every full tuning is measured at ten softenings; the best point of all is what is kept.
+2. In full. The best rate is tuned in full, with the first of what else is open (`OPEN`); then the others, one thing
+   after another, each tuned in full and kept where it is better.
+3. Runs. The best of these is tuned again from other seeds, and the runs' weights are averaged (`trainer.soup`).
+4. Softening. Every full tuning is measured at ten softenings; the best point is what is kept.
 
 What is best: the gain in the domain plus the mean change of the guards, both in MRR@10, so that a language kept
 counts as much as a question won. A point at which a guard lost more than half of what the gate allows is out. Where
@@ -18,9 +19,9 @@ The same input gives the same trials and the same choice.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from app.errors import InvalidField, TuningFailed
 from app.recipe import Gate, Recipe
@@ -28,13 +29,15 @@ from trainer.evaluate import DEV
 from trainer.tune import TuneResult
 
 RATES = tuple(round(10 ** (exponent / 2), 9) for exponent in range(-14, -5))  # 1e-7 to 1e-3, two to a decade
-EPOCHS = (1, 3)
+# What else may be open, with the values that are tried, the gentlest first.
+OPEN: Mapping[str, tuple[Any, Any]] = {"reach": (10, 3), "temperature": (0.045, 0.03), "epochs": (1, 3)}
+GENTLER = 0.5  # of the best short tuning's rate: a short budget favours large ones
 PROBE_PAIRS = 2_048
 PROBE_SOFTENINGS = (1.0, 0.5, 0.25)
 SOFTENINGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 CLEARLY_WORSE = 0.01  # of score: what two rates in a row must be below the best before climbing ends
 
-Stage = Literal["rate", "length", "runs"]
+Stage = Literal["rate", "in full", "runs"]
 Merit = tuple[int, float, float]
 
 
@@ -77,12 +80,24 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Trial:
+class Course:
+    """What a tuning does where its recipe says "auto"; softening comes after it."""
+
+    learning_rate: float
+    epochs: int
+    reach: int
+    temperature: float
+
+    @property
+    def course(self) -> "Course":
+        return Course(**{each.name: getattr(self, each.name) for each in fields(Course)})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial(Course):
     """One tuning and its points; `ended` says why it has none."""
 
     stage: Stage
-    learning_rate: float
-    epochs: int
     pairs: int
     runs: int = 1
     points: tuple[Point, ...] = ()
@@ -103,13 +118,16 @@ class Found:
 class Bench:
     """What the search works with.
 
-    `tune(rate, epochs, pairs, runs)` tunes from the parent, on so many of the pairs (None: all), and averages so many
-    runs; raises as `trainer.tune.tune` does. `measure(tuned, soften, quick)` measures that tuning softened so far,
-    `quick` on a sample of the queries.
+    `tune(course, pairs, runs)` tunes from the parent, on so many of the pairs (None: all), and averages so many runs;
+    raises as `trainer.tune.tune` does. `measure(tuned, soften, quick)` measures that tuning softened so far, `quick`
+    on a sample of the queries.
     """
 
-    tune: Callable[[float, int, int | None, int], TuneResult]
+    tune: Callable[[Course, int | None, int], TuneResult]
     measure: Callable[[TuneResult, float, bool], Point]
+
+
+InFull = tuple[Trial, TuneResult]
 
 
 def search(recipe: Recipe, bench: Bench, *, gate: Gate, kept: Path) -> Found:
@@ -118,53 +136,72 @@ def search(recipe: Recipe, bench: Bench, *, gate: Gate, kept: Path) -> Found:
     `kept` is a file with the trials that are done: a search that was broken off goes on from it. Raises `TuningFailed`
     where no rate gave an encoder.
     """
-    done = _Done(kept)
-    rate = recipe.learning_rate
-    if rate == "auto":
-        rate = _best_rate(recipe, bench, done, gate)
-    found = _lengths(recipe, bench, done, rate)
-    if recipe.epochs == "auto" and recipe.runs > 1:
-        _, (trial, _) = _best(found, gate)
-        found.append(_in_full(recipe, bench, done, "runs", rate, trial.epochs, recipe.runs))
-    point, (trial, tuned) = _best(found, gate)
+    done, open_ = _Done(kept), _open(recipe)
+    course = first(recipe)
+    if "learning_rate" in open_:
+        course = replace(course, learning_rate=_best_rate(recipe, course, bench, done, gate))
+    best = _in_full(recipe, bench, done, "in full", course, 1 if open_ else recipe.runs)
+    for name in open_:
+        other = _try_in_full(recipe, bench, done, _other(best[0].course, name))
+        if other and _merit(other[0], gate) > _merit(best[0], gate):
+            best = other
+    last = [best]
+    if open_ and recipe.runs > 1:
+        last.append(_in_full(recipe, bench, done, "runs", best[0].course, recipe.runs))
+    point = best_point([each for trial, _ in last for each in trial.points], gate)
+    trial, tuned = next(each for each in last if any(point is own for own in each[0].points))
     return Found(trial=trial, point=point, tuned=tuned, trials=tuple(done.trials))
 
 
-def _lengths(recipe: Recipe, bench: Bench, done: "_Done", rate: float) -> list[tuple[Trial, TuneResult]]:
-    """Every number of epochs in full, in one run where one of them is still to be chosen."""
-    if recipe.epochs != "auto":
-        return [_in_full(recipe, bench, done, "length", rate, recipe.epochs, recipe.runs)]
-    found: list[tuple[Trial, TuneResult]] = []
-    for epochs in EPOCHS:
+def _open(recipe: Recipe) -> tuple[str, ...]:
+    """What of a course the recipe leaves open, in the order in which others are tried: the longest tunings last."""
+    of_infonce = ("reach", "temperature") if recipe.loss == "infonce" else ()
+    return tuple(name for name in (*of_infonce, "learning_rate", "epochs") if getattr(recipe, name) == "auto")
+
+
+def first(recipe: Recipe) -> Course:
+    """What the recipe says, and where it says "auto" the gentlest."""
+    gentlest = {"learning_rate": RATES[0]} | {name: values[0] for name, values in OPEN.items()}
+    said = {name: getattr(recipe, name) for name in gentlest}
+    return Course(**{name: gentlest[name] if value == "auto" else value for name, value in said.items()})
+
+
+def _other(course: Course, name: str) -> Course:
+    other: Any = OPEN[name][1] if name in OPEN else GENTLER * course.learning_rate
+    return replace(course, **{name: other})
+
+
+def _try_in_full(recipe: Recipe, bench: Bench, done: "_Done", course: Course) -> InFull | None:
+    """None for what gives no encoder: there is another already."""
+    there = done.find("in full", course)
+    if there is None or not there.ended:
         try:
-            found.append(_in_full(recipe, bench, done, "length", rate, epochs, 1))
-        except TuningFailed as error:
-            if not found:  # the gentler one comes first: what fails there fails the more at the next
-                raise
-            if not done.find("length", rate, epochs):
-                done.add(Trial(stage="length", learning_rate=rate, epochs=epochs, pairs=0, ended=error.detail))
-            break
-    return found
+            return _in_full(recipe, bench, done, "in full", course, 1)
+        except (TuningFailed, InvalidField) as error:
+            _raise_if_wrong(error)
+            done.add(Trial(**asdict(course), stage="in full", pairs=0, ended=error.detail))
+    return None
 
 
-def _in_full(
-    recipe: Recipe, bench: Bench, done: "_Done", stage: Stage, rate: float, epochs: int, runs: int
-) -> tuple[Trial, TuneResult]:
+def _raise_if_wrong(error: TuningFailed | InvalidField) -> None:
+    """Where it is the recipe that is wrong, and not what was tried in place of its "auto"."""
+    if isinstance(error, InvalidField) and error.data["field"] not in ("recipe.learning_rate", "recipe.reach"):
+        raise error
+
+
+def _in_full(recipe: Recipe, bench: Bench, done: "_Done", stage: Stage, course: Course, runs: int) -> InFull:
     """On all pairs, measured at every softening. What is known already is not measured again."""
     softenings = SOFTENINGS if recipe.soften == "auto" else (recipe.soften,)
-    tuned = bench.tune(rate, epochs, None, runs)
-    trial = done.find(stage, rate, epochs)
+    tuned = bench.tune(course, None, runs)
+    trial = done.find(stage, course)
     if trial is None:
         points = tuple(bench.measure(tuned, a, False) for a in softenings)
-        trial = done.add(
-            Trial(stage=stage, learning_rate=rate, epochs=epochs, pairs=tuned.pairs, runs=runs, points=points)
-        )
+        trial = done.add(Trial(**asdict(course), stage=stage, pairs=tuned.pairs, runs=runs, points=points))
     return trial, tuned
 
 
-def _best(found: Sequence[tuple[Trial, TuneResult]], gate: Gate) -> tuple[Point, tuple[Trial, TuneResult]]:
-    point = best_point([each for trial, _ in found for each in trial.points], gate)
-    return point, next(each for each in found if any(point is own for own in each[0].points))
+def _merit(trial: Trial, gate: Gate) -> Merit:
+    return max(point.merit(gate) for point in trial.points)
 
 
 def best_point(points: Sequence[Point], gate: Gate) -> Point:
@@ -176,13 +213,14 @@ def best_point(points: Sequence[Point], gate: Gate) -> Point:
     return min(near, key=lambda point: point.soften)
 
 
-def _best_rate(recipe: Recipe, bench: Bench, done: "_Done", gate: Gate) -> float:
+def _best_rate(recipe: Recipe, course: Course, bench: Bench, done: "_Done", gate: Gate) -> float:
     softenings = PROBE_SOFTENINGS if recipe.soften == "auto" else (recipe.soften,)
     climbed: list[tuple[Merit, float]] = []  # best merit, rate
     for rate in RATES:
-        trial = done.find("rate", rate, 1) or done.add(_probe(rate, bench, softenings))
+        probed = replace(course, learning_rate=rate, epochs=1)
+        trial = done.find("rate", probed) or done.add(_probe(probed, bench, softenings))
         if trial.points:
-            climbed.append((max(point.merit(gate) for point in trial.points), rate))
+            climbed.append((_merit(trial, gate), rate))
         if climbed and (trial.ended or _past_the_top([merit for merit, _ in climbed])):
             break  # a larger rate would only forget more
     if not climbed:
@@ -192,15 +230,14 @@ def _best_rate(recipe: Recipe, bench: Bench, done: "_Done", gate: Gate) -> float
     return max(climbed)[1]
 
 
-def _probe(rate: float, bench: Bench, softenings: Sequence[float]) -> Trial:
+def _probe(course: Course, bench: Bench, softenings: Sequence[float]) -> Trial:
     try:
-        tuned = bench.tune(rate, 1, PROBE_PAIRS, 1)
+        tuned = bench.tune(course, PROBE_PAIRS, 1)
     except (TuningFailed, InvalidField) as error:  # no number any more, or a rate that moves nothing
-        if isinstance(error, InvalidField) and error.data["field"] != "recipe.learning_rate":
-            raise
-        return Trial(stage="rate", learning_rate=rate, epochs=1, pairs=PROBE_PAIRS, ended=error.detail)
+        _raise_if_wrong(error)
+        return Trial(**asdict(course), stage="rate", pairs=PROBE_PAIRS, ended=error.detail)
     points = tuple(bench.measure(tuned, a, True) for a in softenings)
-    return Trial(stage="rate", learning_rate=rate, epochs=1, pairs=tuned.pairs, points=points)
+    return Trial(**asdict(course), stage="rate", pairs=tuned.pairs, points=points)
 
 
 def _past_the_top(merits: Sequence[Merit]) -> bool:
@@ -221,9 +258,8 @@ class _Done:
         except (ValueError, TypeError, KeyError):  # torn by a crash, or of another version: nothing is lost but time
             self.trials = []
 
-    def find(self, stage: Stage, rate: float, epochs: int) -> Trial | None:
-        wanted = stage, rate, epochs
-        return next((t for t in self.trials if (t.stage, t.learning_rate, t.epochs) == wanted), None)
+    def find(self, stage: Stage, course: Course) -> Trial | None:
+        return next((trial for trial in self.trials if (trial.stage, trial.course) == (stage, course)), None)
 
     def add(self, trial: Trial) -> Trial:
         self.trials.append(trial)

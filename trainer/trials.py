@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from trainer.halves import clusters
 from trainer.metrics import drift, mrr
 from trainer.parameters import copy_parameters, load_parameters
 from trainer.ranks import ALONE, Ranks
-from trainer.search import Point
+from trainer.search import Course, Point
 from trainer.soften import load_softened
 from trainer.soup import soup
 from trainer.statistics import lower_bound, standard_error
@@ -79,16 +79,16 @@ class Trials:
         self._start = copy_parameters(self._parameters)
         self._sample = {name: _lot(len(each.queries.ids), recipe.seed) for name, each in sets.items()}
 
-    def tune(self, learning_rate: float, epochs: int, pairs: int | None, runs: int) -> TuneResult:
+    def tune(self, course: Course, pairs: int | None, runs: int) -> TuneResult:
         """See `search.Bench`."""
         if pairs is not None:
-            self._say(f"tuning at {learning_rate:g}")
-            return self._run(self._recipe.fixed(learning_rate=learning_rate, epochs=epochs), pairs)
+            self._say(f"tuning at {course.learning_rate:g}")
+            return self._run(self._recipe.fixed(**asdict(course)), pairs)
         done: list[TuneResult] = []
         for seed in ((self._recipe.seed + run) % 2**31 for run in range(runs)):
-            self._say(_called(learning_rate, epochs, len(done) + 1, runs))
-            recipe = self._recipe.fixed(learning_rate=learning_rate, epochs=epochs, seed=seed)
-            kept = Checkpoints(self._folder / f"{learning_rate:g}-{epochs}-{seed}", say=self._log, share=self._share)
+            self._say(_called(course, len(done) + 1, runs))
+            recipe = self._recipe.fixed(**asdict(course), seed=seed)
+            kept = Checkpoints(self._folder / _folder_of(course, seed), say=self._log, share=self._share)
             done.append(self._run(recipe, None, kept, before=sum(len(run.losses) for run in done), runs=runs))
         return soup(done)
 
@@ -162,9 +162,14 @@ class Trials:
         )
 
 
-def _called(learning_rate: float, epochs: int, run: int, runs: int) -> str:
+def _called(course: Course, run: int, runs: int) -> str:
     which = f", run {run} of {runs}" if runs > 1 else ""
-    return f"tuning at {learning_rate:g}, {epochs} epoch{'s' if epochs > 1 else ''}{which}"
+    epochs = f"{course.epochs} epoch{'s' if course.epochs > 1 else ''}"
+    return f"tuning at {course.learning_rate:g}, {epochs}, reach {course.reach}, T {course.temperature:g}{which}"
+
+
+def _folder_of(course: Course, seed: int) -> str:
+    return "-".join(map(str, (*asdict(course).values(), seed)))
 
 
 def _lot(count: int, seed: int) -> NDArray[np.int64]:

@@ -31,8 +31,8 @@ def tune(
         bool,
         typer.Option(
             "--auto",
-            help="Search for the learning rate and the number of epochs, then average three runs; takes "
-            "several times as long.",
+            help="Search for learning rate, reach, temperature and number of epochs, then average three runs; "
+            "takes several times as long.",
         ),
     ] = False,
     min_gain: Annotated[

@@ -10,15 +10,32 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from app.errors import InvalidField, TuningFailed
-from app.recipe import Gate, Recipe
+from app.recipe import AUTO, Gate, Recipe
 from trainer.evaluate import DEV, EvaluationSet, compare, halve, measure
-from trainer.search import EPOCHS, PROBE_SOFTENINGS, RATES, SOFTENINGS, Bench, Found, Point, best_point, search
+from trainer.search import (
+    GENTLER,
+    OPEN,
+    PROBE_PAIRS,
+    PROBE_SOFTENINGS,
+    RATES,
+    SOFTENINGS,
+    Bench,
+    Course,
+    Found,
+    Point,
+    Trial,
+    best_point,
+    first,
+    search,
+)
 from trainer.stopping import Stopped
 from trainer.training_set import TrainingSet
 from trainer.trials import QUICK_QUERIES, Trials
 from trainer.tune import TuneResult
 
 GATE = Gate(max_guard_loss=1)
+Asked = tuple[Course, int | None, int]
+THREE = Course(learning_rate=1e-3, epochs=3, reach=10, temperature=0.045)
 
 
 def point(
@@ -68,9 +85,9 @@ class World:
     def __init__(self, model: SentenceTransformer, training: TrainingSet, recipe: Recipe, folder: Path) -> None:
         whole = {name: EvaluationSet(matrix=training.matrix, queries=training.queries) for name in (DEV, "guard")}
         sets, _ = halve(whole)
-        self.asked: list[tuple[float, int, int | None, int]] = []
+        self.asked: list[Asked] = []
         self.measured: list[tuple[float, bool]] = []
-        self.fail_at: tuple[float, int, int | None, int] | None = None
+        self.fail_at: Asked | None = None
         self.sets, self.before = sets, measure(model, sets)
         self.trials = Trials(model, training, recipe, sets, self.before, alpha=GATE.alpha, folder=folder)
         self.recipe, self.kept = recipe, folder / "trials.json"
@@ -78,34 +95,48 @@ class World:
     def search(self) -> Found:
         return search(self.recipe, Bench(tune=self.tune, measure=self.measure), gate=GATE, kept=self.kept)
 
-    def tune(self, rate: float, epochs: int, pairs: int | None, runs: int) -> TuneResult:
-        self.asked.append((rate, epochs, pairs, runs))
+    def tune(self, course: Course, pairs: int | None, runs: int) -> TuneResult:
+        self.asked.append((course, pairs, runs))
         if self.asked[-1] == self.fail_at:
             raise Stopped
-        return self.trials.tune(rate, epochs, pairs, runs)
+        return self.trials.tune(course, pairs, runs)
 
     def measure(self, tuned: TuneResult, soften: float, quick: bool) -> Point:
         self.measured.append((soften, quick))
         return self.trials.measure(tuned, soften, quick)
 
 
-ALL_AUTO = Recipe(learning_rate="auto", epochs="auto", soften="auto", batch_size=16, corpus_negatives=8)
+ALL_AUTO = Recipe(**AUTO | {"runs": 1}, batch_size=16, corpus_negatives=8)
 
 
-def test_rates_are_climbed_on_a_short_budget_and_the_best_is_tuned_in_full(
+def merit(trial: Trial) -> tuple[int, float, float]:
+    return max(point.merit(GATE) for point in trial.points)
+
+
+def test_rates_are_climbed_on_a_short_budget_and_the_best_is_tuned_in_full_with_one_thing_after_another(
     tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
 ) -> None:
     world = World(tiny, training, ALL_AUTO, tmp_path)
     found = world.search()
-    probes = [asked for asked in world.asked if asked[2] is not None]
-    assert [rate for rate, _, _, _ in probes] == list(RATES[: len(probes)])
+    probed = [course for course, pairs, _ in world.asked if pairs is not None]
+    assert world.asked[: len(probed)] == [
+        (replace(first(ALL_AUTO), learning_rate=rate), PROBE_PAIRS, 1) for rate in RATES[: len(probed)]
+    ]
     assert RATES[-1] / RATES[0] >= 1e4
-    assert [asked[1:] for asked in world.asked[len(probes) :]] == [(epochs, None, 1) for epochs in EPOCHS]
-    assert {rate for rate, _, _, _ in world.asked[len(probes) :]} == {found.trial.learning_rate}
-    assert world.measured[: 3 * len(probes)] == [(a, True) for a in PROBE_SOFTENINGS] * len(probes)
-    assert world.measured[3 * len(probes) :] == [(a, False) for a in SOFTENINGS] * len(EPOCHS)
-    every = [each for trial in found.trials if trial.stage == "length" for each in trial.points]
-    assert found.point == best_point(every, GATE)
+    assert world.measured[: 3 * len(probed)] == [(a, True) for a in PROBE_SOFTENINGS] * len(probed)
+
+    tried = [trial for trial in found.trials if trial.stage == "in full"]
+    assert world.asked[len(probed) :] == [(trial.course, None, 1) for trial in tried]
+    assert world.measured[3 * len(probed) :] == [(a, False) for a in SOFTENINGS] * len(tried)
+    best = tried[0]
+    assert best.course == replace(first(ALL_AUTO), learning_rate=best.learning_rate)
+    assert best.learning_rate == max((merit(trial), trial.learning_rate) for trial in found.trials[: len(probed)])[1]
+    for trial, name in zip(tried[1:], ("reach", "temperature", "learning_rate", "epochs"), strict=True):
+        other = GENTLER * best.learning_rate if name == "learning_rate" else OPEN[name][1]
+        assert trial.course == replace(best.course, **{name: other})
+        best = trial if merit(trial) > merit(best) else best
+    assert found.trial == best
+    assert found.point == best_point(best.points, GATE)
     assert found.point.dev > 0
 
 
@@ -140,21 +171,32 @@ def test_a_search_that_was_broken_off_goes_on_and_ends_the_same(
 def test_what_the_recipe_says_is_not_searched(tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path) -> None:
     world = World(tiny, training, Recipe(learning_rate=1e-3, epochs=2, soften=0.7, batch_size=16), tmp_path)
     found = world.search()
-    assert (world.asked, world.measured) == ([(1e-3, 2, None, 1)], [(0.7, False)])
-    assert (found.trial.epochs, found.point.soften) == (2, 0.7)
+    course = Course(learning_rate=1e-3, epochs=2, reach=10, temperature=0.045)
+    assert (world.asked, world.measured) == ([(course, None, 1)], [(0.7, False)])
+    assert (found.trial.course, found.point.soften) == (course, 0.7)
 
 
-def test_the_better_length_is_tuned_from_several_seeds_and_the_mean_is_measured(
+def test_a_triplet_loss_has_neither_reach_nor_temperature_to_be_found(
+    tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
+) -> None:
+    recipe = Recipe(loss="triplet", learning_rate=1e-3, epochs=1, reach="auto", temperature="auto", batch_size=16)
+    world = World(tiny, training, recipe, tmp_path)
+    world.search()
+    assert [course for course, _, _ in world.asked] == [replace(first(recipe), learning_rate=1e-3)]
+
+
+def test_what_is_best_in_one_run_is_tuned_from_several_seeds_and_the_mean_is_measured(
     tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
 ) -> None:
     recipe = Recipe(learning_rate=1e-3, epochs="auto", runs=3, batch_size=16, corpus_negatives=8, seed=5)
     world = World(tiny, training, recipe, tmp_path)
     found = world.search()
-    lengths = [trial for trial in found.trials if trial.stage == "length"]
-    better = max(lengths, key=lambda trial: best_point(trial.points, GATE).merit(GATE))
-    assert world.asked == [(1e-3, 1, None, 1), (1e-3, 3, None, 1), (1e-3, better.epochs, None, 3)]
-    assert [(trial.stage, trial.epochs, trial.runs) for trial in found.trials[2:]] == [("runs", better.epochs, 3)]
-    assert found.point == best_point([each for trial in found.trials for each in trial.points], GATE)
+    one, three, runs = found.trials
+    better = max(one, three, key=merit)
+    assert (one.epochs, three.epochs) == (1, 3)
+    assert world.asked == [(one.course, None, 1), (three.course, None, 1), (better.course, None, 3)]
+    assert (runs.stage, runs.course, runs.runs) == ("runs", better.course, 3)
+    assert found.point == best_point((*better.points, *runs.points), GATE)
     again = world.search()  # from what is on disk
     assert (again.trials, again.point) == (found.trials, found.point)
 
@@ -165,14 +207,15 @@ def test_a_recipe_with_a_length_is_tuned_in_all_its_runs_at_once(
     recipe = Recipe(learning_rate=1e-3, epochs=2, soften=0.7, runs=2, batch_size=16)
     world = World(tiny, training, recipe, tmp_path)
     assert world.search().trial.runs == 2
-    assert (world.asked, world.measured) == ([(1e-3, 2, None, 2)], [(0.7, False)])
+    assert [(course.epochs, pairs, runs) for course, pairs, runs in world.asked] == [(2, None, 2)]
+    assert world.measured == [(0.7, False)]
 
 
 def test_a_point_is_the_change_from_the_base_on_the_choose_half(
     tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
 ) -> None:
     world = World(tiny, training, Recipe(learning_rate=1e-3, epochs=3, batch_size=16), tmp_path)
-    tuned = world.trials.tune(1e-3, 3, None, 1)
+    tuned = world.trials.tune(THREE, None, 1)
     whole, half = (world.trials.measure(tuned, a, False) for a in (1.0, 0.5))
     after = measure(tiny, world.sets)  # the model holds what was measured last
     dev = after[DEV].scores.mrr - world.before[DEV].scores.mrr
@@ -189,7 +232,7 @@ def test_a_point_knows_what_the_gate_would_see(
     tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
 ) -> None:
     world = World(tiny, training, ALL_AUTO, tmp_path)
-    found = world.trials.measure(world.trials.tune(1e-3, 3, None, 1), 0.5, False)
+    found = world.trials.measure(world.trials.tune(THREE, None, 1), 0.5, False)
     report = compare(world.before, measure(tiny, world.sets), world.sets, alpha=GATE.alpha)
     assert found.at_least == {DEV: report[DEV]["at_least"], "guard": report["guards"]["guard"]["at_least"]}
 
@@ -199,18 +242,18 @@ def test_rates_that_give_no_encoder_are_said_and_end_the_climb(
 ) -> None:
     world = World(tiny, training, ALL_AUTO, tmp_path)
 
-    def tune(rate: float, epochs: int, pairs: int | None, runs: int) -> TuneResult:
-        if rate > 1e-6 or rate < 2e-7:
-            raise TuningFailed(f"no number at {rate:g}")
-        return world.trials.tune(rate, epochs, pairs, runs)
+    def tune(course: Course, pairs: int | None, runs: int) -> TuneResult:
+        if course.learning_rate > 1e-6 or course.learning_rate < 2e-7:
+            raise TuningFailed(f"no number at {course.learning_rate:g}")
+        return world.trials.tune(course, pairs, runs)
 
     found = search(world.recipe, Bench(tune=tune, measure=world.measure), gate=GATE, kept=world.kept)
     probes = [trial for trial in found.trials if trial.stage == "rate"]
     assert [(trial.ended is not None) for trial in probes] == [True, False, False, True]
     assert json.loads(world.kept.read_text())[0]["ended"] == "no number at 1e-07"
 
-    def never(rate: float, *_: int | None) -> TuneResult:
-        raise TuningFailed(f"no number at {rate:g}")
+    def never(course: Course, *_: int | None) -> TuneResult:
+        raise TuningFailed(f"no number at {course.learning_rate:g}")
 
     with pytest.raises(TuningFailed, match=r"No learning rate from 1e-07 to 0\.001 gave an encoder"):
         search(world.recipe, Bench(tune=never, measure=world.measure), gate=GATE, kept=tmp_path / "other")
@@ -235,21 +278,31 @@ def test_a_point_that_drifts_beyond_the_gate_is_not_kept() -> None:
     assert best_point(points, Gate(max_guard_loss=0.04)).soften == 0.6
 
 
-def test_a_longer_tuning_that_fails_does_not_cost_the_shorter(
-    tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
+@pytest.mark.parametrize(
+    "error",
+    [
+        TuningFailed("no number"),
+        InvalidField("recipe.reach", "nothing was learnt."),
+        InvalidField("recipe.learning_rate", "nothing moved."),
+    ],
+)
+def test_another_tuning_that_fails_costs_nothing_but_itself(
+    tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path, error: TuningFailed | InvalidField
 ) -> None:
-    recipe = Recipe(learning_rate=1e-3, epochs="auto", batch_size=16)
+    recipe = Recipe(learning_rate=1e-3, epochs="auto", reach="auto", batch_size=16)
     world = World(tiny, training, recipe, tmp_path)
 
-    def tune(rate: float, epochs: int, pairs: int | None, runs: int) -> TuneResult:
-        if epochs > 1:
-            raise TuningFailed("no number")
-        return world.trials.tune(rate, epochs, pairs, runs)
+    def tune(course: Course, pairs: int | None, runs: int) -> TuneResult:
+        world.asked.append((course, pairs, runs))
+        if course.reach == 3:
+            raise error
+        return world.trials.tune(course, pairs, runs)
 
-    for _ in range(2):  # the second goes on from the first
+    for again in (False, True):  # the second goes on from the first
         found = search(recipe, Bench(tune=tune, measure=world.measure), gate=GATE, kept=world.kept)
-        assert found.trial.epochs == 1
-        assert [trial.ended for trial in found.trials] == [None, "no number"]
+        assert found.trial.reach == 10
+        assert [trial.ended for trial in found.trials] == [None, error.detail, None]
+        assert len(world.asked) == (5 if again else 3)  # what failed is not tried again
 
 
 def test_a_mistake_in_the_recipe_is_told_as_what_it_is(

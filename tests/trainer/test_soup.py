@@ -1,6 +1,7 @@
 """The mean of several runs: of their weights, and told as one tuning."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from app.recipe import Recipe
 from trainer.evaluate import DEV, EvaluationSet, measure
+from trainer.search import first
 from trainer.soup import soup
 from trainer.training_set import TrainingSet
 from trainer.trials import Trials
@@ -55,14 +57,14 @@ def test_runs_are_told_as_one_tuning_and_each_goes_on_from_its_own_checkpoint(
             on_step=lambda step, of, _: steps.append((step, of)),
             looked=lambda step, *_: looks.append(step),
         )
-        return trials.tune(1e-3, 2, None, 2), steps, looks, said
+        return trials.tune(replace(first(RECIPE), learning_rate=1e-3, epochs=2), None, 2), steps, looks, said
 
     result, steps, looks, said = tuned()
     assert steps == [(step, len(steps)) for step in range(1, len(steps) + 1)]
     assert looks == [look.step for look in result.looks]
     assert looks == sorted(set(looks))
     assert max(looks) > len(steps) // 2  # the second run's come after the first's
-    assert said == ["tuning at 0.001, 2 epochs, run 1 of 2", "tuning at 0.001, 2 epochs, run 2 of 2"]
+    assert said == [f"tuning at 0.001, 2 epochs, reach 10, T 0.045, run {run} of 2" for run in (1, 2)]
     expected = soup([run(tiny_folder, training, seed) for seed in (7, 8)])
     again, repeated, _, _ = tuned()
     assert repeated == []
@@ -77,5 +79,5 @@ def test_the_last_seed_has_a_next_one(tiny_folder: Path, training: TrainingSet, 
     sets = {DEV: EvaluationSet(matrix=training.matrix, queries=training.queries)}
     recipe = Recipe(learning_rate=1e-3, batch_size=16, corpus_negatives=8, seed=seed)
     trials = Trials(model, training, recipe, sets, measure(model, sets), alpha=0.05, folder=tmp_path)
-    trials.tune(1e-3, 1, None, 2)
-    assert {folder.name for folder in tmp_path.iterdir()} == {f"0.001-1-{seed}", "0.001-1-0"}
+    trials.tune(replace(first(recipe), epochs=1), None, 2)
+    assert {folder.name for folder in tmp_path.iterdir()} == {f"0.001-1-10-0.045-{seed}", "0.001-1-10-0.045-0"}

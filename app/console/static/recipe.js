@@ -21,12 +21,14 @@ export function weights(found) {
     found.chosen && [h("dt", "kept of the step"), h("dd", `a = ${found.chosen.soften}`)]));
 }
 
+const COURSE = ["learning_rate", "epochs", "reach", "temperature", "runs"];
+
 const change = (point) => [point.soften, point.dev];
 
 /** The curve of the tuning that was taken, and of the rates where they were searched. */
 export function tradeOff(found) {
   const trials = (found?.search ?? []).filter((trial) => trial.points?.length);
-  const taken = trials.filter((trial) => trial.stage === "length").find((trial) => !found.chosen || trial.epochs === found.chosen.epochs) ?? trials.at(-1);
+  const taken = trials.find((trial) => trial.stage !== "rate" && COURSE.every((name) => (found.chosen ?? trial)[name] === trial[name])) ?? trials.at(-1);
   if (!taken || taken.points.length < 2) return null;
   const place = h("div");
   const points = taken.points.map((point) => ({ ...point, means: Object.values(point.guards ?? {}) }));
@@ -45,10 +47,10 @@ export function rates(found) {
   if (trials.length < 2) return null;
   const best = (trial) => trial.points.reduce((top, point) => (!top || point.dev > top.dev ? point : top), null);
   return h("section.panel.wide", h("h2", "What was tried"), table(
-    ["looked for", ...["rate", "epochs", "pairs", "best a", "dev", "guards, worst"].map((text) => ({ text, figures: true }))],
+    ["looked for", ...["rate", "epochs", "reach", "T", "runs", "pairs", "best a", "dev", "guards, worst"].map((text) => ({ text, figures: true }))],
     trials.map((trial) => {
       const point = best(trial);
       const guards = Object.values(point?.guards ?? {});
-      return [trial.stage, trial.learning_rate.toExponential(0), number(trial.epochs), number(trial.pairs), point ? String(point.soften) : "", point ? signed(point.dev) : trial.ended, guards.length ? signed(Math.min(...guards)) : ""];
+      return [trial.stage, trial.learning_rate.toExponential(1), number(trial.epochs), trial.reach === undefined ? "" : number(trial.reach), trial.temperature ?? "", trial.runs ?? "", number(trial.pairs), point ? String(point.soften) : "", point ? signed(point.dev) : trial.ended, guards.length ? signed(Math.min(...guards)) : ""];
     }), { caption: "Tunings that the search tried" }));
 }
