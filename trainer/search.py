@@ -9,8 +9,9 @@
 
 What is best: the gain in the domain plus the mean change of the guards, both in MRR@10, so that a language kept
 counts as much as a question won. A point at which a guard lost more than half of what the gate allows is out. Where
-one would pass the gate's own tests on the choose halves, only such points count: a large step makes a guard's change
-hard to tell, and the gate refuses what cannot be told. Where only the domain is measured, the gentlest point within
+one would pass the gate's own tests on the choose halves, only such points count, and where one would do so with a
+quarter of the allowed loss to spare, only those: a large step makes a guard's change hard to tell, the gate refuses
+what cannot be told, and what just passes on one half fails on every other one. Where only the domain is measured, the gentlest point within
 one standard error of the best is kept (the rule of Breiman, Friedman, Olshen and Stone, "Classification and
 Regression Trees", 1984, section 3.4.3): what cannot be seen is not to be risked.
 
@@ -35,6 +36,7 @@ GENTLER = 0.5  # of the best short tuning's rate: a short budget favours large o
 PROBE_PAIRS = 2_048
 PROBE_SOFTENINGS = (1.0, 0.5, 0.25)
 SOFTENINGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+SPARING = 0.75  # of the loss that the gate allows: what a point needs on one half to be likely to pass on another
 CLEARLY_WORSE = 0.01  # of score: what two rates in a row must be below the best before climbing ends
 
 Stage = Literal["rate", "in full", "runs"]
@@ -68,14 +70,16 @@ class Point:
         return min(self.guards.values(), default=0.0)
 
     def merit(self, gate: Gate) -> Merit:
-        """Larger is better. First: 0 where a guard lost too much, 2 where the gate would say yes, else 1."""
+        """Larger is better. First: 0 where a guard lost too much, 3 where the gate would say yes with something to
+        spare, 2 where it would just say yes, else 1."""
         drift = max(self.drifts.values(), default=0.0)
         if self.worst < -gate.max_guard_loss / 2 or (gate.max_drift is not None and drift > gate.max_drift):
             return 0, self.worst, -self.soften
-        return 1 + self._would_pass(gate), self.score, -self.soften
+        return 1 + self._would_pass(gate, 1.0) + self._would_pass(gate, SPARING), self.score, -self.soften
 
-    def _would_pass(self, gate: Gate) -> bool:
-        asked = {name: gate.min_gain if name == DEV else -gate.max_guard_loss for name in self.at_least}
+    def _would_pass(self, gate: Gate, share: float) -> bool:
+        """With so much of the loss that a guard is allowed."""
+        asked = {name: gate.min_gain if name == DEV else -share * gate.max_guard_loss for name in self.at_least}
         return bool(asked) and all(self.at_least[name] >= least for name, least in asked.items())
 
 
