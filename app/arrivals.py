@@ -1,14 +1,15 @@
 """Requests begin a few in each round of the event loop, the addresses that they come from one after another.
 
 Two thousand that come at once are some tenths of a second's work to read and to refuse. In one go everybody would wait
-for all of it; so who asks from another address waits for a round or two.
+for all of it; so who asks from another address waits for a round or two. Behind a proxy all come from one address, and
+begin in the order in which they came.
 """
 
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable, Hashable
 
-A_ROUND = 8  # some 3 ms of work; more than come at once from the clients that the engine can keep up with
+A_ROUND = 8  # some 3 ms of work
 
 Begin = Callable[[], None]
 

@@ -58,6 +58,7 @@ class LimitedProtocol(HttpToolsProtocol):
             connection.setsockopt(socket.IPPROTO_TCP, UNSENT, UNSENT_BYTES)
         self._in_head, self._in_body, self._resting = True, False, False
         self._between = True  # requests: what comes next begins one
+        self._waits, self._stops = False, False  # for its turn to begin; and ends with the answer to what waits
         self._head_bytes = self._fields_bytes = 0
         self._raw_bytes = self._body_bytes = self._marked_bytes = 0
         self._unsent_bytes = 0
@@ -82,16 +83,33 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self._between or self.arrivals.may_begin(self.loop):
             self._received(data)
         else:
+            self._waits = True
             self.transport.pause_reading()
             self._unset_keepalive_if_required()  # it rests no more
             self.arrivals.wait(self.client and self.client[0], partial(self._arrived, data))
 
     def _arrived(self, data: bytes) -> None:
+        self._waits = False
         if self.transport.is_closing():
             return
         self._marked_at = time.monotonic()  # until now it waited for us
         self.transport.resume_reading()
         self._received(data)
+        if self._stops:
+            super().shutdown()
+
+    def on_response_complete(self) -> None:
+        """Of an earlier request, where several were sent one behind the other."""
+        super().on_response_complete()
+        if self._waits:
+            self._unset_keepalive_if_required()
+
+    def shutdown(self) -> None:
+        """Where the service stops. What has come is answered, though it was not read yet."""
+        if self._waits:
+            self._stops = True
+        else:
+            super().shutdown()
 
     def _received(self, data: bytes) -> None:
         was_in_body = self._in_body
@@ -162,7 +180,9 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         now = time.monotonic()
         late_s = now - self._looks_at
-        if late_s > self.timeout_s / LOOKS:  # we were busy: what came meanwhile lies unread
+        if self._waits:
+            pass
+        elif late_s > self.timeout_s / LOOKS:  # we were busy: what came meanwhile lies unread
             self._marked_at += late_s
             self._unsent_at += late_s
         elif self._is_untaken(now):

@@ -106,7 +106,7 @@ def auto(
     folder = work / "states" / "".join(c if c.isalnum() else "_" for c in name)
     gate = Gate()
     trials = Trials(model, training, recipe, choose, chosen_by, alpha=gate.alpha, folder=folder, say=say)
-    bench = Bench(tune=trials.tune, measure=trials.measure)
+    bench = Bench(tune=trials.tune, measure=trials.measure, drop=trials.drop)
     found = search(recipe, bench, gate=gate, kept=folder / "trials.json")
     load_softened(model, found.tuned.start, found.tuned.tuned, found.point.soften)
     result = compare(proved_by, measure(model, prove), prove, alpha=gate.alpha)
@@ -213,7 +213,11 @@ def draw_roads(found: Sequence[Row], path: Path) -> None:
         axes = figure.add_subplot()
         axes.axhline(0, color=QUIET, linewidth=0.8)
         for place, row in enumerate(found):
-            trial = next(t for t in row["trials"] if t["stage"] != "rate" and all(t[key] == row[key] for key in CHOSEN))
+            trial = next(
+                t
+                for t in reversed(row["trials"])
+                if t["stage"] != "rate" and all(t.get(key) == row.get(key) for key in CHOSEN)
+            )
             at = [point["soften"] for point in trial["points"]]
             guards = [np.mean(list(point["guards"].values())) for point in trial["points"]]
             label = row["name"].rpartition("seed ")[2]

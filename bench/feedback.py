@@ -170,7 +170,8 @@ class Measures:
         trials = Trials(
             self.model, training, recipe, choose, before, alpha=gate.alpha, folder=folder / "states", say=say
         )
-        found = search(recipe, Bench(tune=trials.tune, measure=trials.measure), gate=gate, kept=folder / "trials.json")
+        bench = Bench(tune=trials.tune, measure=trials.measure, drop=trials.drop)
+        found = search(recipe, bench, gate=gate, kept=folder / "trials.json")
         load_softened(self.model, found.tuned.start, found.tuned.tuned, found.point.soften)
         own = compare(proved_by, measure(self.model, prove), prove, alpha=gate.alpha)
         verdict = judge(gate, own)

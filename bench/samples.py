@@ -55,7 +55,7 @@ def run(matrix: Matrix, recipe: Recipe) -> dict[str, Any]:
     gate = Gate()
     with TemporaryDirectory() as kept:
         trials = Trials(model, training, recipe, choose, measure(model, choose), alpha=gate.alpha, folder=Path(kept))
-        bench = Bench(tune=trials.tune, measure=trials.measure)
+        bench = Bench(tune=trials.tune, measure=trials.measure, drop=trials.drop)
         found = search(recipe, bench, gate=gate, kept=Path(kept) / "trials.json")
     load_softened(model, found.tuned.start, found.tuned.tuned, found.point.soften)
     after = measure(model, sets)

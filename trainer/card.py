@@ -249,7 +249,7 @@ def _draw_rates(path: Path, trials: Sequence[Trial]) -> None:
 def _draw_softening(path: Path, trials: Sequence[Trial], chosen: Mapping[str, Any]) -> None:
     """The trade-off curve of the chosen tuning."""
     wanted = {name: value for name, value in chosen.items() if name != "soften"}
-    trial = next(t for t in trials if t.stage != "rate" and asdict(t.course) | {"runs": t.runs} == wanted)
+    trial = next(t for t in reversed(trials) if t.stage != "rate" and asdict(t.course) | {"runs": t.runs} == wanted)
     at = [point.soften for point in trial.points]
     with picture(path, 6, 3) as figure:
         axes = figure.add_subplot()

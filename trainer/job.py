@@ -197,7 +197,7 @@ def _search(
             prompt=parent.query_prompt,
         ),
     )
-    bench = Bench(tune=trials.tune, measure=trials.measure)
+    bench = Bench(tune=trials.tune, measure=trials.measure, drop=trials.drop)
     return search(recipe, bench, gate=gate, kept=place.checkpoints / "trials.json")
 
 

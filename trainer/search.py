@@ -3,17 +3,17 @@
 1. Rates. Each rate of a logarithmic grid over four decades gets the same short budget, gentlest first, and is measured
    at a few softenings, which cost nothing but the measuring. Climbing ends once two rates in a row did clearly worse.
 2. In full. The best rate is tuned in full, with the first of what else is open (`OPEN`); then the others, one thing
-   after another, each tuned in full and kept where it is better.
-3. Runs. The best of these is tuned again from other seeds, and the runs' weights are averaged (`trainer.soup`).
-4. Softening. Every full tuning is measured at ten softenings; the best point is what is kept.
+   after another, each tuned in full, measured at a few softenings and kept where it is better.
+3. Runs. The best of these is tuned from further seeds too, and the runs' weights are averaged (`trainer.soup`).
+4. Softening. That is measured at ten softenings, and the best point is what is kept.
 
 What is best: the gain in the domain plus the mean change of the guards, both in MRR@10, so that a language kept
 counts as much as a question won. A point at which a guard lost more than half of what the gate allows is out. Where
 one would pass the gate's own tests on the choose halves, only such points count, and where one would do so with a
 quarter of the allowed loss to spare, only those: a large step makes a guard's change hard to tell, the gate refuses
-what cannot be told, and what just passes on one half fails on every other one. Where only the domain is measured, the gentlest point within
-one standard error of the best is kept (the rule of Breiman, Friedman, Olshen and Stone, "Classification and
-Regression Trees", 1984, section 3.4.3): what cannot be seen is not to be risked.
+what cannot be told, and what just passes on one half may well fail on the other. Where only the domain is measured,
+the gentlest point within one standard error of the best is kept (the rule of Breiman, Friedman, Olshen and Stone,
+"Classification and Regression Trees", 1984, section 3.4.3): what cannot be seen is not to be risked.
 
 The same input gives the same trials and the same choice.
 """
@@ -35,6 +35,7 @@ OPEN: Mapping[str, tuple[Any, Any]] = {"reach": (10, 3), "temperature": (0.045, 
 GENTLER = 0.5  # of the best short tuning's rate: a short budget favours large ones
 PROBE_PAIRS = 2_048
 PROBE_SOFTENINGS = (1.0, 0.5, 0.25)
+COMPARED_SOFTENINGS = (1.0, 0.8, 0.6, 0.4)
 SOFTENINGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SPARING = 0.75  # of the loss that the gate allows: what a point needs on one half to be likely to pass on another
 CLEARLY_WORSE = 0.01  # of score: what two rates in a row must be below the best before climbing ends
@@ -124,14 +125,15 @@ class Bench:
 
     `tune(course, pairs, runs)` tunes from the parent, on so many of the pairs (None: all), and averages so many runs;
     raises as `trainer.tune.tune` does. `measure(tuned, soften, quick)` measures that tuning softened so far, `quick`
-    on a sample of the queries.
+    on a sample of the queries. `drop(course)` frees what is kept of a tuning in one run that is not wanted any more.
     """
 
     tune: Callable[[Course, int | None, int], TuneResult]
     measure: Callable[[TuneResult, float, bool], Point]
+    drop: Callable[[Course], None]
 
 
-InFull = tuple[Trial, TuneResult]
+InFull = tuple[Trial, TuneResult | None]  # None: it was done before, and its weights are on disk
 
 
 def search(recipe: Recipe, bench: Bench, *, gate: Gate, kept: Path) -> Found:
@@ -144,17 +146,31 @@ def search(recipe: Recipe, bench: Bench, *, gate: Gate, kept: Path) -> Found:
     course = first(recipe)
     if "learning_rate" in open_:
         course = replace(course, learning_rate=_best_rate(recipe, course, bench, done, gate))
-    best = _in_full(recipe, bench, done, "in full", course, 1 if open_ else recipe.runs)
+    if not open_:
+        return _found(_in_full(recipe, bench, done, "in full", course, recipe.runs), bench, done, gate)
+    best = _in_full(recipe, bench, done, "in full", course, 1, COMPARED_SOFTENINGS)
     for name in open_:
-        other = _try_in_full(recipe, bench, done, _other(best[0].course, name))
-        if other and _merit(other[0], gate) > _merit(best[0], gate):
-            best = other
-    last = [best]
-    if open_ and recipe.runs > 1:
-        last.append(_in_full(recipe, bench, done, "runs", best[0].course, recipe.runs))
-    point = best_point([each for trial, _ in last for each in trial.points], gate)
-    trial, tuned = next(each for each in last if any(point is own for own in each[0].points))
-    return Found(trial=trial, point=point, tuned=tuned, trials=tuple(done.trials))
+        best = _better(best, _try(recipe, bench, done, _other(best[0].course, name)), bench, gate)
+    try:
+        last = _in_full(recipe, bench, done, "runs", best[0].course, recipe.runs)
+    except TuningFailed:  # of a further seed
+        last = best
+    return _found(last, bench, done, gate)
+
+
+def _found(kept: InFull, bench: Bench, done: "_Done", gate: Gate) -> Found:
+    trial, tuned = kept
+    tuned = tuned or bench.tune(trial.course, None, trial.runs)
+    return Found(trial=trial, point=best_point(trial.points, gate), tuned=tuned, trials=tuple(done.trials))
+
+
+def _better(best: InFull, other: InFull | None, bench: Bench, gate: Gate) -> InFull:
+    if other is None:
+        return best
+    if _merit(other[0], gate) > _merit(best[0], gate):
+        best, other = other, best
+    bench.drop(other[0].course)
+    return best
 
 
 def _open(recipe: Recipe) -> tuple[str, ...]:
@@ -175,33 +191,32 @@ def _other(course: Course, name: str) -> Course:
     return replace(course, **{name: other})
 
 
-def _try_in_full(recipe: Recipe, bench: Bench, done: "_Done", course: Course) -> InFull | None:
-    """None for what gives no encoder: there is another already."""
+def _try(recipe: Recipe, bench: Bench, done: "_Done", course: Course) -> InFull | None:
+    """None for what gives no encoder: there is another already, of the same recipe."""
     there = done.find("in full", course)
     if there is None or not there.ended:
         try:
-            return _in_full(recipe, bench, done, "in full", course, 1)
+            return _in_full(recipe, bench, done, "in full", course, 1, COMPARED_SOFTENINGS)
         except (TuningFailed, InvalidField) as error:
-            _raise_if_wrong(error)
             done.add(Trial(**asdict(course), stage="in full", pairs=0, ended=error.detail))
     return None
 
 
-def _raise_if_wrong(error: TuningFailed | InvalidField) -> None:
-    """Where it is the recipe that is wrong, and not what was tried in place of its "auto"."""
-    if isinstance(error, InvalidField) and error.data["field"] not in ("recipe.learning_rate", "recipe.reach"):
-        raise error
-
-
-def _in_full(recipe: Recipe, bench: Bench, done: "_Done", stage: Stage, course: Course, runs: int) -> InFull:
-    """On all pairs, measured at every softening. What is known already is not measured again."""
-    softenings = SOFTENINGS if recipe.soften == "auto" else (recipe.soften,)
+def _in_full(
+    recipe: Recipe,
+    bench: Bench,
+    done: "_Done",
+    stage: Stage,
+    course: Course,
+    runs: int,
+    softenings: Sequence[float] = SOFTENINGS,
+) -> InFull:
+    """On all pairs. What is known already is neither tuned nor measured again."""
+    if there := done.find(stage, course):
+        return there, None
     tuned = bench.tune(course, None, runs)
-    trial = done.find(stage, course)
-    if trial is None:
-        points = tuple(bench.measure(tuned, a, False) for a in softenings)
-        trial = done.add(Trial(**asdict(course), stage=stage, pairs=tuned.pairs, runs=runs, points=points))
-    return trial, tuned
+    points = tuple(bench.measure(tuned, a, False) for a in (softenings if recipe.soften == "auto" else [recipe.soften]))
+    return done.add(Trial(**asdict(course), stage=stage, pairs=tuned.pairs, runs=runs, points=points)), tuned
 
 
 def _merit(trial: Trial, gate: Gate) -> Merit:
@@ -222,7 +237,7 @@ def _best_rate(recipe: Recipe, course: Course, bench: Bench, done: "_Done", gate
     climbed: list[tuple[Merit, float]] = []  # best merit, rate
     for rate in RATES:
         probed = replace(course, learning_rate=rate, epochs=1)
-        trial = done.find("rate", probed) or done.add(_probe(probed, bench, softenings))
+        trial = done.find("rate", probed) or done.add(_probe(probed, recipe, bench, softenings))
         if trial.points:
             climbed.append((_merit(trial, gate), rate))
         if climbed and (trial.ended or _past_the_top([merit for merit, _ in climbed])):
@@ -234,11 +249,12 @@ def _best_rate(recipe: Recipe, course: Course, bench: Bench, done: "_Done", gate
     return max(climbed)[1]
 
 
-def _probe(course: Course, bench: Bench, softenings: Sequence[float]) -> Trial:
+def _probe(course: Course, recipe: Recipe, bench: Bench, softenings: Sequence[float]) -> Trial:
     try:
         tuned = bench.tune(course, PROBE_PAIRS, 1)
     except (TuningFailed, InvalidField) as error:  # no number any more, or a rate that moves nothing
-        _raise_if_wrong(error)
+        if isinstance(error, InvalidField) and error.data["field"] not in {f"recipe.{name}" for name in _open(recipe)}:
+            raise  # what is wrong was chosen by somebody
         return Trial(**asdict(course), stage="rate", pairs=PROBE_PAIRS, ended=error.detail)
     points = tuple(bench.measure(tuned, a, True) for a in softenings)
     return Trial(**asdict(course), stage="rate", pairs=tuned.pairs, points=points)

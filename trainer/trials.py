@@ -1,5 +1,6 @@
 """The tunings and measurements that a search asks for: always from the same parent, always against the base."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
@@ -91,6 +92,10 @@ class Trials:
             kept = Checkpoints(self._folder / _folder_of(course, seed), say=self._log, share=self._share)
             done.append(self._run(recipe, None, kept, before=sum(len(run.losses) for run in done), runs=runs))
         return soup(done)
+
+    def drop(self, course: Course) -> None:
+        """See `search.Bench`."""
+        shutil.rmtree(self._folder / _folder_of(course, self._recipe.seed), ignore_errors=True)
 
     def _run(
         self,

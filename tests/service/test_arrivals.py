@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from typing import BinaryIO
@@ -11,7 +12,8 @@ import pytest
 
 from app import arrivals
 from app.arrivals import A_ROUND, Arrivals
-from tests.conftest import Service
+from app.settings import Settings
+from tests.conftest import Service, running
 
 
 def test_who_comes_from_another_address_begins_in_the_next_round() -> None:
@@ -70,8 +72,8 @@ def test_what_waits_loses_no_byte(service: Service, monkeypatch: pytest.MonkeyPa
     at = ("127.0.0.1", int(service.url.rpartition(":")[2]))
     with ExitStack() as stack:
         connections = [stack.enter_context(socket.create_connection(at, timeout=20)) for _ in range(100)]
-        for time in range(3):
-            limits = [1 + (time + number) % 3 for number in range(len(connections))]
+        for turn in range(3):
+            limits = [1 + (turn + number) % 3 for number in range(len(connections))]
             for connection, limit in zip(connections, limits, strict=True):
                 connection.sendall(request(limit)[:-5])
             for connection, limit in zip(connections, limits, strict=True):
@@ -81,6 +83,32 @@ def test_what_waits_loses_no_byte(service: Service, monkeypatch: pytest.MonkeyPa
                 with connection.makefile("rb") as answers:
                     assert [hits(answers), hits(answers)] == [limit] * 2
     assert len(waited) > 50
+
+
+def test_what_waits_for_its_turn_when_the_service_stops_is_answered(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a new connection and on one that was used before."""
+
+    def begin_in_a_second(_self: Arrivals, _address: Hashable, begin: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(1, begin)
+
+    with ExitStack() as stack:
+        with running(settings) as service:
+            service.client.upsert_passages([{"id": "1", "text": "bees"}])
+            at = ("127.0.0.1", int(service.url.rpartition(":")[2]))
+            connections = [stack.enter_context(socket.create_connection(at, timeout=20)) for _ in range(2)]
+            answers = [stack.enter_context(connection.makefile("rb")) for connection in connections]
+            connections[0].sendall(request(1))
+            assert hits(answers[0]) == 1
+            monkeypatch.setattr(Arrivals, "may_begin", lambda *_: False)
+            monkeypatch.setattr(Arrivals, "wait", begin_in_a_second)
+            for connection in connections:
+                connection.sendall(request(1))
+            time.sleep(0.3)  # and it stops while both wait
+        for each in answers:
+            assert hits(each) == 1
+            assert each.read() == b""
 
 
 def request(limit: int) -> bytes:

@@ -13,6 +13,7 @@ from app.errors import InvalidField, TuningFailed
 from app.recipe import AUTO, Gate, Recipe
 from trainer.evaluate import DEV, EvaluationSet, compare, halve, measure
 from trainer.search import (
+    COMPARED_SOFTENINGS,
     GENTLER,
     OPEN,
     PROBE_PAIRS,
@@ -96,7 +97,9 @@ class World:
         self.recipe, self.kept = recipe, folder / "trials.json"
 
     def search(self) -> Found:
-        return search(self.recipe, Bench(tune=self.tune, measure=self.measure), gate=GATE, kept=self.kept)
+        return search(
+            self.recipe, Bench(tune=self.tune, measure=self.measure, drop=self.trials.drop), gate=GATE, kept=self.kept
+        )
 
     def tune(self, course: Course, pairs: int | None, runs: int) -> TuneResult:
         self.asked.append((course, pairs, runs))
@@ -129,8 +132,9 @@ def test_rates_are_climbed_on_a_short_budget_and_the_best_is_tuned_in_full_with_
     assert world.measured[: 3 * len(probed)] == [(a, True) for a in PROBE_SOFTENINGS] * len(probed)
 
     tried = [trial for trial in found.trials if trial.stage == "in full"]
-    assert world.asked[len(probed) :] == [(trial.course, None, 1) for trial in tried]
-    assert world.measured[3 * len(probed) :] == [(a, False) for a in SOFTENINGS] * len(tried)
+    assert world.asked[len(probed) :] == [(trial.course, None, 1) for trial in (*tried, found.trial)]
+    compared = [(a, False) for a in COMPARED_SOFTENINGS] * len(tried)
+    assert world.measured[3 * len(probed) :] == [*compared, *((a, False) for a in SOFTENINGS)]
     best = tried[0]
     assert best.course == replace(first(ALL_AUTO), learning_rate=best.learning_rate)
     assert best.learning_rate == max((merit(trial), trial.learning_rate) for trial in found.trials[: len(probed)])[1]
@@ -138,9 +142,11 @@ def test_rates_are_climbed_on_a_short_budget_and_the_best_is_tuned_in_full_with_
         other = GENTLER * best.learning_rate if name == "learning_rate" else OPEN[name][1]
         assert trial.course == replace(best.course, **{name: other})
         best = trial if merit(trial) > merit(best) else best
-    assert found.trial == best
-    assert found.point == best_point(best.points, GATE)
+    assert (found.trial.stage, found.trial.course) == ("runs", best.course)
+    assert found.trial == found.trials[-1]
+    assert found.point == best_point(found.trial.points, GATE)
     assert found.point.dev > 0
+    assert len([each for each in tmp_path.iterdir() if each.is_dir()]) == 1  # the others' checkpoints are gone
 
 
 def test_the_same_search_again_finds_the_same(tiny_folder: Path, training: TrainingSet, tmp_path: Path) -> None:
@@ -199,7 +205,7 @@ def test_what_is_best_in_one_run_is_tuned_from_several_seeds_and_the_mean_is_mea
     assert (one.epochs, three.epochs) == (1, 3)
     assert world.asked == [(one.course, None, 1), (three.course, None, 1), (better.course, None, 3)]
     assert (runs.stage, runs.course, runs.runs) == ("runs", better.course, 3)
-    assert found.point == best_point((*better.points, *runs.points), GATE)
+    assert found.point == best_point(runs.points, GATE)
     again = world.search()  # from what is on disk
     assert (again.trials, again.point) == (found.trials, found.point)
 
@@ -250,7 +256,9 @@ def test_rates_that_give_no_encoder_are_said_and_end_the_climb(
             raise TuningFailed(f"no number at {course.learning_rate:g}")
         return world.trials.tune(course, pairs, runs)
 
-    found = search(world.recipe, Bench(tune=tune, measure=world.measure), gate=GATE, kept=world.kept)
+    found = search(
+        world.recipe, Bench(tune=tune, measure=world.measure, drop=world.trials.drop), gate=GATE, kept=world.kept
+    )
     probes = [trial for trial in found.trials if trial.stage == "rate"]
     assert [(trial.ended is not None) for trial in probes] == [True, False, False, True]
     assert json.loads(world.kept.read_text())[0]["ended"] == "no number at 1e-07"
@@ -259,7 +267,12 @@ def test_rates_that_give_no_encoder_are_said_and_end_the_climb(
         raise TuningFailed(f"no number at {course.learning_rate:g}")
 
     with pytest.raises(TuningFailed, match=r"No learning rate from 1e-07 to 0\.001 gave an encoder"):
-        search(world.recipe, Bench(tune=never, measure=world.measure), gate=GATE, kept=tmp_path / "other")
+        search(
+            world.recipe,
+            Bench(tune=never, measure=world.measure, drop=world.trials.drop),
+            gate=GATE,
+            kept=tmp_path / "other",
+        )
 
 
 def test_a_sample_has_whole_queries_by_lot(training: TrainingSet) -> None:
@@ -302,10 +315,37 @@ def test_another_tuning_that_fails_costs_nothing_but_itself(
         return world.trials.tune(course, pairs, runs)
 
     for again in (False, True):  # the second goes on from the first
-        found = search(recipe, Bench(tune=tune, measure=world.measure), gate=GATE, kept=world.kept)
+        found = search(
+            recipe, Bench(tune=tune, measure=world.measure, drop=world.trials.drop), gate=GATE, kept=world.kept
+        )
         assert found.trial.reach == 10
-        assert [trial.ended for trial in found.trials] == [None, error.detail, None]
-        assert len(world.asked) == (5 if again else 3)  # what failed is not tried again
+        assert [trial.ended for trial in found.trials] == [None, error.detail, None, None]
+        assert len(world.asked) == (5 if again else 4)  # what is kept has its weights read again, nothing else is
+
+
+def test_runs_that_fail_cost_nothing_but_themselves(
+    tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
+) -> None:
+    recipe = Recipe(learning_rate=1e-3, epochs="auto", runs=2, batch_size=16)
+    world = World(tiny, training, recipe, tmp_path)
+
+    def tune(course: Course, pairs: int | None, runs: int) -> TuneResult:
+        if runs > 1:
+            raise TuningFailed("no number")
+        return world.trials.tune(course, pairs, runs)
+
+    found = search(recipe, Bench(tune=tune, measure=world.measure, drop=world.trials.drop), gate=GATE, kept=world.kept)
+    assert (found.trial, found.trial.stage) == (max(found.trials, key=merit), "in full")
+
+
+def test_a_reach_that_somebody_chose_and_that_teaches_nothing_is_told_as_what_it_is(tmp_path: Path) -> None:
+    def tune(*_: object) -> TuneResult:
+        raise InvalidField("recipe.reach", "nothing was learnt.")
+
+    never = Bench(tune=tune, measure=lambda *_: pytest.fail("measured"), drop=lambda _: None)
+    for recipe in (Recipe(learning_rate="auto", reach=1), Recipe(learning_rate=1e-3, reach=1)):
+        with pytest.raises(InvalidField, match="nothing was learnt"):
+            search(recipe, never, gate=GATE, kept=tmp_path / "trials.json")
 
 
 def test_a_mistake_in_the_recipe_is_told_as_what_it_is(

@@ -28,7 +28,7 @@ const change = (point) => [point.soften, point.dev];
 /** The curve of the tuning that was taken, and of the rates where they were searched. */
 export function tradeOff(found) {
   const trials = (found?.search ?? []).filter((trial) => trial.points?.length);
-  const taken = trials.find((trial) => trial.stage !== "rate" && COURSE.every((name) => (found.chosen ?? trial)[name] === trial[name])) ?? trials.at(-1);
+  const taken = [...trials].reverse().find((trial) => trial.stage !== "rate" && COURSE.every((name) => (found.chosen ?? trial)[name] === trial[name])) ?? trials.at(-1);
   if (!taken || taken.points.length < 2) return null;
   const place = h("div");
   const points = taken.points.map((point) => ({ ...point, means: Object.values(point.guards ?? {}) }));
