@@ -121,7 +121,9 @@ def hits(answers: BinaryIO) -> int:
     """How many the next answer has."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
-        head += answers.read(1)
+        byte = answers.read(1)
+        assert byte, "the connection was closed"
+        head += byte
     assert head.startswith(b"HTTP/1.1 200")
     length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
     return len(json.loads(answers.read(length))["hits"])
