@@ -167,16 +167,17 @@ def _found(kept: InFull, bench: Bench, done: "_Done", gate: Gate) -> Found:
 def _better(best: InFull, other: InFull | None, bench: Bench, gate: Gate) -> InFull:
     if other is None:
         return best
-    if _merit(other[0], gate) > _merit(best[0], gate):
+    if merit(other[0], gate) > merit(best[0], gate):
         best, other = other, best
     bench.drop(other[0].course)
     return best
 
 
 def _open(recipe: Recipe) -> tuple[str, ...]:
-    """What of a course the recipe leaves open, in the order in which others are tried: the longest tunings last."""
+    """What of a course the recipe leaves open, in the order in which others are tried: first what makes the others
+    affordable, and the longest tunings last."""
     of_infonce = ("reach", "temperature") if recipe.loss == "infonce" else ()
-    return tuple(name for name in (*of_infonce, "learning_rate", "epochs") if getattr(recipe, name) == "auto")
+    return tuple(name for name in ("learning_rate", *of_infonce, "epochs") if getattr(recipe, name) == "auto")
 
 
 def first(recipe: Recipe) -> Course:
@@ -219,8 +220,25 @@ def _in_full(
     return done.add(Trial(**asdict(course), stage=stage, pairs=tuned.pairs, runs=runs, points=points)), tuned
 
 
-def _merit(trial: Trial, gate: Gate) -> Merit:
-    return max(point.merit(gate) for point in trial.points)
+def merit(trial: Trial, gate: Gate) -> Merit:
+    """Of the best point it has, or would have half-way between two softenings: few are measured, and figures change
+    smoothly from one to the next."""
+    points = sorted(trial.points, key=lambda point: point.soften)
+    return max(point.merit(gate) for point in (*points, *map(_half_way, points, points[1:])))
+
+
+def _half_way(one: Point, other: Point) -> Point:
+    def mean(of_one: Mapping[str, float], of_other: Mapping[str, float]) -> Mapping[str, float]:
+        return {name: (of_one[name] + of_other[name]) / 2 for name in of_one}
+
+    return Point(
+        soften=(one.soften + other.soften) / 2,
+        dev=(one.dev + other.dev) / 2,
+        dev_error=(one.dev_error + other.dev_error) / 2,
+        guards=mean(one.guards, other.guards),
+        drifts=mean(one.drifts, other.drifts),
+        at_least=mean(one.at_least, other.at_least),
+    )
 
 
 def best_point(points: Sequence[Point], gate: Gate) -> Point:
@@ -239,7 +257,7 @@ def _best_rate(recipe: Recipe, course: Course, bench: Bench, done: "_Done", gate
         probed = replace(course, learning_rate=rate, epochs=1)
         trial = done.find("rate", probed) or done.add(_probe(probed, recipe, bench, softenings))
         if trial.points:
-            climbed.append((_merit(trial, gate), rate))
+            climbed.append((merit(trial, gate), rate))
         if climbed and (trial.ended or _past_the_top([merit for merit, _ in climbed])):
             break  # a larger rate would only forget more
     if not climbed:

@@ -27,6 +27,7 @@ from trainer.search import (
     Trial,
     best_point,
     first,
+    merit,
     search,
 )
 from trainer.stopping import Stopped
@@ -83,6 +84,20 @@ def test_the_best_point(points: Sequence[Point], best: float) -> None:
     assert best_point(points, Gate(max_guard_loss=0.02, min_gain=0)).soften == best
 
 
+def test_tunings_are_compared_between_their_softenings_too() -> None:
+    """At 0.75 the first would gain more than the other anywhere, and lose no more than is to spare."""
+    gate = Gate(max_guard_loss=0.02)
+    steep = trial(point(1.0, 0.20, 0.0, shown=-0.024), point(0.5, 0.10, 0.0, shown=-0.004))
+    flat = trial(point(1.0, 0.14, 0.0, shown=-0.014), point(0.5, 0.11, 0.0, shown=-0.004))
+    assert max(each.merit(gate) for each in flat.points) > max(each.merit(gate) for each in steep.points)
+    assert merit(steep, gate) > merit(flat, gate)
+    assert merit(steep, gate)[1] == pytest.approx(0.15)
+
+
+def trial(*points: Point) -> Trial:
+    return Trial(learning_rate=1e-4, epochs=1, reach=10, temperature=0.045, stage="in full", pairs=100, points=points)
+
+
 class World:
     """Real trials over the tiny world, cut into halves, that remember what was asked of them."""
 
@@ -115,10 +130,6 @@ class World:
 ALL_AUTO = Recipe(**AUTO | {"runs": 1}, batch_size=16, corpus_negatives=8)
 
 
-def merit(trial: Trial) -> tuple[int, float, float]:
-    return max(point.merit(GATE) for point in trial.points)
-
-
 def test_rates_are_climbed_on_a_short_budget_and_the_best_is_tuned_in_full_with_one_thing_after_another(
     tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
 ) -> None:
@@ -137,11 +148,13 @@ def test_rates_are_climbed_on_a_short_budget_and_the_best_is_tuned_in_full_with_
     assert world.measured[3 * len(probed) :] == [*compared, *((a, False) for a in SOFTENINGS)]
     best = tried[0]
     assert best.course == replace(first(ALL_AUTO), learning_rate=best.learning_rate)
-    assert best.learning_rate == max((merit(trial), trial.learning_rate) for trial in found.trials[: len(probed)])[1]
-    for trial, name in zip(tried[1:], ("reach", "temperature", "learning_rate", "epochs"), strict=True):
+    assert (
+        best.learning_rate == max((merit(trial, GATE), trial.learning_rate) for trial in found.trials[: len(probed)])[1]
+    )
+    for trial, name in zip(tried[1:], ("learning_rate", "reach", "temperature", "epochs"), strict=True):
         other = GENTLER * best.learning_rate if name == "learning_rate" else OPEN[name][1]
         assert trial.course == replace(best.course, **{name: other})
-        best = trial if merit(trial) > merit(best) else best
+        best = trial if merit(trial, GATE) > merit(best, GATE) else best
     assert (found.trial.stage, found.trial.course) == ("runs", best.course)
     assert found.trial == found.trials[-1]
     assert found.point == best_point(found.trial.points, GATE)
@@ -201,7 +214,7 @@ def test_what_is_best_in_one_run_is_tuned_from_several_seeds_and_the_mean_is_mea
     world = World(tiny, training, recipe, tmp_path)
     found = world.search()
     one, three, runs = found.trials
-    better = max(one, three, key=merit)
+    better = max(one, three, key=lambda trial: merit(trial, GATE))
     assert (one.epochs, three.epochs) == (1, 3)
     assert world.asked == [(one.course, None, 1), (three.course, None, 1), (better.course, None, 3)]
     assert (runs.stage, runs.course, runs.runs) == ("runs", better.course, 3)
@@ -335,7 +348,7 @@ def test_runs_that_fail_cost_nothing_but_themselves(
         return world.trials.tune(course, pairs, runs)
 
     found = search(recipe, Bench(tune=tune, measure=world.measure, drop=world.trials.drop), gate=GATE, kept=world.kept)
-    assert (found.trial, found.trial.stage) == (max(found.trials, key=merit), "in full")
+    assert (found.trial, found.trial.stage) == (max(found.trials, key=lambda trial: merit(trial, GATE)), "in full")
 
 
 def test_a_reach_that_somebody_chose_and_that_teaches_nothing_is_told_as_what_it_is(tmp_path: Path) -> None:
