@@ -180,11 +180,11 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         now = time.monotonic()
         late_s = now - self._looks_at
-        if self._waits:
-            pass
-        elif late_s > self.timeout_s / LOOKS:  # we were busy: what came meanwhile lies unread
+        if late_s > self.timeout_s / LOOKS:  # we were busy: what came meanwhile lies unread
             self._marked_at += late_s
             self._unsent_at += late_s
+        elif self._waits:
+            pass
         elif self._is_untaken(now):
             self.transport.abort()
         elif self.transport.is_closing():

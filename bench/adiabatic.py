@@ -30,7 +30,7 @@ from app.recipe import AUTO, Gate, Recipe
 from trainer.evaluate import DEV, EvaluationSet, Sets, compare, halve, measure
 from trainer.gate import judge
 from trainer.matrix import corpus_matrix
-from trainer.search import Bench, first, search
+from trainer.search import Bench, Course, first, search
 from trainer.soften import load_softened
 from trainer.training_set import Matrix, TrainingSet, merge_by_text, read_judged
 from trainer.trials import Trials
@@ -46,7 +46,7 @@ MAP_KINDS: Mapping[str, Mapping[str, Any]] = {
     "InfoNCE, batch and 4 mined": {"corpus_negatives": 0, "mined_negatives": 4},
     "triplet, 1 mined": {"loss": "triplet", "mined_negatives": 1},
 }
-CHOSEN = ("learning_rate", "epochs", "reach", "temperature", "runs")
+CHOSEN = (*Course.__dataclass_fields__, "runs")
 Row = dict[str, Any]
 
 

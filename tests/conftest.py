@@ -145,6 +145,17 @@ class Service:
 
 @contextmanager
 def running(settings: Settings) -> Iterator[Service]:
+    with _running(settings) as service:
+        yield service
+    del service
+    # FastAPI keeps what it asked about the functions of the last apps, and with them the apps: after some hundred
+    # services a full collection stopped all threads for seconds. What is here now is not walked again.
+    gc.collect()
+    gc.freeze()
+
+
+@contextmanager
+def _running(settings: Settings) -> Iterator[Service]:
     with ExitStack() as stack:
         parts = assemble(settings, stack)
         listener = socket.create_server(("127.0.0.1", 0))
@@ -161,10 +172,6 @@ def running(settings: Settings) -> Iterator[Service]:
             server.should_exit = True
             thread.join()
             listener.close()
-            # FastAPI keeps what it asked about the functions of the last apps, and with them the apps: after some
-            # hundred services a full collection stopped all threads for seconds. What is here now is not walked again.
-            gc.collect()
-            gc.freeze()
 
 
 @pytest.fixture

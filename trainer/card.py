@@ -119,10 +119,9 @@ def _finding(folder: Path, result: Mapping[str, Any], trials: Sequence[Trial]) -
     chosen = result["chosen"]
     said = [
         "## How it was found",
-        f"Rate {chosen['learning_rate']:g}, {chosen['epochs']} epochs, reach {chosen['reach']}, temperature "
-        f"{chosen['temperature']:g}, and of the step that the tuning made a share of {chosen['soften']:g} kept "
-        "(theta = parent + a (tuned - parent)). What was left to be found was found on the *choose* halves, whose "
-        "changes of MRR@10 these are:",
+        f"Rate {chosen['learning_rate']:g}, {chosen['epochs']} epochs, {_infonce(chosen)}and of the step that the "
+        f"tuning made a share of {chosen['soften']:g} kept (theta = parent + a (tuned - parent)). What was left to be "
+        "found was found on the *choose* halves, whose changes of MRR@10 these are:",
         _table(
             (
                 "looked for",
@@ -148,6 +147,11 @@ def _finding(folder: Path, result: Mapping[str, Any], trials: Sequence[Trial]) -
         _draw_softening(folder / PICTURES / "softening.png", trials, chosen)
         said.append(f"![Change of MRR@10 by the share of the step that is kept]({PICTURES}/softening.png)")
     return "\n\n".join(said)
+
+
+def _infonce(chosen: Mapping[str, Any]) -> str:
+    """Empty for another loss."""
+    return f"reach {chosen['reach']}, temperature {chosen['temperature']:g}, " if "reach" in chosen else ""
 
 
 def _rows(trial: Trial) -> Iterator[tuple[str, ...]]:
@@ -249,7 +253,7 @@ def _draw_rates(path: Path, trials: Sequence[Trial]) -> None:
 def _draw_softening(path: Path, trials: Sequence[Trial], chosen: Mapping[str, Any]) -> None:
     """The trade-off curve of the chosen tuning."""
     wanted = {name: value for name, value in chosen.items() if name != "soften"}
-    trial = next(t for t in reversed(trials) if t.stage != "rate" and asdict(t.course) | {"runs": t.runs} == wanted)
+    trial = next(t for t in reversed(trials) if t.stage != "rate" and wanted.items() <= asdict(t).items())
     at = [point.soften for point in trial.points]
     with picture(path, 6, 3) as figure:
         axes = figure.add_subplot()

@@ -26,7 +26,7 @@ from trainer.watch import Look
 EVERY_S = 30.0
 LEAST_WORK_PER_WRITE = 20  # at most a twentieth of the time goes into writing, however large the encoder
 KEPT = 2  # should the newest be unreadable, the one before it is taken
-FORMAT = "2"
+FORMAT = "3"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -44,17 +44,19 @@ class Checkpoint:
     parent: ParentView
     losses: tuple[float, ...]  # one per step done
     looks: tuple[Look, ...]
+    seconds: float
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor]) -> "Checkpoint":
         """From what `tensors_of` gives, which is what a file holds."""
-        losses, looks, negatives = (tensors.pop(name) for name in ("losses", "looks", "negatives"))
+        losses, looks, negatives, seconds = (tensors.pop(name) for name in ("losses", "looks", "negatives", "seconds"))
         vectors = tensors.pop("vectors", None)
         return cls(
             tensors=tensors,
             parent=ParentView(negatives=negatives.numpy(), vectors=None if vectors is None else vectors.numpy()),
             losses=tuple(losses.tolist()),
             looks=tuple(Look(step=int(step), dev=dev, drift=drift) for step, dev, drift in looks.tolist()),
+            seconds=float(seconds),
         )
 
     def restore(self, progress: Progress) -> None:
@@ -76,6 +78,7 @@ class Checkpoint:
         progress.mean = {name: value.to(device) for name, value in self._named("mean").items()}
         progress.best = {name: value.to(device) for name, value in self._named("best").items()}
         progress.losses, progress.looks = list(self.losses), list(self.looks)
+        progress.began = time.monotonic() - self.seconds
 
     def _named(self, kind: str) -> dict[str, Tensor]:
         prefix = f"{kind}/"
@@ -156,6 +159,7 @@ def tensors_of(progress: Progress, *, unmoved: bool = False) -> dict[str, Tensor
         "losses": torch.tensor(progress.losses, dtype=torch.float64),
         "looks": torch.tensor([astuple(look) for look in progress.looks], dtype=torch.float64).reshape(-1, 3),
         "negatives": torch.from_numpy(progress.parent.negatives.copy()),
+        "seconds": torch.tensor(progress.seconds, dtype=torch.float64),
     }
     if progress.parent.vectors is not None:
         tensors["vectors"] = torch.from_numpy(progress.parent.vectors)

@@ -1,6 +1,7 @@
 """Choose and prove apart: every measured set is cut once, and nothing that was chosen by a figure is proved by it.
 
-Rate, length and softening are chosen on one half; the gate, the intervals and the card speak of the other alone.
+Softening, and whatever else a search finds, is chosen on one half; the gate, the intervals and the card speak of the
+other alone.
 """
 
 import hashlib

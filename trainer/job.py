@@ -14,7 +14,7 @@ from app.registry import EncoderRecord, EventKind, JobRecord, JobStatus
 from trainer.evaluate import DEV, EvaluationSet, Measured, Sets, compare, halve, means, measure
 from trainer.gate import judge
 from trainer.publish import publish
-from trainer.search import Bench, Found, search
+from trainer.search import Bench, Found, course_of, search
 from trainer.soften import load_softened
 from trainer.stopping import Stopped
 from trainer.training_set import Judged, Matrix, TrainingSet, read_measured, read_training_set
@@ -78,7 +78,7 @@ def run_job(job: JobRecord, place: Workplace) -> Outcome:
             "halves": {"seed": HALVES_SEED} | {half: _sizes(of) for half, of in halves.items()},
             "gate": {"passed": verdict.passed, "reasons": list(verdict.reasons)},
             "chosen": {
-                **asdict(found.trial.course),
+                **{name: value for name, value in asdict(found.trial.course).items() if name in course_of(recipe)},
                 "runs": found.trial.runs,
                 "soften": point.soften,
             },

@@ -1,5 +1,6 @@
 """How far a tuning has come: the weights and all that is carried from step to step. Checkpoints hold just this."""
 
+import time
 from collections.abc import Mapping
 
 import torch
@@ -19,6 +20,7 @@ class Progress:
     def __init__(self, parameters: dict[str, Parameter], parent: ParentView, recipe: FixedRecipe, steps: int) -> None:
         self.parameters = parameters
         self.parent = parent
+        self.began = time.monotonic()  # as if it had never stopped
         self.losses: list[float] = []  # one per step done
         self.looks: list[Look] = []
         self.mean: dict[str, Tensor] = {}  # of the weights after each of the last steps, once these have begun
@@ -38,6 +40,11 @@ class Progress:
     @property
     def done(self) -> int:
         return len(self.losses)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been at work, with what it did before it was stopped."""
+        return time.monotonic() - self.began
 
     @property
     def has_learnt(self) -> bool:

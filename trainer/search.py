@@ -5,7 +5,8 @@
 2. In full. The best rate is tuned in full, with the first of what else is open (`OPEN`); then the others, one thing
    after another, each tuned in full, measured at a few softenings and kept where it is better.
 3. Runs. The best of these is tuned from further seeds too, and the runs' weights are averaged (`trainer.soup`).
-4. Softening. That is measured at ten softenings, and the best point is what is kept.
+4. Softening. That is measured at ten softenings, and the best point is what is kept. Where the average would not pass
+   and the one run would, it is the one run that is measured so.
 
 What is best: the gain in the domain plus the mean change of the guards, both in MRR@10, so that a language kept
 counts as much as a question won. A point at which a guard lost more than half of what the gate allows is out. Where
@@ -40,7 +41,7 @@ SOFTENINGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SPARING = 0.75  # of the loss that the gate allows: what a point needs on one half to be likely to pass on another
 CLEARLY_WORSE = 0.01  # of score: what two rates in a row must be below the best before climbing ends
 
-Stage = Literal["rate", "in full", "runs"]
+Stage = Literal["rate", "in full", "softening"]
 Merit = tuple[int, float, float]
 
 
@@ -140,21 +141,27 @@ def search(recipe: Recipe, bench: Bench, *, gate: Gate, kept: Path) -> Found:
     """Fill in what `recipe` leaves to "auto".
 
     `kept` is a file with the trials that are done: a search that was broken off goes on from it. Raises `TuningFailed`
-    where no rate gave an encoder.
+    where no rate gave an encoder, or none that bears all pairs.
     """
     done, open_ = _Done(kept), _open(recipe)
-    course = first(recipe)
-    if "learning_rate" in open_:
-        course = replace(course, learning_rate=_best_rate(recipe, course, bench, done, gate))
+    course, best = first(recipe), None
     if not open_:
         return _found(_in_full(recipe, bench, done, "in full", course, recipe.runs), bench, done, gate)
-    best = _in_full(recipe, bench, done, "in full", course, 1, COMPARED_SOFTENINGS)
+    if "learning_rate" in open_:
+        course = replace(course, learning_rate=_best_rate(recipe, course, bench, done, gate))
+        best = _try(recipe, bench, done, "in full", course)
+        if best is None:  # what a short budget bears may be too much for all pairs
+            course, open_ = _other(course, "learning_rate"), open_[1:]
+    best = best or _in_full(recipe, bench, done, "in full", course, 1, COMPARED_SOFTENINGS)
     for name in open_:
-        best = _better(best, _try(recipe, bench, done, _other(best[0].course, name)), bench, gate)
-    try:
-        last = _in_full(recipe, bench, done, "runs", best[0].course, recipe.runs)
-    except TuningFailed:  # of a further seed
-        last = best
+        other = _try(recipe, bench, done, "in full", _other(best[0].course, name))
+        if other is not None:
+            best, worse = (other, best) if is_better(other[0], best[0], gate) else (best, other)
+            bench.drop(worse[0].course)
+    course = best[0].course
+    last = _try(recipe, bench, done, "softening", course, recipe.runs, SOFTENINGS) if recipe.runs > 1 else None
+    if last is None or merit(last[0], gate)[0] < merit(best[0], gate)[0]:
+        last = _in_full(recipe, bench, done, "softening", course, 1)
     return _found(last, bench, done, gate)
 
 
@@ -164,20 +171,22 @@ def _found(kept: InFull, bench: Bench, done: "_Done", gate: Gate) -> Found:
     return Found(trial=trial, point=best_point(trial.points, gate), tuned=tuned, trials=tuple(done.trials))
 
 
-def _better(best: InFull, other: InFull | None, bench: Bench, gate: Gate) -> InFull:
-    if other is None:
-        return best
-    if merit(other[0], gate) > merit(best[0], gate):
-        best, other = other, best
-    bench.drop(other[0].course)
-    return best
+def is_better(other: Trial, best: Trial, gate: Gate) -> bool:
+    """Where only the domain is measured, by more than its standard error."""
+    more, there = merit(other, gate), merit(best, gate)
+    least = 0.0 if best.points[0].guards else best.points[0].dev_error
+    return more[0] > there[0] or (more[0] == there[0] and more[1] > there[1] + least)
 
 
 def _open(recipe: Recipe) -> tuple[str, ...]:
     """What of a course the recipe leaves open, in the order in which others are tried: first what makes the others
     affordable, and the longest tunings last."""
-    of_infonce = ("reach", "temperature") if recipe.loss == "infonce" else ()
-    return tuple(name for name in ("learning_rate", *of_infonce, "epochs") if getattr(recipe, name) == "auto")
+    return tuple(name for name in course_of(recipe) if getattr(recipe, name) == "auto")
+
+
+def course_of(recipe: Recipe) -> tuple[str, ...]:
+    """What of a course the recipe's loss goes by."""
+    return ("learning_rate", *(("reach", "temperature") if recipe.loss == "infonce" else ()), "epochs")
 
 
 def first(recipe: Recipe) -> Course:
@@ -192,15 +201,24 @@ def _other(course: Course, name: str) -> Course:
     return replace(course, **{name: other})
 
 
-def _try(recipe: Recipe, bench: Bench, done: "_Done", course: Course) -> InFull | None:
-    """None for what gives no encoder: there is another already, of the same recipe."""
-    there = done.find("in full", course)
-    if there is None or not there.ended:
-        try:
-            return _in_full(recipe, bench, done, "in full", course, 1, COMPARED_SOFTENINGS)
-        except (TuningFailed, InvalidField) as error:
-            done.add(Trial(**asdict(course), stage="in full", pairs=0, ended=error.detail))
-    return None
+def _try(
+    recipe: Recipe,
+    bench: Bench,
+    done: "_Done",
+    stage: Stage,
+    course: Course,
+    runs: int = 1,
+    softenings: Sequence[float] = COMPARED_SOFTENINGS,
+) -> InFull | None:
+    """None for what gives no encoder: there is another one, of the same recipe."""
+    try:
+        return _in_full(recipe, bench, done, stage, course, runs, softenings)
+    except (TuningFailed, InvalidField) as error:
+        if not done.find(stage, course, runs):
+            done.add(Trial(**asdict(course), stage=stage, pairs=0, runs=runs, ended=error.detail))
+        if stage == "in full":
+            bench.drop(course)
+        return None
 
 
 def _in_full(
@@ -213,7 +231,9 @@ def _in_full(
     softenings: Sequence[float] = SOFTENINGS,
 ) -> InFull:
     """On all pairs. What is known already is neither tuned nor measured again."""
-    if there := done.find(stage, course):
+    if there := done.find(stage, course, runs):
+        if there.ended:
+            raise TuningFailed(there.ended)
         return there, None
     tuned = bench.tune(course, None, runs)
     points = tuple(bench.measure(tuned, a, False) for a in (softenings if recipe.soften == "auto" else [recipe.soften]))
@@ -255,7 +275,7 @@ def _best_rate(recipe: Recipe, course: Course, bench: Bench, done: "_Done", gate
     climbed: list[tuple[Merit, float]] = []  # best merit, rate
     for rate in RATES:
         probed = replace(course, learning_rate=rate, epochs=1)
-        trial = done.find("rate", probed) or done.add(_probe(probed, recipe, bench, softenings))
+        trial = done.find("rate", probed) or done.add(_probe(probed, bench, softenings))
         if trial.points:
             climbed.append((merit(trial, gate), rate))
         if climbed and (trial.ended or _past_the_top([merit for merit, _ in climbed])):
@@ -267,12 +287,12 @@ def _best_rate(recipe: Recipe, course: Course, bench: Bench, done: "_Done", gate
     return max(climbed)[1]
 
 
-def _probe(course: Course, recipe: Recipe, bench: Bench, softenings: Sequence[float]) -> Trial:
+def _probe(course: Course, bench: Bench, softenings: Sequence[float]) -> Trial:
     try:
         tuned = bench.tune(course, PROBE_PAIRS, 1)
     except (TuningFailed, InvalidField) as error:  # no number any more, or a rate that moves nothing
-        if isinstance(error, InvalidField) and error.data["field"] not in {f"recipe.{name}" for name in _open(recipe)}:
-            raise  # what is wrong was chosen by somebody
+        if isinstance(error, InvalidField) and error.data["field"] != "recipe.learning_rate":
+            raise
         return Trial(**asdict(course), stage="rate", pairs=PROBE_PAIRS, ended=error.detail)
     points = tuple(bench.measure(tuned, a, True) for a in softenings)
     return Trial(**asdict(course), stage="rate", pairs=tuned.pairs, points=points)
@@ -296,8 +316,9 @@ class _Done:
         except (ValueError, TypeError, KeyError):  # torn by a crash, or of another version: nothing is lost but time
             self.trials = []
 
-    def find(self, stage: Stage, course: Course) -> Trial | None:
-        return next((trial for trial in self.trials if (trial.stage, trial.course) == (stage, course)), None)
+    def find(self, stage: Stage, course: Course, runs: int = 1) -> Trial | None:
+        wanted = stage, course, runs
+        return next((trial for trial in self.trials if (trial.stage, trial.course, trial.runs) == wanted), None)
 
     def add(self, trial: Trial) -> Trial:
         self.trials.append(trial)

@@ -1,6 +1,5 @@
 """The tuning itself: one visible loop that moves the query encoder and nothing else."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -64,7 +63,6 @@ def tune(
     look was within the drift budget. This is the first of `ranks`, whose others do the same steps (`trainer.assist`);
     RanksLost when one of them is gone.
     """
-    began = time.monotonic()
     model.float()  # a step of 2e-8 vanishes on a 16-bit weight
     model.zero_grad(set_to_none=True)  # what a tuning that failed has left would be added to the first step
     parameters = choose_parameters(model, recipe.freeze)
@@ -100,6 +98,7 @@ def tune(
     except (Stopped, RanksLost):  # a step that was not done by all was done by none
         keep()
         raise
+    seconds = progress.seconds
     keep()
 
     tuned = _result(progress, recipe, ended)
@@ -110,7 +109,7 @@ def tune(
         tuned=tuned,
         losses=tuple(progress.losses),
         pairs=lessons.pairs,
-        seconds=time.monotonic() - began,
+        seconds=seconds,
         movement=_moved(movement(start, tuned), recipe, learnt=progress.has_learnt),
         looks=tuple(progress.looks),
         ended=ended if progress.done < lessons.steps else None,

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import time
 from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from typing import BinaryIO
@@ -13,7 +12,7 @@ import pytest
 from app import arrivals
 from app.arrivals import A_ROUND, Arrivals
 from app.settings import Settings
-from tests.conftest import Service, running
+from tests.conftest import Service, running, wait_until
 
 
 def test_who_comes_from_another_address_begins_in_the_next_round() -> None:
@@ -90,8 +89,12 @@ def test_what_waits_for_its_turn_when_the_service_stops_is_answered(
 ) -> None:
     """On a new connection and on one that was used before."""
 
-    def begin_in_a_second(_self: Arrivals, _address: Hashable, begin: Callable[[], None]) -> None:
-        asyncio.get_running_loop().call_later(1, begin)
+    waiting = 0
+
+    def begin_in_two_seconds(_self: Arrivals, _address: Hashable, begin: Callable[[], None]) -> None:
+        nonlocal waiting
+        waiting += 1
+        asyncio.get_running_loop().call_later(2, begin)
 
     with ExitStack() as stack:
         with running(settings) as service:
@@ -102,10 +105,10 @@ def test_what_waits_for_its_turn_when_the_service_stops_is_answered(
             connections[0].sendall(request(1))
             assert hits(answers[0]) == 1
             monkeypatch.setattr(Arrivals, "may_begin", lambda *_: False)
-            monkeypatch.setattr(Arrivals, "wait", begin_in_a_second)
+            monkeypatch.setattr(Arrivals, "wait", begin_in_two_seconds)
             for connection in connections:
                 connection.sendall(request(1))
-            time.sleep(0.3)  # and it stops while both wait
+            wait_until(lambda: waiting == 2)  # and it stops while both do
         for each in answers:
             assert hits(each) == 1
             assert each.read() == b""

@@ -17,7 +17,7 @@ __all__ = ["dataset"]  # a fixture
 
 pytestmark = pytest.mark.nightly
 
-SEARCH = {"learning_rate": "auto", "epochs": "auto", "soften": "auto", "batch_size": 4}
+SEARCH = {"learning_rate": "auto", "epochs": "auto", "soften": "auto", "runs": 2, "batch_size": 4}
 GATE = {"min_gain": -1, "max_guard_loss": 1}
 KILLS = 3
 

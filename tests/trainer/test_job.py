@@ -128,7 +128,7 @@ def test_what_is_left_to_auto_is_found_kept_and_told_by_the_card(trainer: Traine
     outcome, _ = trainer.run("base@1", recipe, min_gain=-1, max_guard_loss=1)
     chosen, trials = outcome.result["chosen"], outcome.result["search"]
     best = trials[-1]
-    assert best["stage"] == "runs"
+    assert best["stage"] == "softening"
     assert all(best[name] == chosen[name] for name in chosen if name != "soften")
     point = next(point for point in best["points"] if point["soften"] == chosen["soften"])
     choose = outcome.result["choose"]["dev"]

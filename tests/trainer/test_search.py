@@ -27,6 +27,7 @@ from trainer.search import (
     Trial,
     best_point,
     first,
+    is_better,
     merit,
     search,
 )
@@ -106,7 +107,9 @@ class World:
         sets, _ = halve(whole)
         self.asked: list[Asked] = []
         self.measured: list[tuple[float, bool]] = []
+        self.took_s: list[float] = []  # of what was asked
         self.fail_at: Asked | None = None
+        self.fails = 1  # when it is asked for the so-manieth time
         self.sets, self.before = sets, measure(model, sets)
         self.trials = Trials(model, training, recipe, sets, self.before, alpha=GATE.alpha, folder=folder)
         self.recipe, self.kept = recipe, folder / "trials.json"
@@ -118,9 +121,11 @@ class World:
 
     def tune(self, course: Course, pairs: int | None, runs: int) -> TuneResult:
         self.asked.append((course, pairs, runs))
-        if self.asked[-1] == self.fail_at:
+        if self.asked[-1] == self.fail_at and self.asked.count(self.fail_at) == self.fails:
             raise Stopped
-        return self.trials.tune(course, pairs, runs)
+        tuned = self.trials.tune(course, pairs, runs)
+        self.took_s.append(tuned.seconds)
+        return tuned
 
     def measure(self, tuned: TuneResult, soften: float, quick: bool) -> Point:
         self.measured.append((soften, quick))
@@ -155,10 +160,12 @@ def test_rates_are_climbed_on_a_short_budget_and_the_best_is_tuned_in_full_with_
         other = GENTLER * best.learning_rate if name == "learning_rate" else OPEN[name][1]
         assert trial.course == replace(best.course, **{name: other})
         best = trial if merit(trial, GATE) > merit(best, GATE) else best
-    assert (found.trial.stage, found.trial.course) == ("runs", best.course)
+    assert (found.trial.stage, found.trial.course) == ("softening", best.course)
     assert found.trial == found.trials[-1]
     assert found.point == best_point(found.trial.points, GATE)
     assert found.point.dev > 0
+    before = world.took_s[world.asked.index((best.course, None, 1))]
+    assert world.took_s[-1] >= before  # it was read from its checkpoint, and did not take less for that
     assert len([each for each in tmp_path.iterdir() if each.is_dir()]) == 1  # the others' checkpoints are gone
 
 
@@ -171,21 +178,24 @@ def test_the_same_search_again_finds_the_same(tiny_folder: Path, training: Train
     assert all((once.tuned.tuned[name] == again.tuned.tuned[name]).all() for name in once.tuned.tuned)
 
 
+@pytest.mark.parametrize("place", [4, -5, -3, -2, -1])  # a rate, tunings in full, the last
 def test_a_search_that_was_broken_off_goes_on_and_ends_the_same(
-    tiny_folder: Path, training: TrainingSet, tmp_path: Path
+    tiny_folder: Path, training: TrainingSet, tmp_path: Path, place: int
 ) -> None:
     def fresh(folder: Path) -> World:
         return World(SentenceTransformer(str(tiny_folder), device="cpu"), training, ALL_AUTO, folder)
 
     whole = fresh(tmp_path / "whole")
     expected = whole.search()
-    first = fresh(tmp_path / "broken")
-    first.fail_at = whole.asked[4]
+    place = len(whole.asked) + place if place < 0 else place
+    broken = fresh(tmp_path / "broken")
+    broken.fail_at = whole.asked[place]
+    broken.fails = whole.asked[: place + 1].count(whole.asked[place])
     with pytest.raises(Stopped):
-        first.search()
+        broken.search()
     second = fresh(tmp_path / "broken")
     found = second.search()
-    assert second.asked == whole.asked[4:]
+    assert second.asked == whole.asked[place:]
     assert (found.trials, found.point) == (expected.trials, expected.point)
     assert all((found.tuned.tuned[name] == value).all() for name, value in expected.tuned.tuned.items())
 
@@ -217,7 +227,7 @@ def test_what_is_best_in_one_run_is_tuned_from_several_seeds_and_the_mean_is_mea
     better = max(one, three, key=lambda trial: merit(trial, GATE))
     assert (one.epochs, three.epochs) == (1, 3)
     assert world.asked == [(one.course, None, 1), (three.course, None, 1), (better.course, None, 3)]
-    assert (runs.stage, runs.course, runs.runs) == ("runs", better.course, 3)
+    assert (runs.stage, runs.course, runs.runs) == ("softening", better.course, 3)
     assert found.point == best_point(runs.points, GATE)
     again = world.search()  # from what is on disk
     assert (again.trials, again.point) == (found.trials, found.point)
@@ -347,8 +357,62 @@ def test_runs_that_fail_cost_nothing_but_themselves(
             raise TuningFailed("no number")
         return world.trials.tune(course, pairs, runs)
 
+    bench = Bench(tune=tune, measure=world.measure, drop=world.trials.drop)
+    for _ in range(2):  # the second goes on from the first
+        found = search(recipe, bench, gate=GATE, kept=world.kept)
+        assert [(t.stage, t.runs, t.ended) for t in found.trials[2:]] == [
+            ("softening", 2, "no number"),
+            ("softening", 1, None),
+        ]
+        assert found.trial == found.trials[-1]
+        assert [point.soften for point in found.trial.points] == list(SOFTENINGS)
+
+
+def test_an_average_that_would_not_pass_gives_way_to_the_one_run_that_would(
+    tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
+) -> None:
+    recipe = Recipe(learning_rate=1e-3, epochs="auto", runs=2, batch_size=16)
+    world = World(tiny, training, recipe, tmp_path)
+    last = 0
+
+    def tune(course: Course, pairs: int | None, runs: int) -> TuneResult:
+        nonlocal last
+        last = runs
+        return world.trials.tune(course, pairs, runs)
+
+    def measure(_tuned: TuneResult, soften: float, _quick: bool) -> Point:
+        return point(soften, 0.1, 0.0, shown=0.0 if last == 1 else -0.5)
+
+    bench = Bench(tune=tune, measure=measure, drop=world.trials.drop)
+    found = search(recipe, bench, gate=Gate(), kept=world.kept)
+    assert [(t.stage, t.runs) for t in found.trials[2:]] == [("softening", 2), ("softening", 1)]
+    assert found.trial.runs == 1
+
+
+def test_a_rate_that_is_too_much_for_all_pairs_is_halved(
+    tiny: SentenceTransformer, training: TrainingSet, tmp_path: Path
+) -> None:
+    recipe = Recipe(learning_rate="auto", epochs=1, batch_size=16, corpus_negatives=8)
+    world = World(tiny, training, recipe, tmp_path)
+
+    def tune(course: Course, pairs: int | None, runs: int) -> TuneResult:
+        if pairs is None and course.learning_rate in RATES:
+            raise TuningFailed("no number")
+        return world.trials.tune(course, pairs, runs)
+
     found = search(recipe, Bench(tune=tune, measure=world.measure, drop=world.trials.drop), gate=GATE, kept=world.kept)
-    assert (found.trial, found.trial.stage) == (max(found.trials, key=lambda trial: merit(trial, GATE)), "in full")
+    in_full = [trial for trial in found.trials if trial.stage == "in full"]
+    assert [trial.ended for trial in in_full] == ["no number", None]
+    assert found.trial.learning_rate == in_full[1].learning_rate == GENTLER * in_full[0].learning_rate
+    assert len([each for each in tmp_path.iterdir() if each.is_dir()]) == 1
+
+
+def test_without_guards_another_tuning_must_be_better_by_more_than_chance() -> None:
+    best, near, far = (trial(point(1.0, dev, error=0.01)) for dev in (0.10, 0.109, 0.111))
+    assert not is_better(near, best, GATE)
+    assert is_better(far, best, GATE)
+    guarded, little = (trial(point(1.0, dev, 0.0, error=0.01)) for dev in (0.10, 0.101))
+    assert is_better(little, guarded, GATE)
 
 
 def test_a_reach_that_somebody_chose_and_that_teaches_nothing_is_told_as_what_it_is(tmp_path: Path) -> None:
