@@ -85,7 +85,7 @@ def test_an_encoder_that_would_take_all_memory_is_refused_and_the_service_goes_o
     refused(service, upload(service, packed(folder)), 413, "too-large", "ADIABAT_EXAMINE_BYTES")
 
 
-@pytest.mark.parametrize("settings", [{"examine_timeout_s": 0.2}], indirect=True)
+@pytest.mark.parametrize("settings", [{"examine_timeout_s": 0.01}], indirect=True)
 def test_an_encoder_that_takes_for_ever_is_refused_and_the_service_goes_on(
     service: Service, tiny: Path, tmp_path: Path
 ) -> None:
