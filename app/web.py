@@ -184,7 +184,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._marked_at += late_s
             self._unsent_at += late_s
         elif self._waits:
-            pass
+            pass  # for us, and not we for it
         elif self._is_untaken(now):
             self.transport.abort()
         elif self.transport.is_closing():

@@ -144,7 +144,7 @@ def _finding(folder: Path, result: Mapping[str, Any], trials: Sequence[Trial]) -
         _draw_rates(folder / PICTURES / "rates.png", trials)
         said.append(f"![Change of MRR@10 by learning rate]({PICTURES}/rates.png)")
     if any(len(trial.points) > 1 for trial in trials if trial.stage != "rate"):
-        _draw_softening(folder / PICTURES / "softening.png", trials, chosen)
+        _draw_softening(folder / PICTURES / "softening.png", trials[-1], chosen["soften"])
         said.append(f"![Change of MRR@10 by the share of the step that is kept]({PICTURES}/softening.png)")
     return "\n\n".join(said)
 
@@ -250,15 +250,13 @@ def _draw_rates(path: Path, trials: Sequence[Trial]) -> None:
         axes.legend(fontsize=7.5, ncols=2)
 
 
-def _draw_softening(path: Path, trials: Sequence[Trial], chosen: Mapping[str, Any]) -> None:
-    """The trade-off curve of the chosen tuning."""
-    wanted = {name: value for name, value in chosen.items() if name != "soften"}
-    trial = next(t for t in reversed(trials) if t.stage != "rate" and wanted.items() <= asdict(t).items())
+def _draw_softening(path: Path, trial: Trial, soften: float) -> None:
+    """The trade-off curve of the tuning that was kept."""
     at = [point.soften for point in trial.points]
     with picture(path, 6, 3) as figure:
         axes = figure.add_subplot()
         axes.axhline(0, color=QUIET, linewidth=0.8)
-        axes.axvline(chosen["soften"], color=QUIET, linewidth=0.8, linestyle=":")
+        axes.axvline(soften, color=QUIET, linewidth=0.8, linestyle=":")
         axes.plot(at, [point.dev for point in trial.points], "o-", color=LINES[0], label="dev")
         if trial.points[0].guards:
             axes.plot(at, [point.guards_mean for point in trial.points], "o-", color=LINES[2], label="guards, mean")

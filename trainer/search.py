@@ -31,7 +31,7 @@ from trainer.evaluate import DEV
 from trainer.tune import TuneResult
 
 RATES = tuple(round(10 ** (exponent / 2), 9) for exponent in range(-14, -5))  # 1e-7 to 1e-3, two to a decade
-# What else may be open, with the values that are tried, the gentlest first.
+# What else may be open, with the values that are tried, in their order.
 OPEN: Mapping[str, tuple[Any, Any]] = {"reach": (10, 3), "temperature": (0.045, 0.03), "epochs": (1, 3)}
 GENTLER = 0.5  # of the best short tuning's rate: a short budget favours large ones
 PROBE_PAIRS = 2_048
@@ -112,7 +112,7 @@ class Trial(Course):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """The trial and point to keep, that trial's weights, and all trials in their order."""
+    """The trial and point to keep, that trial's weights, and all trials in their order, of which it is the last."""
 
     trial: Trial
     point: Point
@@ -190,10 +190,10 @@ def course_of(recipe: Recipe) -> tuple[str, ...]:
 
 
 def first(recipe: Recipe) -> Course:
-    """What the recipe says, and where it says "auto" the gentlest."""
-    gentlest = {"learning_rate": RATES[0]} | {name: values[0] for name, values in OPEN.items()}
-    said = {name: getattr(recipe, name) for name in gentlest}
-    return Course(**{name: gentlest[name] if value == "auto" else value for name, value in said.items()})
+    """What the recipe says, and where it says "auto" what is tried first."""
+    tried = {"learning_rate": RATES[0]} | {name: values[0] for name, values in OPEN.items()}
+    said = {name: getattr(recipe, name) for name in tried}
+    return Course(**{name: tried[name] if value == "auto" else value for name, value in said.items()})
 
 
 def _other(course: Course, name: str) -> Course:

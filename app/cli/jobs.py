@@ -199,9 +199,8 @@ def print_result(job: TuningJobPublic) -> None:
     for sentence in result["gate"]["reasons"]:
         say(f"  {sentence}")
     if chosen := result.get("chosen"):
-        names = {"learning_rate": "rate", "epochs": "epochs", "reach": "reach", "temperature": "temperature"}
-        names |= {"runs": "runs", "soften": "share of the step that is kept"}
-        say("  " + ", ".join(f"{names[name]} {value:g}" for name, value in chosen.items() if name in names))
+        names = {"learning_rate": "rate", "soften": "share of the step that is kept"}
+        say("  " + ", ".join(f"{names.get(name, name)} {value:g}" for name, value in chosen.items()))
     table = Table(box=None, pad_edge=False)
     for heading in ("MRR@10", "questions", "before", "after", "change", "95% interval", "relative", "drift"):
         name = heading == "MRR@10"

@@ -109,7 +109,7 @@ class World:
         self.measured: list[tuple[float, bool]] = []
         self.took_s: list[float] = []  # of what was asked
         self.fail_at: Asked | None = None
-        self.fails = 1  # when it is asked for the so-manieth time
+        self.fails = 1  # the first time that it is asked for, or the second
         self.sets, self.before = sets, measure(model, sets)
         self.trials = Trials(model, training, recipe, sets, self.before, alpha=GATE.alpha, folder=folder)
         self.recipe, self.kept = recipe, folder / "trials.json"
