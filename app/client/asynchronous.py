@@ -10,20 +10,18 @@ where nobody answers. What the service refused for now (429, 503) is tried again
 connection only where the call has the same effect twice.
 """
 
+from __future__ import annotations
+
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
-
-import httpx
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from app.client.common import (
-    CONNECT_S,
     DEFAULT_URL,
     FINISHED,
     LAST_EVENT,
-    LIMITS,
     NOTHING_MORE,
     RETRIES,
     ApiError,
@@ -36,6 +34,7 @@ from app.client.common import (
     as_parameter,
     async_chunks,
     async_sleep,
+    connecting,
     dataset_kind,
     event_in,
     file_chunks,
@@ -69,6 +68,9 @@ from app.wire.routes import RouteDetail, RouteList, RoutePublic, RouteSwitched
 from app.wire.search import Mode, SearchBatchResponse, SearchResponse
 from app.wire.tuning_jobs import JobEventPublic, TuningJobList, TuningJobPublic
 
+if TYPE_CHECKING:
+    import httpx
+
 
 class AsyncAdiabatClient:
     """A connection to one service. `timeout_s` is how long one call may take, `retries` how often it is repeated."""
@@ -76,14 +78,12 @@ class AsyncAdiabatClient:
     def __init__(
         self, url: str = DEFAULT_URL, api_key: str | None = None, *, timeout_s: float = 120, retries: int = RETRIES
     ) -> None:
+        import httpx
+
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.url = url.rstrip("/")
         self._retries = retries
-        # Registering or activating a large encoder takes its time; connecting does not.
-        timeout = httpx.Timeout(timeout_s, connect=CONNECT_S)
-        self._http = httpx.AsyncClient(
-            base_url=self.url, headers=headers, timeout=timeout, trust_env=False, limits=LIMITS
-        )
+        self._http = httpx.AsyncClient(base_url=self.url, headers=headers, **connecting(timeout_s))
 
     async def __aenter__(self) -> Self:
         return self
@@ -365,6 +365,8 @@ class AsyncAdiabatClient:
 
         A connection that breaks, or a service that restarts, is taken up again after the last event that was heard.
         """
+        import httpx
+
         path, ended, heard, attempt = f"/tuning-jobs/{quoted(job_id)}/events", False, False, 0
         while not ended:
             try:
@@ -607,6 +609,8 @@ class AsyncAdiabatClient:
         return (await self._send("GET", "/metrics")).decode()
 
     async def _download(self, method: str, path: str, target: Path, on_received: OnBytes | None) -> None:
+        import httpx
+
         try:
             async with self._http.stream(method, path) as response:
                 if not response.is_success:
@@ -633,6 +637,8 @@ class AsyncAdiabatClient:
         **arguments: Any,
     ) -> bytes:
         """The body of the answer. `repeatable`: twice has the effect of once; `stream` gives the body anew."""
+        import httpx
+
         last = self._retries if retries is None else retries
         for attempt in range(last + 1):
             error: ApiError | httpx.TransportError

@@ -1,20 +1,23 @@
 """What the two clients share: errors, when to try again, how an answer is read."""
 
-import asyncio
+from __future__ import annotations
+
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
-import httpx
 import orjson
 from pydantic import BaseModel, ValidationError
 
 from app.wire.evaluations import EvaluationPublic
 from app.wire.tuning_jobs import JobEventPublic, TuningJobPublic
+
+if TYPE_CHECKING:
+    import httpx  # a third of the time that the client takes to import: it is imported when a client is made
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 FINISHED = frozenset({"succeeded", "rejected", "failed", "cancelled", "interrupted"})
@@ -23,8 +26,6 @@ NOTHING_MORE = 204  # of a stream of events: the job has ended and all was heard
 STILL_AT_IT = frozenset({"idempotency-key-in-use"})  # the first request under this key is being worked on
 RETRIED = frozenset({429, 503})  # the service says: nothing was done, come again
 RETRIES = 2
-# The service ends a connection that rests for 5 s: one that is used in that very moment breaks, so ours end before.
-LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=3.0)
 MAX_WAIT_S = 30.0
 FIRST_WAIT_S = 0.5
 CONNECT_S = 5.0
@@ -37,6 +38,19 @@ Job = TypeVar("Job", TuningJobPublic, EvaluationPublic)
 OnProgress = Callable[[TuningJobPublic], None]
 OnEvaluation = Callable[[EvaluationPublic], None]
 OnBytes = Callable[[int, int], None]  # how many, of how many
+
+
+def connecting(timeout_s: float) -> Json:
+    """How a client of httpx is made; `timeout_s` is for one call."""
+    import httpx
+
+    return {
+        # Registering or activating a large encoder takes its time; connecting does not.
+        "timeout": httpx.Timeout(timeout_s, connect=CONNECT_S),
+        # The service ends a connection that rests for 5 s: one used in that very moment breaks, so ours end before.
+        "limits": httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=3.0),
+        "trust_env": False,
+    }
 
 
 class ApiError(Exception):
@@ -70,6 +84,8 @@ def refusal(status: int, content: bytes, headers: httpx.Headers) -> ApiError:
 
 
 def unreachable(error: httpx.TransportError, url: str, method: str, path: str, read_s: float | None) -> Unreachable:
+    import httpx
+
     if isinstance(error, httpx.UnsupportedProtocol):
         return Unreachable(
             f"{url!r} is no address of a service: one begins with http:// or https://, as {DEFAULT_URL}."
@@ -97,6 +113,8 @@ def wait_s(attempt: int, error: ApiError | httpx.TransportError, *, repeatable: 
             return None
         asked = error.retry_after_s
         return backoff if asked is None else asked if asked <= MAX_WAIT_S else None
+    import httpx
+
     never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
     timed_out = isinstance(error, httpx.TimeoutException) and not never_sent
     # A service that is not there is said at once; one that restarts under a client breaks the connection first.
@@ -107,6 +125,8 @@ def follow_wait_s(attempt: int, error: ApiError | httpx.TransportError, *, heard
     """The same for whoever follows events: once some were heard, a service may take half a minute to come back."""
     if attempt >= FOLLOW_RETRIES or (isinstance(error, ApiError) and error.status not in RETRIED):
         return None
+    import httpx
+
     if not heard and isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return None
     return float(min(FIRST_WAIT_S * 2**attempt, MAX_FOLLOW_WAIT_S))
@@ -166,6 +186,8 @@ def split_key(key: str) -> Json:
 
 
 async def async_sleep(seconds: float) -> None:
+    import asyncio  # with its network and TLS; the synchronous client needs none of it
+
     await asyncio.sleep(seconds)
 
 

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from app.client import AdiabatClient, ApiError, AsyncAdiabatClient, Unreachable
-from app.client.common import LIMITS, wait_s
+from app.client.common import connecting, wait_s
 from tests.conftest import Service
 
 SEARCHED = {
@@ -187,5 +187,4 @@ def test_both_clients_see_the_real_service_alike(service: Service, call: Call) -
 def test_a_resting_connection_is_ended_here_before_the_service_ends_it() -> None:
     """Else a call that is sent in that moment breaks: nobody can know of what it did."""
     served = uvicorn.Config("app.main:create_app")
-    assert LIMITS.keepalive_expiry is not None
-    assert LIMITS.keepalive_expiry < served.timeout_keep_alive
+    assert connecting(1)["limits"].keepalive_expiry < served.timeout_keep_alive
