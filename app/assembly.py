@@ -87,6 +87,7 @@ def assemble(settings: Settings, stack: ExitStack) -> Parts:
         kind=settings.engine,
         precision=settings.precision,
         threads=settings.threads,
+        map_weights=settings.map_weights,
         max_waiting=settings.max_waiting,
         max_wait_s=settings.max_wait_s,
     )

@@ -52,6 +52,11 @@ class Settings(BaseSettings):
         "fp32", description="What encoders compute in; bf16 on OpenVINO or a GPU, refused where it is far from fp32."
     )
     threads: int = Field(0, ge=0, description="Threads of the engine; 0: all cores.")
+    map_weights: bool = Field(
+        False,
+        description="Leave weights in their file, so that the services of one host have them in memory once; short "
+        "queries take longer.",
+    )
 
     artifacts_url: str | None = Field(
         None, description="s3://BUCKET/PREFIX for encoders, datasets and jobs' files; None: below the data folder."
@@ -191,6 +196,15 @@ class Settings(BaseSettings):
         if encoded != (given or "") and (len(encoded) % 4 or not BASE64.fullmatch(encoded)):
             raise ValueError("what follows 'whsec_' is no base64")
         return given
+
+    @model_validator(mode="after")
+    def _mapped_by_onnx(self) -> Self:
+        if self.map_weights and (self.engine in ("openvino", "torch") or self.precision != "fp32"):
+            raise ValueError(
+                "ADIABAT_MAP_WEIGHTS=1 is for ONNX Runtime in fp32: set ADIABAT_ENGINE=onnx and "
+                "ADIABAT_PRECISION=fp32, or leave ADIABAT_MAP_WEIGHTS out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _signed(self) -> Self:

@@ -2,7 +2,8 @@
 
     python bench/engine.py [--model DIR] [--threads N] [--rounds N] [--json FILE]
 
-The two take turns, so that whatever else the machine does falls on both.
+The two take turns, so that whatever else the machine does falls on both; so do the engine as it is and with its
+weights left in their file (`ADIABAT_MAP_WEIGHTS`).
 """
 
 import argparse
@@ -16,11 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from app.encoders.engine import load_engine
+from app.encoders.engine import Engine, load_engine
 from app.encoders.files import EncoderFiles, write_delta, write_full
 from app.encoders.spec import read_spec
 from app.encoders.tensors import write_tensors
@@ -61,16 +63,28 @@ def _speed(model: Path, folder: Path, threads: int, rounds: int) -> dict[str, di
     from sentence_transformers import SentenceTransformer
 
     files = EncoderFiles(model)
-    engine = load_engine(
-        files, read_spec(files), kind="onnx", threads=threads, graphs_dir=folder / "g", weights_dir=folder / "w"
-    )
+
+    def load(*, map_weights: bool = False) -> Engine:
+        return load_engine(
+            files,
+            read_spec(files),
+            kind="onnx",
+            threads=threads,
+            graphs_dir=folder / "g",
+            weights_dir=folder / "w",
+            map_weights=map_weights,
+        )
+
+    engine, mapped = load(), load(map_weights=True)
     peer = SentenceTransformer(str(model), device="cpu")
+    others: dict[str, Callable[[list[str]], object]] = {"encode": peer.encode, "mapped": mapped.embed}
     rows = {}
     for name, texts in (("one query, ms", [QUERY]), ("32 queries, per s", QUERIES), ("128 passages, per s", PASSAGES)):
-        ours, theirs = _take_turns(lambda t=texts: engine.embed(t), lambda t=texts: peer.encode(t), rounds)
-        one = len(texts) == 1
-        pair = (ours * 1e3, theirs * 1e3) if one else (len(texts) / ours, len(texts) / theirs)
-        rows[name] = {"ours": pair[0], "encode": pair[1], "times": theirs / ours}
+        for what, other in others.items():
+            ours, theirs = _take_turns(partial(engine.embed, texts), partial(other, texts), rounds)
+            one = len(texts) == 1
+            pair = (ours * 1e3, theirs * 1e3) if one else (len(texts) / ours, len(texts) / theirs)
+            rows[f"{name}, {what}"] = {"ours": pair[0], what: pair[1], "times": theirs / ours}
     difference = float(np.abs(engine.embed(PASSAGES) - peer.encode(PASSAGES)).max())
     rows["largest difference, 1e-7"] = {"ours": difference * 1e7}
     return rows

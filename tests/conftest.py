@@ -222,6 +222,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "ADIABAT_DATA_DIR": str(settings.data_dir),
         "ADIABAT_SOURCE_DIRS": ":".join(str(folder) for folder in settings.source_dirs),
         "ADIABAT_THREADS": "1",
+        "ADIABAT_MAP_WEIGHTS": str(settings.map_weights),
         "ADIABAT_COLLECTION": settings.collection,
     }
 

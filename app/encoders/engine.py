@@ -69,13 +69,14 @@ def load_engine(
     weights_dir: Path,
     precision: Precision = "fp32",
     lanes: int = 1,
+    map_weights: bool = False,
 ) -> Engine:
     """Load the encoder on the engine of that kind: "onnx", "openvino", "torch", or "auto".
 
     "auto" is torch where there is a GPU, else ONNX Runtime, which knows fp32 alone, so OpenVINO for bf16. `threads` 0
     means all cores; OpenVINO shares them among `lanes` runs that may be under way at once. `graphs_dir` holds exported
     graphs, one per architecture, `weights_dir` the runtime's copies of weights; both are caches that may be emptied
-    while nothing is loaded. Raises `EncoderBroken`.
+    while nothing is loaded. With `map_weights` ONNX Runtime leaves weights in their file. Raises `EncoderBroken`.
     """
     kind = chosen(kind, precision)
     if kind == "torch":
@@ -99,7 +100,7 @@ def load_engine(
         raise EncoderBroken("ONNX Runtime computes in fp32; for bf16 set ADIABAT_ENGINE=openvino, or torch on a GPU.")
     from app.encoders.onnx_engine import OnnxEngine
 
-    return OnnxEngine(files, spec, graph=graph, weights_dir=weights_dir, threads=threads)
+    return OnnxEngine(files, spec, graph=graph, weights_dir=weights_dir, threads=threads, mapped=map_weights)
 
 
 def chosen(kind: str, precision: Precision = "fp32") -> str:

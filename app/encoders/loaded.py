@@ -36,6 +36,7 @@ class EngineSettings:
     kind: str
     precision: Precision
     threads: int
+    map_weights: bool
     max_waiting: int
     max_wait_s: float
 
@@ -197,6 +198,7 @@ def _warm_engine(
         precision=settings.precision,
         lanes=RUNS,
         threads=settings.threads,
+        map_weights=settings.map_weights,
         graphs_dir=artifacts.graphs,
         weights_dir=artifacts.weights,
     )

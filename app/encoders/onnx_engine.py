@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from app.encoders.digest import weights_ending
 from app.encoders.engine import OwnCount
 from app.encoders.graph import MAP, GraphMap, write_weights
+from app.encoders.mounts import is_own
 from app.encoders.overlay import EncoderFiles
 from app.encoders.packing import BATCH_TOKENS, pack
 from app.encoders.session import OUTPUT, SHARED, SharedTensors, open_session, shared_tables
@@ -20,8 +21,9 @@ from app.errors import EncoderBroken
 class OnnxEngine:
     """`graph` is a folder that `export_graph` made. The weights are written below `weights_dir` at first use.
 
-    The token embeddings are in memory once for all encoders and processes that have the same; the rest is this engine's
-    own, since the runtime brings it into a form of its own.
+    The token embeddings are in memory once for all encoders and processes that have the same. The rest is this engine's
+    own, since the runtime brings it into a form of its own; not with `mapped`, where the processes of a machine have it
+    once too and short queries take longer. On a disk that other machines may write to nothing is mapped.
     """
 
     name = "onnx"
@@ -34,6 +36,7 @@ class OnnxEngine:
         graph: Path,
         weights_dir: Path,
         threads: int = 0,
+        mapped: bool = False,
         shared: SharedTensors = SHARED,
         batch_tokens: int = BATCH_TOKENS,
     ) -> None:
@@ -42,7 +45,7 @@ class OnnxEngine:
         write_weights(placed, files.tensor, folder)
         tables = {p.name: (files.tensor(p.name), files.tensor_hashes[p.name]) for p in placed.placements if p.table}
         self._tables = shared_tables(placed, tables, shared, weights_dir)
-        self._session = open_session(graph, folder, self._tables, threads)
+        self._session = open_session(graph, folder, self._tables, threads, mapped=mapped and is_own(folder))
         self._tokenizer = QueryTokenizer(files, spec)
         self._batch_tokens = batch_tokens
         self.dimension = spec.dimension

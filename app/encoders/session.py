@@ -68,11 +68,12 @@ SHARED = SharedTensors()
 
 
 def open_session(
-    folder: Path, weights: Path, tables: dict[str, SharedTensor], threads: int
+    folder: Path, weights: Path, tables: dict[str, SharedTensor], threads: int, *, mapped: bool = False
 ) -> onnxruntime.InferenceSession:
     """A session on `folder`'s graph with the weights in the folder `weights`; `threads` 0 means all cores.
 
-    `tables` maps initialisers to shared tensors; the caller must keep them as long as the session.
+    `tables` maps initialisers to shared tensors; the caller must keep them as long as the session. `mapped`: weights
+    stay as the file has them, which the processes of a machine then have in memory once.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -80,7 +81,9 @@ def open_session(
     options.log_severity_level = 3
     # An arena would keep the largest batch's activations for good, in every encoder: 11 MB each for MiniLM.
     options.enable_cpu_mem_arena = False
-    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    # The runtime's own form of a matrix is this process's own memory; without it, each run makes that form anew.
+    own_form = "session.disable_prepacking" if mapped else "session.use_device_allocator_for_initializers"
+    options.add_session_config_entry(own_form, "1")
     # Threads that spin between two operators take the cores from the store, the trainer and other encoders:
     # with the cores shared, one query took 21 ms with spinning and 10 ms without.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from app.encoders.engine import load_engine
 from app.encoders.files import EncoderFiles, write_delta, write_full
 from app.encoders.graph import map_table
 from app.encoders.session import SHARED
@@ -152,6 +154,35 @@ def test_on_a_file_system_of_another_machines_a_table_is_not_mapped(
     assert not isinstance(found, np.memmap)
     assert found is not array
     assert not (tmp_path / "table.bin").exists()
+
+
+def test_layers_stay_in_their_file_where_that_is_asked_for_and_it_is_this_machines(
+    tiny: EncoderFiles, caches: Caches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vectors_and_maps(*, map_weights: bool) -> tuple[NDArray[np.float32], int]:
+        engine = load_engine(
+            tiny,
+            read_spec(tiny),
+            kind="onnx",
+            threads=1,
+            graphs_dir=caches.graphs,
+            weights_dir=caches.weights,
+            map_weights=map_weights,
+        )
+        found = engine.embed(TEXTS), sum(line.endswith("/weights.bin") for line in maps_of(caches.weights))
+        engine.close()
+        return found
+
+    matrices = sum(len(tiny.shape(name)) == 2 for name in tiny.tensor_names()) - 3  # of three embeddings
+    expected, vectors_alone = vectors_and_maps(map_weights=False)
+    same, all_of_them = vectors_and_maps(map_weights=True)
+    assert all_of_them == vectors_alone + matrices
+    np.testing.assert_allclose(same, expected, atol=1e-6)
+    (tmp_path / "mounts").write_text(f"/dev/vda / ext4 rw 0 0\nserver:/export {caches.weights} nfs4 rw 0 0\n")
+    monkeypatch.setattr("app.encoders.mounts.MOUNTS", tmp_path / "mounts")
+    same, elsewhere = vectors_and_maps(map_weights=True)
+    assert elsewhere == vectors_alone
+    np.testing.assert_array_equal(same, expected)
 
 
 def test_the_torch_engine_gives_the_same_vectors_for_a_delta(

@@ -67,7 +67,9 @@ class Process:
         self.registry.encoders.sweep(self.artifacts.keys(), self.artifacts.set_aside)
         self.slot = Slot()
         metrics, cache = Metrics(), QueryCache(0)
-        engine = EngineSettings(kind="onnx", precision="fp32", threads=1, max_waiting=64, max_wait_s=30)
+        engine = EngineSettings(
+            kind="onnx", precision="fp32", threads=1, map_weights=False, max_waiting=64, max_wait_s=30
+        )
         self.pool = EncoderPool(
             lambda record: load_encoder(self.artifacts, record, engine, cache, metrics),
             lambda: self.switcher.pinned_ids(),

@@ -58,3 +58,8 @@ def test_openvino_ingests_and_every_answer_is_by_the_encoder_that_it_names(
 def test_bf16_on_onnx_runtime_ends_the_start_with_one_sentence(settings: Settings) -> None:
     said = start_and_fail(settings, ADIABAT_ENGINE="onnx", ADIABAT_PRECISION="bf16")
     assert "for bf16 set ADIABAT_ENGINE=openvino" in said
+
+
+def test_weights_are_mapped_by_onnx_runtime_alone(settings: Settings) -> None:
+    said = start_and_fail(settings, ADIABAT_MAP_WEIGHTS="1", ADIABAT_ENGINE="openvino")
+    assert "ADIABAT_MAP_WEIGHTS=1 is for ONNX Runtime in fp32: set ADIABAT_ENGINE=onnx" in said
