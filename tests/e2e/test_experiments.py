@@ -68,3 +68,15 @@ def test_continuous_tuning_says_what_it_waits_for_and_what_it_did(page: Page, st
     expect(panel).to_contain_text("waiting")
     expect(panel.get_by_role("row").nth(1)).to_contain_text("Every 1000 hours 'learned' is tuned.")
     stocked.client.remove_continuous_tuning()
+
+
+def test_an_order_of_another_version_says_what_mends_it(page: Page, watched: Watched, stocked: Service) -> None:
+    watched.allowed = lambda error: "409" in error  # the browser tells every refusal
+    stocked.parts.registry.continuous.set({"name": "learned", "every_moon": 1}, "by another version")
+    try:
+        page.goto("/console/operations")
+        expect(page.locator("#continuous").get_by_role("alert")).to_contain_text("PUT /continuous-tuning sets it anew")
+    finally:
+        stocked.client.remove_continuous_tuning()
+    page.reload()
+    expect(page.locator("#continuous")).to_contain_text("The order was taken back.")

@@ -7,6 +7,7 @@ import { confirm, look as lookAgain } from "./shell.js";
 import { endOfCanary } from "./switching.js";
 
 const PAGE = 10;
+const FORBIDDEN = 403; // a key that may not see it
 const VERDICTS = { better: "good", worse: "bad" };
 
 /** {element, look()}; hidden as long as there is nothing to show. */
@@ -24,11 +25,15 @@ export const continuous = () => panel("continuous", async () => {
 export function panel(id, draw) {
   const element = h("section.panel", { id, hidden: true });
   async function look() {
+    let drawn = null;
     try {
-      const drawn = await draw();
-      element.hidden = !drawn;
-      if (drawn) put(element, drawn);
-    } catch {} // the banner has said why
+      drawn = await draw();
+    } catch (error) {
+      if (!(error instanceof Refused)) return; // the banner has said why
+      if (error.status !== FORBIDDEN) drawn = h("p.problem", { role: "alert" }, error.message);
+    }
+    element.hidden = !drawn;
+    if (drawn) put(element, drawn);
   }
   return { element, look };
 }
