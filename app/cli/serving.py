@@ -44,9 +44,12 @@ def read_settings(given: dict[str, Any]) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        name = "_".join(str(part) for part in first["loc"])
         # The value may be a secret: it is not repeated.
-        raise BadInput(f"The setting {name} (ADIABAT_{name.upper()}) is not usable: {first['msg']}.") from None
+        said = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:  # of several together, which it names
+            raise BadInput(f"The settings do not fit together: {said}.") from None
+        name = "_".join(str(part) for part in first["loc"])
+        raise BadInput(f"The setting {name} (ADIABAT_{name.upper()}) is not usable: {said}.") from None
 
 
 def health(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:

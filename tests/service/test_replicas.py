@@ -206,7 +206,7 @@ def test_many_conflicting_switches_end_in_one_history_without_a_gap_and_in_equal
 def test_replicas_on_one_host_have_an_encoders_weights_in_memory_once(
     cluster: Cluster, pair: tuple[Member, Member], tiny: Path, part: str
 ) -> None:
-    """The token embeddings always; the layers' because they are asked to, or each had the runtime's own form of them."""
+    """The token embeddings always; the layers as they are asked to, or each had the runtime's own form of them."""
     digest = f"*-{weights_ending(EncoderFiles(tiny))}"
     [path] = (cluster.settings.artifacts_dir / "weights").glob(part.format(digest=digest))
     with path.open("rb") as file:
