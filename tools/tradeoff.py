@@ -18,7 +18,7 @@ KEPT, LOST = "#0f766e", "#b45309"
 def points() -> list[tuple[str, list[float], list[float]]]:
     """(recipe, gains in its domain, changes of other languages in %), one of each for every seed."""
     table = PAGE.read_text().partition(HEADING)[2].partition("\n\n")[0]
-    rows = [[cell.strip() for cell in line.replace("**", "").split("|")[1:-1]] for line in table.splitlines()[2:]]
+    rows = [[cell.strip() for cell in re.sub(r"\*\*|`", "", line).split("|")[1:-1]] for line in table.splitlines()[2:]]
     return [(recipe, _numbers(gains), _numbers(others)) for recipe, gains, others in rows]
 
 
