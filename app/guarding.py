@@ -16,7 +16,7 @@ from app.sequential import Effect
 from app.verdicts import Finding
 
 SURE = 0.001  # error rate of the intervals over a window
-SPREAD = 0.1  # of differences of shares, as they are expected
+SPREAD = 0.1  # of differences of shares and of scores, as they are expected
 
 
 class Seen:
@@ -59,6 +59,14 @@ def broken(rules: Rules, tally: Tally, found: Finding, signals: Mapping[Role, Si
             f"{rules.window_s:g} s, {_ms(active):.1f} ms of {active.timed:,} of the active encoder; "
             f"{rules.latency:g} times as much is allowed."
         )
+    scored = min(active.scored, canary.scored) >= rules.min_requests
+    if rules.score_shift is not None and scored and _shifted(active, canary, rules.score_shift):
+        return (
+            f"Rule score_shift: the best hits score {canary.score / canary.scored:.3f} in the mean of "
+            f"{canary.scored:,} queries of the canary in the last {rules.window_s:g} s, "
+            f"{active.score / active.scored:.3f} of {active.scored:,} of the active encoder; "
+            f"{rules.score_shift:g} apart is allowed."
+        )
     return None
 
 
@@ -73,17 +81,29 @@ def _over(of_active: int, of_canary: int, active: Signal, canary: Signal, allowe
 
 def _slower(active: Signal, canary: Signal, times: float) -> bool:
     mean = active.seconds / active.timed
-    variance = _variance(canary) + times**2 * _variance(active)
+    variance = _time_variance(canary) + times**2 * _time_variance(active)
     if variance <= 0 or mean <= 0:
         return False
     estimate = canary.seconds / canary.timed - times * mean
     return Effect(estimate=estimate, variance=variance, spread=mean).interval(SURE)[0] > 0
 
 
-def _variance(signal: Signal) -> float:
-    """Of the mean."""
-    n = signal.timed
-    return max(signal.seconds_squared / n - (signal.seconds / n) ** 2, 0.0) / n
+def _shifted(active: Signal, canary: Signal, allowed: float) -> bool:
+    """Either way: `interval` is two-sided, so the distance is held to the same error rate."""
+    distance = abs(canary.score / canary.scored - active.score / active.scored)
+    variance = sum(_variance(each.scored, each.score, each.score_squared) for each in (active, canary))
+    if variance <= 0:
+        return distance > allowed
+    return Effect(estimate=distance, variance=variance, spread=SPREAD).interval(SURE)[0] > allowed
+
+
+def _time_variance(signal: Signal) -> float:
+    return _variance(signal.timed, signal.seconds, signal.seconds_squared)
+
+
+def _variance(n: int, total: float, squares: float) -> float:
+    """Of the mean of `n` values with this sum, and this sum of their squares."""
+    return max(squares / n - (total / n) ** 2, 0.0) / n
 
 
 def _ms(signal: Signal) -> float:

@@ -6,7 +6,7 @@ By vector (dense), by words (lexical, where no encoder has a part) or by both (h
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -188,6 +188,8 @@ class Retrieval:
             # Without a threshold only the filter and the offset leave nothing: no encoder has a part in that.
             watched.empty = query.score_threshold is not None and not query.offset and not any(answer.hits)
             watched.encode_s = answer.encode_ms / 1000 if timed else None
+            if query.mode == "dense" and not query.offset:
+                watched.scores = [found[0].score for found in answer.hits if found]
             return answer
 
     async def _answer(self, query: Query, chosen: Chosen, conditions: "Filter | None", started: float) -> Answer:
@@ -304,7 +306,16 @@ class Retrieval:
             self._seen.saw(generation, role, Signal(requests=1, errors=1))
             raise
         timed, took_s = watched.encode_s is not None, watched.encode_s or 0.0
-        this = Signal(requests=1, empty=watched.empty, timed=timed, seconds=took_s, seconds_squared=took_s**2)
+        this = Signal(
+            requests=1,
+            empty=watched.empty,
+            timed=timed,
+            seconds=took_s,
+            seconds_squared=took_s**2,
+            scored=len(watched.scores),
+            score=sum(watched.scores),
+            score_squared=sum(score**2 for score in watched.scores),
+        )
         self._seen.saw(generation, role, this)
 
     def _look_up(self, vectors: NDArray[np.float32], query: Query, conditions: "Filter | None") -> list[list[Hit]]:
@@ -399,6 +410,7 @@ async def _embed(_chosen: Chosen, _role: Role, encoder: LoadedEncoder, texts: li
 class _Watched:
     empty: bool = False
     encode_s: float | None = None  # None where it tells nothing of the encoder
+    scores: Sequence[float] = ()  # of the best hits, where the encoder alone ranked them
 
 
 def _interleaved(hits: list[list[Hit]], other: LoadedEncoder, query: Query) -> tuple[list[list[Hit]], Drafted]:

@@ -11,17 +11,16 @@ from app.registry.experiments import Arm
 from app.registry.signals import Signal
 from app.verdicts import find
 
-RULES = Rules(alpha=0.05, min_requests=100, window_s=600, clicks=True, zero_hits=0.05, errors=0.02, latency=3.0)
+RULES = Rules(
+    alpha=0.05, min_requests=100, window_s=600, clicks=True, zero_hits=0.05, errors=0.02, latency=3.0, score_shift=0.1
+)
+SCORES_VARY = 0.15
 NOBODY = Tally(active=Arm(), canary=Arm())
-CALM = Signal(requests=900, errors=9, empty=18, timed=900, seconds=9.0, seconds_squared=0.1)
 
 
-def held(canary: Signal, active: Signal = CALM, *, rules: Rules = RULES, tally: Tally = NOBODY) -> str | None:
-    found = find(tally, active="base@1", canary="bees@1", alpha=rules.alpha)
-    return broken(rules, tally, found, {"active": active, "canary": canary})
-
-
-def share(errors: float = 0.01, empty: float = 0.02, ms: float = 10.0, requests: int = 300) -> Signal:
+def share(
+    errors: float = 0.01, empty: float = 0.02, ms: float = 10.0, score: float = 0.6, requests: int = 300
+) -> Signal:
     return Signal(
         requests=requests,
         errors=round(errors * requests),
@@ -29,7 +28,18 @@ def share(errors: float = 0.01, empty: float = 0.02, ms: float = 10.0, requests:
         timed=requests,
         seconds=requests * ms / 1000,
         seconds_squared=requests * (ms / 1000) ** 2 * 1.1,
+        scored=requests,
+        score=requests * score,
+        score_squared=requests * (score**2 + SCORES_VARY**2),
     )
+
+
+CALM = share(requests=900)
+
+
+def held(canary: Signal, active: Signal = CALM, *, rules: Rules = RULES, tally: Tally = NOBODY) -> str | None:
+    found = find(tally, active="base@1", canary="bees@1", alpha=rules.alpha)
+    return broken(rules, tally, found, {"active": active, "canary": canary})
 
 
 def test_a_canary_like_the_active_encoder_may_stay() -> None:
@@ -42,6 +52,8 @@ def test_a_canary_like_the_active_encoder_may_stay() -> None:
     [
         ({"errors": 0.2}, "Rule errors: 20.0% of 300 searches of the canary failed in the last 600 s, 1.0% of 900 of"),
         ({"empty": 0.4}, "Rule zero_hits: 40.0% of 300 searches of the canary found nothing in the last 600 s, 2.0%"),
+        ({"score": 0.3}, "Rule score_shift: the best hits score 0.300 in the mean of 300 queries of the canary in the"),
+        ({"score": 0.9}, "Rule score_shift: the best hits score 0.900 in the mean of 300 queries of the canary in the"),
         ({"ms": 60.0}, "Rule latency: 60.0 ms in the mean of 300 searches of the canary in the last 600 s, 10.0 ms"),
     ],
 )
@@ -50,17 +62,24 @@ def test_what_goes_worse_than_is_allowed_ends_it(bad: dict[str, float], said: st
     assert found is not None
     assert found.startswith(said)
     assert held(share(**bad, requests=90)) is None  # too few
-    off = replace(RULES, errors=None, zero_hits=None, latency=None)
+    off = replace(RULES, errors=None, zero_hits=None, latency=None, score_shift=None)
     assert held(share(**bad), rules=off) is None
 
 
-@pytest.mark.parametrize("bad", [{"errors": 0.025}, {"empty": 0.07}, {"ms": 29.0}])
+@pytest.mark.parametrize("bad", [{"errors": 0.025}, {"empty": 0.07}, {"ms": 29.0}, {"score": 0.5}, {"score": 0.72}])
 def test_what_is_allowed_or_may_be_chance_ends_nothing(bad: dict[str, float]) -> None:
     assert held(share(**bad)) is None
 
 
 def test_times_of_what_was_remembered_say_nothing() -> None:
     assert held(replace(share(ms=60.0), timed=50)) is None
+
+
+def test_scores_of_few_searches_say_nothing_and_scores_without_a_spread_say_what_they_are() -> None:
+    assert held(replace(share(), scored=50, score=5.0, score_squared=0.5)) is None
+    still = {"scored": 300, "score_squared": 0.0}  # below what rounding leaves of the variance
+    active, canary = replace(CALM, **still, score=180.0), replace(share(), **still, score=120.0)
+    assert (held(canary, active) or "").startswith("Rule score_shift: the best hits score 0.400")
 
 
 def test_a_worse_share_of_clicks_ends_it() -> None:

@@ -30,6 +30,7 @@ class Rules:
     zero_hits: float | None  # by how much the share of searches without a hit may be greater
     errors: float | None  # and that of those that fail
     latency: float | None  # how many times as long a search may take in the mean
+    score_shift: float | None = None  # how far apart the mean scores of the best hits may be
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

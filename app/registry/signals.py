@@ -24,16 +24,12 @@ class Signal:
     timed: int = 0  # of one query that was not remembered: the others' times tell nothing of the encoder
     seconds: float = 0.0  # that encoding the timed ones took
     seconds_squared: float = 0.0
+    scored: int = 0  # queries with a hit that an encoder alone ranked
+    score: float = 0.0  # of their best hits
+    score_squared: float = 0.0
 
     def __add__(self, other: "Signal") -> "Signal":
-        return Signal(
-            requests=self.requests + other.requests,
-            errors=self.errors + other.errors,
-            empty=self.empty + other.empty,
-            timed=self.timed + other.timed,
-            seconds=self.seconds + other.seconds,
-            seconds_squared=self.seconds_squared + other.seconds_squared,
-        )
+        return Signal(**{name: getattr(self, name) + getattr(other, name) for name in NAMES})
 
 
 NAMES = tuple(Signal.__slots__)

@@ -206,6 +206,9 @@ signals = Table(
     Column("timed", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("seconds_squared", Float, nullable=False),
+    Column("scored", Integer, nullable=False, server_default="0"),
+    Column("score", Float, nullable=False, server_default="0"),
+    Column("score_squared", Float, nullable=False, server_default="0"),
 )
 
 # The standing order to tune, and what was done by it. Append-only: the newest rows say how it stands, and of several

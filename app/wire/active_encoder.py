@@ -30,6 +30,10 @@ class CanaryRules(RequestModel):
     latency: Annotated[
         float | None, Field(ge=1, le=1000, description="How many times as long a search may take, in the mean.")
     ] = 3
+    score_shift: Annotated[
+        float | None,
+        Field(gt=0, le=2, description="How far the mean score of its best hits may lie from the other's, either way."),
+    ] = None
 
 
 class CanaryTerms(RequestModel):

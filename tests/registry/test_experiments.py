@@ -114,11 +114,25 @@ def test_signals_of_all_services_are_summed(split: Registry) -> None:
     signals = split.signals
     signals.add({(2, "canary"): Signal(requests=2, errors=1, empty=1, timed=1, seconds=0.5, seconds_squared=0.25)})
     signals.add(
-        {(2, "canary"): Signal(requests=1), (2, "active"): Signal(requests=9), (3, "active"): Signal(requests=5)}
+        {
+            (2, "canary"): Signal(requests=1, scored=2, score=1.5, score_squared=1.25),
+            (2, "active"): Signal(requests=9),
+            (3, "active"): Signal(requests=5),
+        }
     )
     assert signals.of(2, 120) == {
         "active": Signal(requests=9),
-        "canary": Signal(requests=3, errors=1, empty=1, timed=1, seconds=0.5, seconds_squared=0.25),
+        "canary": Signal(
+            requests=3,
+            errors=1,
+            empty=1,
+            timed=1,
+            seconds=0.5,
+            seconds_squared=0.25,
+            scored=2,
+            score=1.5,
+            score_squared=1.25,
+        ),
     }
     assert signals.of(4, 120) == {"active": Signal(), "canary": Signal()}
     assert signals.of(2, -120) == {"active": Signal(), "canary": Signal()}  # what is older is left out

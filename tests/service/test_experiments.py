@@ -238,6 +238,19 @@ def test_a_canary_that_fails_is_rolled_back_without_a_query_log(stocked: Service
     assert {asked(http, user)["rule"] for user in USERS[:20]} == {"active"}
 
 
+@pytest.mark.parametrize("allowed", [0.01, None])
+def test_a_canary_whose_scores_lie_elsewhere_is_rolled_back_where_that_is_asked_for(
+    stocked: Service, http: httpx.Client, allowed: float | None
+) -> None:
+    stocked.client.start_canary("bees", 50, sticky_by=BY, rules={"min_requests": 20, "score_shift": allowed})
+    for user in USERS[:100]:
+        asked(http, user)
+    look(stocked)
+    ended = stocked.client.history()[0]
+    assert ended.reason == ("rule" if allowed else "canary")
+    assert (ended.note or "").startswith("Rule score_shift: the best hits score" if allowed else "")
+
+
 def test_rules_see_of_a_search_what_the_encoder_has_a_part_in(stocked: Service, http: httpx.Client) -> None:
     stocked.client.start_canary("bees", 50, sticky_by=BY)
     stocked.parts.experiments.add_seen()
@@ -248,6 +261,7 @@ def test_rules_see_of_a_search_what_the_encoder_has_a_part_in(stocked: Service, 
     http.post("/search/batch", json={"queries": ["a", "b"]}, headers={BY: USERS[0]}).raise_for_status()
     seen = stocked.parts.experiments._seen.take().values()
     assert (sum(each.requests for each in seen), sum(each.empty for each in seen)) == (9, 2)
+    assert sum(each.scored for each in seen) == 4  # two of the last searches, and of the batch both queries
     # One for each encoder: the others' query was remembered, and a batch tells nothing of one query.
     assert sum(each.timed for each in seen) == 2
     assert all(each.seconds < 5 for each in seen)
