@@ -247,6 +247,8 @@ def test_layer_decay_moves_the_lower_layer_less(tiny_folder: Path, training: Tra
 
     plain, decayed = steps(1.0), steps(0.1)
     for name in plain:
+        if name.endswith("attention.self.key.bias"):
+            continue  # it moves no score: its gradient is what rounding leaves, and Adam makes steps of that
         ratio = decayed[name] / plain[name]
         assert ratio == pytest.approx(0.1 if ".layer.0." in name else 1.0, rel=0.5), name
 
