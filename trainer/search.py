@@ -2,8 +2,9 @@
 
 1. Rates. Each rate of a logarithmic grid over four decades gets the same short budget, gentlest first, and is measured
    at a few softenings, which cost nothing but the measuring. Climbing ends once two rates in a row did clearly worse.
-2. In full. The best rate is tuned in full, with the first of what else is open (`OPEN`); then the others, one thing
-   after another, each tuned in full, measured at a few softenings and kept where it is better.
+2. In full. The best rate is tuned in full, with the first of what else is open (`OPEN`). Then others, one thing after
+   another, each tuned in full, measured at a few softenings and kept where it is better: half the rate, and where that
+   loses the double; then what `OPEN` names. Of two rates that chance could have put in this order, the gentler stays.
 3. Runs. The best of these is tuned from further seeds too, and the runs' weights are averaged (`trainer.soup`).
 4. Softening. That is measured at ten softenings, and the best point is what is kept. Where the average would not pass
    and the one run would, it is the one run that is measured so.
@@ -12,9 +13,10 @@ What is best: the gain in the domain plus the mean change of the guards, both in
 counts as much as a question won. A point at which a guard lost more than half of what the gate allows is out. Where
 one would pass the gate's own tests on the choose halves, only such points count, and where one would do so with a
 quarter of the allowed loss to spare, only those: a large step makes a guard's change hard to tell, the gate refuses
-what cannot be told, and what just passes on one half may well fail on the other. Where only the domain is measured,
-the gentlest point within one standard error of the best is kept (the rule of Breiman, Friedman, Olshen and Stone,
-"Classification and Regression Trees", 1984, section 3.4.3): what cannot be seen is not to be risked.
+what cannot be told, and what just passes on one half may well fail on the other. Of a tuning's points that do so
+equally well, the gentlest within half a standard error of the best is kept, within a whole one where only the domain is
+measured (the rule of Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees", 1984, section 3.4.3):
+what cannot be seen is not to be risked.
 
 The same input gives the same trials and the same choice.
 """
@@ -33,7 +35,7 @@ from trainer.tune import TuneResult
 RATES = tuple(round(10 ** (exponent / 2), 9) for exponent in range(-14, -5))  # 1e-7 to 1e-3, two to a decade
 # What else may be open, with the values that are tried, in their order.
 OPEN: Mapping[str, tuple[Any, Any]] = {"reach": (10, 3), "temperature": (0.045, 0.03), "epochs": (1, 3)}
-GENTLER = 0.5  # of the best short tuning's rate: a short budget favours large ones
+GENTLER, STRONGER = 0.5, 2.0  # of the best short tuning's rate: a short budget favours large ones
 PROBE_PAIRS = 2_048
 PROBE_SOFTENINGS = (1.0, 0.5, 0.25)
 COMPARED_SOFTENINGS = (1.0, 0.8, 0.6, 0.4)
@@ -60,6 +62,12 @@ class Point:
     @property
     def score(self) -> float:
         return self.dev + self.guards_mean
+
+    @property
+    def unseen(self) -> float:
+        """Scores this close are one to whoever chooses: half a standard error of the domain's gain, and all of it where
+        no guard says what a larger step costs."""
+        return self.dev_error / 2 if self.guards else self.dev_error
 
     @property
     def guards_mean(self) -> float:
@@ -151,13 +159,18 @@ def search(recipe: Recipe, bench: Bench, *, gate: Gate, kept: Path) -> Found:
         course = replace(course, learning_rate=_best_rate(recipe, course, bench, done, gate))
         best = _try(recipe, bench, done, "in full", course)
         if best is None:  # what a short budget bears may be too much for all pairs
-            course, open_ = _other(course, "learning_rate"), open_[1:]
+            course, open_ = replace(course, learning_rate=GENTLER * course.learning_rate), open_[1:]
     best = best or _in_full(recipe, bench, done, "in full", course, 1, COMPARED_SOFTENINGS)
     for name in open_:
-        other = _try(recipe, bench, done, "in full", _other(best[0].course, name))
-        if other is not None:
-            best, worse = (other, best) if is_better(other[0], best[0], gate) else (best, other)
+        for other in _others(best[0].course, name, open_):
+            tried = _try(recipe, bench, done, "in full", other)
+            if tried is None:
+                continue
+            kept_other = is_better(tried[0], best[0], gate)
+            best, worse = (tried, best) if kept_other else (best, tried)
             bench.drop(worse[0].course)
+            if kept_other:
+                break
     course = best[0].course
     last = _try(recipe, bench, done, "softening", course, recipe.runs, SOFTENINGS) if recipe.runs > 1 else None
     if last is None or merit(last[0], gate)[0] < merit(best[0], gate)[0]:
@@ -172,9 +185,12 @@ def _found(kept: InFull, bench: Bench, done: "_Done", gate: Gate) -> Found:
 
 
 def is_better(other: Trial, best: Trial, gate: Gate) -> bool:
-    """Where only the domain is measured, by more than its standard error."""
-    more, there = merit(other, gate), merit(best, gate)
-    least = 0.0 if best.points[0].guards else best.points[0].dev_error
+    """Where only the domain is measured, by more than its standard error. A gentler rate need not be: it is better
+    where chance alone could have put it behind."""
+    more, there, unseen = merit(other, gate), merit(best, gate), best.points[0].unseen
+    least = 0.0 if best.points[0].guards else unseen
+    if other.learning_rate < best.learning_rate:
+        least = -unseen
     return more[0] > there[0] or (more[0] == there[0] and more[1] > there[1] + least)
 
 
@@ -196,9 +212,13 @@ def first(recipe: Recipe) -> Course:
     return Course(**{name: tried[name] if value == "auto" else value for name, value in said.items()})
 
 
-def _other(course: Course, name: str) -> Course:
-    other: Any = OPEN[name][1] if name in OPEN else GENTLER * course.learning_rate
-    return replace(course, **{name: other})
+def _others(course: Course, name: str, open_: Sequence[str]) -> tuple[Course, ...]:
+    """What else to try of this thing, until one is kept. A small temperature, which is harsh on what ranks low, is only
+    worth a trial with a small reach, which leaves that alone."""
+    if name == "learning_rate":
+        return tuple(replace(course, learning_rate=times * course.learning_rate) for times in (GENTLER, STRONGER))
+    changed = {name} | ({"reach"} if name == "temperature" and "reach" in open_ else set())
+    return (replace(course, **{each: OPEN[each][1] for each in changed}),)
 
 
 def _try(
@@ -262,11 +282,12 @@ def _half_way(one: Point, other: Point) -> Point:
 
 
 def best_point(points: Sequence[Point], gate: Gate) -> Point:
-    """The one to keep. Without guards the gentlest within a standard error of the best."""
+    """The one to keep: the gentlest of those that are as good as the best, as far as can be seen."""
     best = max(points, key=lambda point: point.merit(gate))
-    if best.guards:
+    held = best.merit(gate)[0]
+    if held == 0:
         return best
-    near = [point for point in points if point.score >= best.score - best.dev_error]
+    near = [point for point in points if point.merit(gate)[0] == held and point.score >= best.score - best.unseen]
     return min(near, key=lambda point: point.soften)
 
 
