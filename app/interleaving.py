@@ -4,12 +4,12 @@ Radlinski, Kurup and Joachims, "How Does Clickthrough Data Reflect Retrieval Qua
 says which of the two picks first; each picks the best of its ranking that is not in the list yet. Where neither is
 better, clicks go to either team with the same probability, whatever position bias they have.
 
-What both rank alike from the first hit on belongs to neither: whose it were would be a coin's word, and a click on it
-nothing but noise.
+Where both would pick the same hit it belongs to neither, and the round has no other: whose it were would be a coin's
+word, and a click on it nothing but noise.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 ACTIVE, CANARY, SHARED = "a", "c", "="
 
@@ -19,27 +19,20 @@ def team_draft(active: Sequence[str], canary: Sequence[str], seed: str, depth: i
 
     The same `seed` draws the same coins, so that a deeper list begins with a shorter one.
     """
-    drafted = list(_alike(active, canary))[:depth]
-    teams = SHARED * len(drafted)
-    taken = set(drafted)
+    drafted: dict[str, str] = {}
     coins = random.Random(seed)
-    left = {ACTIVE: iter(active), CANARY: iter(canary)}
-    while len(drafted) < depth:
-        order = (ACTIVE, CANARY) if coins.random() < 0.5 else (CANARY, ACTIVE)
-        before = len(drafted)
-        for team in order:
-            pick = next((each for each in left[team] if each not in taken), None)
-            if pick is not None:
-                drafted.append(pick)
-                taken.add(pick)
-                teams += team
-        if len(drafted) == before:
-            break
-    return drafted[:depth], teams[:depth]
-
-
-def _alike(active: Sequence[str], canary: Sequence[str]) -> Iterator[str]:
-    for ours, theirs in zip(active, canary, strict=False):
-        if ours != theirs:
-            return
-        yield ours
+    left = iter(active), iter(canary)
+    ours, theirs = (next(each, None) for each in left)
+    while len(drafted) < depth and (ours is not None or theirs is not None):
+        if ours == theirs and ours is not None:
+            drafted[ours] = SHARED
+        else:
+            picks = [(ours, ACTIVE), (theirs, CANARY)]
+            for pick, team in picks if coins.random() < 0.5 else picks[::-1]:
+                if pick is not None:
+                    drafted[pick] = team
+        ours, theirs = (
+            pick if pick not in drafted else next((each for each in ranking if each not in drafted), None)
+            for pick, ranking in zip((ours, theirs), left, strict=True)
+        )
+    return list(drafted)[:depth], "".join(drafted.values())[:depth]

@@ -74,7 +74,7 @@ class SearchLogged(PublicModel):
         str | None,
         Field(
             description="Of an interleaved search, for each of the first 100 of `shown`: `a` active, `c` canary, "
-            "`=` both alike."
+            "`=` both would have shown it there."
         ),
     ] = None
     clicks: list[ClickPublic]
