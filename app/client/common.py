@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 import orjson
-from pydantic import BaseModel, ValidationError
 
-from app.wire.evaluations import EvaluationPublic
-from app.wire.tuning_jobs import JobEventPublic, TuningJobPublic
+from app import wire
 
-if TYPE_CHECKING:
-    import httpx  # a third of the time that the client takes to import: it is imported when a client is made
+if TYPE_CHECKING:  # what takes long to import is imported when it is needed
+    import httpx
+    from pydantic import BaseModel
+
+    from app.wire.evaluations import EvaluationPublic
+    from app.wire.tuning_jobs import TuningJobPublic
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 FINISHED = frozenset({"succeeded", "rejected", "failed", "cancelled", "interrupted"})
@@ -33,10 +35,10 @@ FOLLOW_RETRIES = 8
 MAX_FOLLOW_WAIT_S = 8.0
 
 Json = dict[str, Any]
-Model = TypeVar("Model", bound=BaseModel)
-Job = TypeVar("Job", TuningJobPublic, EvaluationPublic)
-OnProgress = Callable[[TuningJobPublic], None]
-OnEvaluation = Callable[[EvaluationPublic], None]
+Model = TypeVar("Model", bound="BaseModel")
+Job = TypeVar("Job", "TuningJobPublic", "EvaluationPublic")
+OnProgress = Callable[["TuningJobPublic"], None]
+OnEvaluation = Callable[["EvaluationPublic"], None]
 OnBytes = Callable[[int, int], None]  # how many, of how many
 
 
@@ -138,6 +140,8 @@ def _retry_after_s(headers: httpx.Headers) -> float | None:
 
 
 def parsed(model: type[Model], content: bytes) -> Model:
+    from pydantic import ValidationError
+
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
@@ -148,9 +152,9 @@ def parsed(model: type[Model], content: bytes) -> Model:
         ) from error
 
 
-def event_in(line: str) -> JobEventPublic | None:
+def event_in(line: str) -> wire.tuning_jobs.JobEventPublic | None:
     """The event in a line of a stream of events: its `data` says all that the other fields say."""
-    return parsed(JobEventPublic, line[6:].encode()) if line.startswith("data: ") else None
+    return parsed(wire.tuning_jobs.JobEventPublic, line[6:].encode()) if line.startswith("data: ") else None
 
 
 def dataset_kind(file: Path) -> str:

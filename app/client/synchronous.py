@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
+from app import wire
 from app.client.common import (
     DEFAULT_URL,
     FINISHED,
@@ -52,21 +53,6 @@ from app.client.common import (
     without_none,
 )
 from app.client.watching import job_bar
-from app.wire.active_encoder import ActivationPublic, ActiveEncoder, History, SwitchedPublic
-from app.wire.audit import AuditPage
-from app.wire.continuous import ContinuousHistory, ContinuousPublic
-from app.wire.datasets import DatasetList, DatasetPublic
-from app.wire.encoders import EncoderList, EncoderPublic
-from app.wire.evaluations import EvaluationList, EvaluationPublic
-from app.wire.experiments import ExperimentPage, ExperimentPublic
-from app.wire.health import Ready, Version
-from app.wire.judgments import JudgmentPage, JudgmentPublic
-from app.wire.keys import KeyList, KeyMade, KeyPublic, Scope
-from app.wire.passages import Count, Deleted, PassagePage, PassagePublic, PassagesStreamed, PassagesUpserted
-from app.wire.queries import FeedbackPublic, SearchLogPage
-from app.wire.routes import RouteDetail, RouteList, RoutePublic, RouteSwitched
-from app.wire.search import Mode, SearchBatchResponse, SearchResponse
-from app.wire.tuning_jobs import JobEventPublic, TuningJobList, TuningJobPublic
 
 if TYPE_CHECKING:
     import httpx
@@ -98,7 +84,7 @@ class AdiabatClient:
         self,
         query: str,
         *,
-        mode: Mode = "dense",
+        mode: wire.search.Mode = "dense",
         limit: int = 10,
         offset: int | None = None,
         cursor: str | None = None,
@@ -114,7 +100,7 @@ class AdiabatClient:
         lang: str | None = None,
         group_by: str | None = None,
         group_size: int | None = None,
-    ) -> SearchResponse:
+    ) -> wire.search.SearchResponse:
         """The passages nearest to `query`, with `encoder` (`name` or `name@version`), a route's, or the active one.
 
         `route` names the route; without, the first that matches takes the search, by its filter, `lang` or the key.
@@ -132,13 +118,13 @@ class AdiabatClient:
         body |= without_none(offset=offset, cursor=cursor, filter=filter, score_threshold=score_threshold)
         body |= without_none(encoder=encoder, route=route, compare_to=compare_to, lang=lang)
         body |= without_none(group_by=group_by, group_size=group_size)
-        return self._call(SearchResponse, "POST", "/search", json=body)
+        return self._call(wire.search.SearchResponse, "POST", "/search", json=body)
 
     def search_batch(
         self,
         queries: list[str],
         *,
-        mode: Mode = "dense",
+        mode: wire.search.Mode = "dense",
         limit: int = 10,
         filter: Json | None = None,
         score_threshold: float | None = None,
@@ -147,19 +133,19 @@ class AdiabatClient:
         lang: str | None = None,
         exact: bool = False,
         with_query_vector: bool = False,
-    ) -> SearchBatchResponse:
+    ) -> wire.search.SearchBatchResponse:
         """Up to 256 queries with one encoder and one set of options; one of `results` for each, in their order."""
         body: Json = {"queries": queries, "mode": mode, "limit": limit, "exact": exact}
         body |= {"with_query_vector": with_query_vector}
         body |= without_none(filter=filter, score_threshold=score_threshold, encoder=encoder, route=route, lang=lang)
-        return self._call(SearchBatchResponse, "POST", "/search/batch", json=body)
+        return self._call(wire.search.SearchBatchResponse, "POST", "/search/batch", json=body)
 
-    def upsert_passages(self, passages: Iterable[Json], *, durable: bool = False) -> PassagesUpserted:
+    def upsert_passages(self, passages: Iterable[Json], *, durable: bool = False) -> wire.passages.PassagesUpserted:
         """Add or replace `{id, text, title?, metadata?}`; with `durable`, answered when it has reached the disk."""
         body = {"passages": list(passages), "durable": durable}
-        return self._call(PassagesUpserted, "POST", "/passages", json=body)
+        return self._call(wire.passages.PassagesUpserted, "POST", "/passages", json=body)
 
-    def stream_passages(self, passages: Iterable[Json]) -> PassagesStreamed:
+    def stream_passages(self, passages: Iterable[Json]) -> wire.passages.PassagesStreamed:
         """Add or replace any number, sent while `passages` is read and stored while it arrives.
 
         Bad ones are told in `bad_lines`, counted from 1, and stop nothing. Of a repeated id the last wins. Never
@@ -167,7 +153,7 @@ class AdiabatClient:
         how many are stored, and sending all again does no harm.
         """
         return self._call(
-            PassagesStreamed,
+            wire.passages.PassagesStreamed,
             "POST",
             "/passages",
             stream=lambda: ndjson_chunks(passages),
@@ -175,34 +161,36 @@ class AdiabatClient:
             retries=0,
         )
 
-    def passage(self, passage_id: str) -> PassagePublic:
+    def passage(self, passage_id: str) -> wire.passages.PassagePublic:
         """One passage as it is stored; `passage-not-found` where there is none."""
-        return self._call(PassagePublic, "GET", f"/passages/{quoted(passage_id)}")
+        return self._call(wire.passages.PassagePublic, "GET", f"/passages/{quoted(passage_id)}")
 
     def passages(
         self, cursor: str | None = None, limit: int = 100, filter: Json | None = None, *, with_vectors: bool = False
-    ) -> PassagePage:
+    ) -> wire.passages.PassagePage:
         """A page of all passages, or of those that `filter` lets through; its `next_cursor` is None on the last."""
         params = without_none(limit=limit, cursor=cursor, filter=as_parameter(filter))
         params |= {"with_vectors": True} if with_vectors else {}
-        return self._call(PassagePage, "GET", "/passages", params=params)
+        return self._call(wire.passages.PassagePage, "GET", "/passages", params=params)
 
     def count_passages(self, filter: Json | None = None) -> int:
         """How many there are, or how many `filter` lets through."""
-        return (self._call(Count, "GET", "/passages/count", params=without_none(filter=as_parameter(filter)))).count
+        return (
+            self._call(wire.passages.Count, "GET", "/passages/count", params=without_none(filter=as_parameter(filter)))
+        ).count
 
     def delete_passages(self, ids: list[str] | None = None, filter: Json | None = None) -> int:
         """Delete by ids or by filter; how many were deleted."""
         body = {"ids": ids} if ids is not None else {"filter": filter}
-        return (self._call(Deleted, "POST", "/passages/delete", json=body)).deleted
+        return (self._call(wire.passages.Deleted, "POST", "/passages/delete", json=body)).deleted
 
-    def encoders(self) -> list[EncoderPublic]:
+    def encoders(self) -> list[wire.encoders.EncoderPublic]:
         """Every version of every encoder, deleted ones too; `state` tells."""
-        return (self._call(EncoderList, "GET", "/encoders")).encoders
+        return (self._call(wire.encoders.EncoderList, "GET", "/encoders")).encoders
 
-    def encoder(self, key: str) -> EncoderPublic:
+    def encoder(self, key: str) -> wire.encoders.EncoderPublic:
         """By `name@version`, or by `name`: the newest, with all `versions`."""
-        return self._call(EncoderPublic, "GET", f"/encoders/{quoted(key)}")
+        return self._call(wire.encoders.EncoderPublic, "GET", f"/encoders/{quoted(key)}")
 
     def register_encoder(
         self,
@@ -216,7 +204,7 @@ class AdiabatClient:
         description: str = "",
         labels: dict[str, str] | None = None,
         force: bool = False,
-    ) -> EncoderPublic:
+    ) -> wire.encoders.EncoderPublic:
         """Register an encoder from one of these sources; the checks that ran are in its `checks`.
 
         `path`: a sentence-transformers folder on the server, in one of its ADIABAT_SOURCE_DIRS. `job`: what a tuning
@@ -227,12 +215,12 @@ class AdiabatClient:
         if archive is not None:
             return self._upload_encoder(archive, body)
         body["source"] = without_none(path=path, job=job, hub=hub, revision=revision)
-        return self._call(EncoderPublic, "POST", "/encoders", json=body, headers=_once())
+        return self._call(wire.encoders.EncoderPublic, "POST", "/encoders", json=body, headers=_once())
 
-    def _upload_encoder(self, archive: Path | BinaryIO, fields: Json) -> EncoderPublic:
+    def _upload_encoder(self, archive: Path | BinaryIO, fields: Json) -> wire.encoders.EncoderPublic:
         with open_binary(archive) as file:
             return self._call(
-                EncoderPublic,
+                wire.encoders.EncoderPublic,
                 "POST",
                 "/encoders",
                 data=form_fields(fields),
@@ -251,16 +239,18 @@ class AdiabatClient:
         """Delete one `name@version`; `encoder-in-use` while it is active, previous, the base, or a job's parent."""
         self._send("DELETE", f"/encoders/{quoted(key)}")
 
-    def active_encoder(self) -> ActiveEncoder:
+    def active_encoder(self) -> wire.active_encoder.ActiveEncoder:
         """What `/search` uses, what was active before, and why it fell back to the base if it did."""
-        return self._call(ActiveEncoder, "GET", "/active-encoder")
+        return self._call(wire.active_encoder.ActiveEncoder, "GET", "/active-encoder")
 
     def activate(
         self, key: str, *, force: bool = False, if_generation: int | None = None, timeout_s: float = 30
-    ) -> SwitchedPublic:
+    ) -> wire.active_encoder.SwitchedPublic:
         """Switch to `name` or `name@version`; with `if_generation`, only if that is still active."""
         body = split_key(key) | {"force": force, "timeout_s": timeout_s}
-        return self._call(SwitchedPublic, "PUT", "/active-encoder", json=body, headers=if_match(if_generation))
+        return self._call(
+            wire.active_encoder.SwitchedPublic, "PUT", "/active-encoder", json=body, headers=if_match(if_generation)
+        )
 
     def start_canary(
         self,
@@ -273,7 +263,7 @@ class AdiabatClient:
         force: bool = False,
         if_generation: int | None = None,
         timeout_s: float = 30,
-    ) -> SwitchedPublic:
+    ) -> wire.active_encoder.SwitchedPublic:
         """Let `name` or `name@version` answer `percent` of the searches beside the active encoder, the same ones by
         their key or by the header `sticky_by`; `interleave`: both answer those together. `activate` and `rollback` end
         it, and its rules by themselves: as PUT /active-encoder takes them, True: the defaults, False: none do."""
@@ -281,25 +271,33 @@ class AdiabatClient:
         if rules is not True:
             canary["rules"] = rules or None
         body = {"canary": canary, "force": force, "timeout_s": timeout_s}
-        return self._call(SwitchedPublic, "PUT", "/active-encoder", json=body, headers=if_match(if_generation))
-
-    def rollback(self, *, if_generation: int | None = None) -> SwitchedPublic:
-        """Activate the encoder before this one, as a new generation."""
         return self._call(
-            SwitchedPublic, "POST", "/active-encoder/rollback", headers=if_match(if_generation), repeatable=False
+            wire.active_encoder.SwitchedPublic, "PUT", "/active-encoder", json=body, headers=if_match(if_generation)
         )
 
-    def history(self, limit: int = 100) -> list[ActivationPublic]:
+    def rollback(self, *, if_generation: int | None = None) -> wire.active_encoder.SwitchedPublic:
+        """Activate the encoder before this one, as a new generation."""
+        return self._call(
+            wire.active_encoder.SwitchedPublic,
+            "POST",
+            "/active-encoder/rollback",
+            headers=if_match(if_generation),
+            repeatable=False,
+        )
+
+    def history(self, limit: int = 100) -> list[wire.active_encoder.ActivationPublic]:
         """Newest first."""
-        return (self._call(History, "GET", "/active-encoder/history", params={"limit": limit})).activations
+        return (
+            self._call(wire.active_encoder.History, "GET", "/active-encoder/history", params={"limit": limit})
+        ).activations
 
-    def routes(self) -> list[RoutePublic]:
+    def routes(self) -> list[wire.routes.RoutePublic]:
         """By name: in this order they are asked for a search that names none."""
-        return (self._call(RouteList, "GET", "/routes")).routes
+        return (self._call(wire.routes.RouteList, "GET", "/routes")).routes
 
-    def route(self, name: str) -> RouteDetail:
+    def route(self, name: str) -> wire.routes.RouteDetail:
         """With its history, newest first."""
-        return self._call(RouteDetail, "GET", f"/routes/{quoted(name)}")
+        return self._call(wire.routes.RouteDetail, "GET", f"/routes/{quoted(name)}")
 
     def set_route(
         self,
@@ -312,7 +310,7 @@ class AdiabatClient:
         force: bool = False,
         if_generation: int | None = None,
         timeout_s: float = 30,
-    ) -> RouteSwitched:
+    ) -> wire.routes.RouteSwitched:
         """Let `encoder` (`name` or `name@version`) answer searches that name the route, and those for which `match`
         holds: `{"filter": {"key", "value"}, "lang": […], "key": […]}`, all that it says. Those in `base_languages` stay
         on the base; with `base_languages_from_card` those too in which it is worse by its card, which the answer names
@@ -320,43 +318,45 @@ class AdiabatClient:
         body: Json = {"encoder": encoder, "match": match, "base_languages": list(base_languages)}
         body |= {"base_languages_from_card": base_languages_from_card, "force": force, "timeout_s": timeout_s}
         path = f"/routes/{quoted(name)}"
-        return self._call(RouteSwitched, "PUT", path, json=body, headers=if_match(if_generation))
+        return self._call(wire.routes.RouteSwitched, "PUT", path, json=body, headers=if_match(if_generation))
 
-    def remove_route(self, name: str, *, if_generation: int | None = None) -> RouteSwitched:
+    def remove_route(self, name: str, *, if_generation: int | None = None) -> wire.routes.RouteSwitched:
         """The active encoder answers what it took by itself; searches that name it are refused from then on.
 
         `roll_route_back` brings it back.
         """
-        return self._call(RouteSwitched, "DELETE", f"/routes/{quoted(name)}", headers=if_match(if_generation))
+        return self._call(
+            wire.routes.RouteSwitched, "DELETE", f"/routes/{quoted(name)}", headers=if_match(if_generation)
+        )
 
-    def roll_route_back(self, name: str, *, if_generation: int | None = None) -> RouteSwitched:
+    def roll_route_back(self, name: str, *, if_generation: int | None = None) -> wire.routes.RouteSwitched:
         """The route as it last stood otherwise, as a new generation."""
         path = f"/routes/{quoted(name)}/rollback"
-        return self._call(RouteSwitched, "POST", path, headers=if_match(if_generation), repeatable=False)
+        return self._call(wire.routes.RouteSwitched, "POST", path, headers=if_match(if_generation), repeatable=False)
 
-    def create_tuning_job(self, name: str, dataset: str, **fields: Any) -> TuningJobPublic:
+    def create_tuning_job(self, name: str, dataset: str, **fields: Any) -> wire.tuning_jobs.TuningJobPublic:
         """`fields`: parent, recipe, guards, gate, activate, as POST /tuning-jobs takes them."""
         body = {"name": name, "dataset": dataset, **fields}
-        return self._call(TuningJobPublic, "POST", "/tuning-jobs", json=body, headers=_once())
+        return self._call(wire.tuning_jobs.TuningJobPublic, "POST", "/tuning-jobs", json=body, headers=_once())
 
-    def tuning_jobs(self) -> list[TuningJobPublic]:
+    def tuning_jobs(self) -> list[wire.tuning_jobs.TuningJobPublic]:
         """Newest first."""
-        return (self._call(TuningJobList, "GET", "/tuning-jobs")).tuning_jobs
+        return (self._call(wire.tuning_jobs.TuningJobList, "GET", "/tuning-jobs")).tuning_jobs
 
-    def tuning_job(self, job_id: str) -> TuningJobPublic:
+    def tuning_job(self, job_id: str) -> wire.tuning_jobs.TuningJobPublic:
         """Status, progress, and the result once it has ended."""
-        return self._call(TuningJobPublic, "GET", f"/tuning-jobs/{quoted(job_id)}")
+        return self._call(wire.tuning_jobs.TuningJobPublic, "GET", f"/tuning-jobs/{quoted(job_id)}")
 
-    def cancel_tuning_job(self, job_id: str) -> TuningJobPublic:
+    def cancel_tuning_job(self, job_id: str) -> wire.tuning_jobs.TuningJobPublic:
         """Ask it to stop; an interrupted job is given up for good."""
-        return self._call(TuningJobPublic, "POST", f"/tuning-jobs/{quoted(job_id)}/cancel")
+        return self._call(wire.tuning_jobs.TuningJobPublic, "POST", f"/tuning-jobs/{quoted(job_id)}/cancel")
 
-    def resume_tuning_job(self, job_id: str) -> TuningJobPublic:
+    def resume_tuning_job(self, job_id: str) -> wire.tuning_jobs.TuningJobPublic:
         """Let an interrupted job go on from its last checkpoint."""
         path = f"/tuning-jobs/{quoted(job_id)}/resume"
-        return self._call(TuningJobPublic, "POST", path, repeatable=False)
+        return self._call(wire.tuning_jobs.TuningJobPublic, "POST", path, repeatable=False)
 
-    def job_events(self, job_id: str, *, after: int = 0) -> Iterator[JobEventPublic]:
+    def job_events(self, job_id: str, *, after: int = 0) -> Iterator[wire.tuning_jobs.JobEventPublic]:
         """What happened to the job after event number `after`, then what happens, until it has ended.
 
         A connection that breaks, or a service that restarts, is taken up again after the last event that was heard.
@@ -387,9 +387,11 @@ class AdiabatClient:
 
     def wait_for_job(
         self, job_id: str, on_progress: OnProgress | None = None, *, poll_s: float = 0.5, progress: bool = False
-    ) -> TuningJobPublic:
+    ) -> wire.tuning_jobs.TuningJobPublic:
         """The finished job. `on_progress` sees it at every look; `progress` draws a bar on standard error."""
-        return self._wait(TuningJobPublic, f"/tuning-jobs/{quoted(job_id)}", on_progress, poll_s, progress)
+        return self._wait(
+            wire.tuning_jobs.TuningJobPublic, f"/tuning-jobs/{quoted(job_id)}", on_progress, poll_s, progress
+        )
 
     def _wait(
         self, model: type[Job], path: str, on_progress: Callable[[Job], None] | None, poll_s: float, progress: bool
@@ -406,31 +408,31 @@ class AdiabatClient:
 
     def create_evaluation(
         self, datasets: list[str] | None = None, encoders: list[str] | None = None, *, replay: Json | None = None
-    ) -> EvaluationPublic:
+    ) -> wire.evaluations.EvaluationPublic:
         """Measure `encoders` (`name@version`, `name` or `active`; without: base and active) on `datasets`.
 
         A dataset is `name`, meaning its split `test`, or `name:split`. The base is measured always. `replay`, as
         `{"since": …, "limit": 1000, "sample": 20}`, asks searches of the query log again.
         """
         body = without_none(datasets=datasets, encoders=encoders, replay=replay)
-        return self._call(EvaluationPublic, "POST", "/evaluations", json=body, headers=_once())
+        return self._call(wire.evaluations.EvaluationPublic, "POST", "/evaluations", json=body, headers=_once())
 
-    def evaluations(self) -> list[EvaluationPublic]:
+    def evaluations(self) -> list[wire.evaluations.EvaluationPublic]:
         """Newest first, without their results."""
-        return (self._call(EvaluationList, "GET", "/evaluations")).evaluations
+        return (self._call(wire.evaluations.EvaluationList, "GET", "/evaluations")).evaluations
 
-    def evaluation(self, evaluation_id: str) -> EvaluationPublic:
+    def evaluation(self, evaluation_id: str) -> wire.evaluations.EvaluationPublic:
         """Status, progress, and the matrix once it has succeeded."""
-        return self._call(EvaluationPublic, "GET", f"/evaluations/{quoted(evaluation_id)}")
+        return self._call(wire.evaluations.EvaluationPublic, "GET", f"/evaluations/{quoted(evaluation_id)}")
 
-    def cancel_evaluation(self, evaluation_id: str) -> EvaluationPublic:
+    def cancel_evaluation(self, evaluation_id: str) -> wire.evaluations.EvaluationPublic:
         """Ask it to stop; an interrupted one is given up."""
-        return self._call(EvaluationPublic, "POST", f"/evaluations/{quoted(evaluation_id)}/cancel")
+        return self._call(wire.evaluations.EvaluationPublic, "POST", f"/evaluations/{quoted(evaluation_id)}/cancel")
 
-    def resume_evaluation(self, evaluation_id: str) -> EvaluationPublic:
+    def resume_evaluation(self, evaluation_id: str) -> wire.evaluations.EvaluationPublic:
         """Let an interrupted one be measured from the start."""
         path = f"/evaluations/{quoted(evaluation_id)}/resume"
-        return self._call(EvaluationPublic, "POST", path, repeatable=False)
+        return self._call(wire.evaluations.EvaluationPublic, "POST", path, repeatable=False)
 
     def wait_for_evaluation(
         self,
@@ -439,10 +441,10 @@ class AdiabatClient:
         *,
         poll_s: float = 0.5,
         progress: bool = False,
-    ) -> EvaluationPublic:
+    ) -> wire.evaluations.EvaluationPublic:
         """The finished evaluation. `on_progress` sees it at every look; `progress` draws a bar on standard error."""
         path = f"/evaluations/{quoted(evaluation_id)}"
-        return self._wait(EvaluationPublic, path, on_progress, poll_s, progress)
+        return self._wait(wire.evaluations.EvaluationPublic, path, on_progress, poll_s, progress)
 
     def put_dataset(
         self,
@@ -454,7 +456,7 @@ class AdiabatClient:
         qrels: str | None = None,
         qrels_revision: str | None = None,
         corpus: bool = True,
-    ) -> DatasetPublic:
+    ) -> wire.datasets.DatasetPublic:
         """Upload judged queries, or let the service fetch them; the same name again replaces them.
 
         `file`: an archive (zip, tar, tar.gz) in BEIR shape, or NDJSON, known by its ending .jsonl or .ndjson. `hub`: a
@@ -464,114 +466,120 @@ class AdiabatClient:
         path = f"/datasets/{quoted(name)}"
         if file is None:
             body = without_none(hub=hub, revision=revision, qrels=qrels, qrels_revision=qrels_revision, corpus=corpus)
-            return self._call(DatasetPublic, "PUT", path, json=body)
+            return self._call(wire.datasets.DatasetPublic, "PUT", path, json=body)
         return self._call(
-            DatasetPublic,
+            wire.datasets.DatasetPublic,
             "PUT",
             path,
             stream=lambda: file_chunks(file),
             headers={"Content-Type": dataset_kind(file)},
         )
 
-    def datasets(self) -> list[DatasetPublic]:
+    def datasets(self) -> list[wire.datasets.DatasetPublic]:
         """Name, digest and counts of each."""
-        return (self._call(DatasetList, "GET", "/datasets")).datasets
+        return (self._call(wire.datasets.DatasetList, "GET", "/datasets")).datasets
 
-    def dataset(self, name: str) -> DatasetPublic:
+    def dataset(self, name: str) -> wire.datasets.DatasetPublic:
         """Its counts, and the judged passages that are not stored now."""
-        return self._call(DatasetPublic, "GET", f"/datasets/{quoted(name)}")
+        return self._call(wire.datasets.DatasetPublic, "GET", f"/datasets/{quoted(name)}")
 
     def delete_dataset(self, name: str) -> None:
         """`dataset-in-use` while an unfinished job reads it."""
         self._send("DELETE", f"/datasets/{quoted(name)}")
 
-    def judge(self, query: str, passage_id: str, relevance: int, *, lang: str | None = None) -> JudgmentPublic:
+    def judge(
+        self, query: str, passage_id: str, relevance: int, *, lang: str | None = None
+    ) -> wire.judgments.JudgmentPublic:
         """How relevant a stored passage is to `query`: 0 not, 1 to 3 more and more; in place of what was said before.
 
         The built-in dataset `judgments` holds all of them.
         """
         body = {"query": query, "passage_id": passage_id, "relevance": relevance} | without_none(lang=lang)
-        return self._call(JudgmentPublic, "POST", "/judgments", json=body)
+        return self._call(wire.judgments.JudgmentPublic, "POST", "/judgments", json=body)
 
     def judgments(
         self, cursor: str | None = None, limit: int = 100, query: str | None = None, lang: str | None = None
-    ) -> JudgmentPage:
+    ) -> wire.judgments.JudgmentPage:
         """A page of all, or of one `query`'s or language's, newest first; its `next_cursor` is None on the last."""
         params = without_none(limit=limit, cursor=cursor, query=query, lang=lang)
-        return self._call(JudgmentPage, "GET", "/judgments", params=params)
+        return self._call(wire.judgments.JudgmentPage, "GET", "/judgments", params=params)
 
     def delete_judgment(self, judgment_id: str) -> None:
         """Take it back; `judgment-not-found` where there is none."""
         self._send("DELETE", f"/judgments/{quoted(judgment_id)}")
 
-    def feedback(self, search_id: str, clicks: Iterable[tuple[str, int]]) -> FeedbackPublic:
+    def feedback(self, search_id: str, clicks: Iterable[tuple[str, int]]) -> wire.queries.FeedbackPublic:
         """What of a search's answer was clicked: (passage id, position from 1, counted over pages).
 
         `search-not-logged` where the service does not keep that search: there is nothing to do then.
         """
         said = [{"passage_id": passage_id, "position": position} for passage_id, position in clicks]
-        return self._call(FeedbackPublic, "POST", "/feedback", json={"search_id": search_id, "clicks": said})
+        return self._call(
+            wire.queries.FeedbackPublic, "POST", "/feedback", json={"search_id": search_id, "clicks": said}
+        )
 
     def queries(
         self, cursor: str | None = None, limit: int = 100, *, since: float | None = None, key: str | None = None
-    ) -> SearchLogPage:
+    ) -> wire.queries.SearchLogPage:
         """A page of the query log, newest first, from the time `since` on, of one key or all; its `next_cursor` is None
         on the last."""
         params = without_none(limit=limit, cursor=cursor, since=since, key=key)
-        return self._call(SearchLogPage, "GET", "/queries", params=params)
+        return self._call(wire.queries.SearchLogPage, "GET", "/queries", params=params)
 
     def delete_query(self, search_id: str) -> None:
         """Forget a search and its clicks; `search-not-found` where there is none."""
         self._send("DELETE", f"/queries/{quoted(search_id)}")
 
-    def experiments(self, cursor: str | None = None, limit: int = 20) -> ExperimentPage:
+    def experiments(self, cursor: str | None = None, limit: int = 20) -> wire.experiments.ExperimentPage:
         """Every generation with a canary, newest first; `next_cursor` is None on the last page."""
-        return self._call(ExperimentPage, "GET", "/experiments", params=without_none(limit=limit, cursor=cursor))
+        return self._call(
+            wire.experiments.ExperimentPage, "GET", "/experiments", params=without_none(limit=limit, cursor=cursor)
+        )
 
-    def experiment(self, generation: int) -> ExperimentPublic:
+    def experiment(self, generation: int) -> wire.experiments.ExperimentPublic:
         """What was asked and clicked of both encoders, and what that says; `experiment-not-found` where it had no
         canary."""
-        return self._call(ExperimentPublic, "GET", f"/experiments/{generation}")
+        return self._call(wire.experiments.ExperimentPublic, "GET", f"/experiments/{generation}")
 
-    def continuous_tuning(self) -> ContinuousPublic:
+    def continuous_tuning(self) -> wire.continuous.ContinuousPublic:
         """The standing order to tune, what its round is at, and what is done next, or why not; `order` is None where
         there is none."""
-        return self._call(ContinuousPublic, "GET", "/continuous-tuning")
+        return self._call(wire.continuous.ContinuousPublic, "GET", "/continuous-tuning")
 
-    def set_continuous_tuning(self, name: str, **fields: Any) -> ContinuousPublic:
+    def set_continuous_tuning(self, name: str, **fields: Any) -> wire.continuous.ContinuousPublic:
         """`fields`: every_hours, min_new_judgments, recipe, guards, gate, canary, on_success, dry_run, as
         PUT /continuous-tuning takes them. In place of the order before."""
-        return self._call(ContinuousPublic, "PUT", "/continuous-tuning", json={"name": name, **fields})
+        return self._call(wire.continuous.ContinuousPublic, "PUT", "/continuous-tuning", json={"name": name, **fields})
 
     def remove_continuous_tuning(self) -> None:
         """Take the order back; a round that is under way is discarded."""
         self._send("DELETE", "/continuous-tuning")
 
-    def continuous_history(self, cursor: str | None = None, limit: int = 100) -> ContinuousHistory:
+    def continuous_history(self, cursor: str | None = None, limit: int = 100) -> wire.continuous.ContinuousHistory:
         """Every step that was taken, newest first; `next_cursor` is None on the last page."""
         params = without_none(limit=limit, cursor=cursor)
-        return self._call(ContinuousHistory, "GET", "/continuous-tuning/history", params=params)
+        return self._call(wire.continuous.ContinuousHistory, "GET", "/continuous-tuning/history", params=params)
 
     def create_key(
         self,
         name: str,
         *,
-        scope: Scope = "search",
+        scope: wire.keys.Scope = "search",
         rate_per_s: float | None = None,
         burst: int | None = None,
         daily: int | None = None,
         expires_at: float | None = None,
-    ) -> KeyMade:
+    ) -> wire.keys.KeyMade:
         """Make a key; the secret, its `key`, is in this answer alone. Not tried again where a connection breaks: what
         may have been made is then to be revoked.
         """
         body = {"name": name, "scope": scope}
         body |= without_none(rate_per_s=rate_per_s, burst=burst, daily=daily, expires_at=expires_at)
-        return self._call(KeyMade, "POST", "/keys", json=body, repeatable=False)
+        return self._call(wire.keys.KeyMade, "POST", "/keys", json=body, repeatable=False)
 
-    def keys(self) -> list[KeyPublic]:
+    def keys(self) -> list[wire.keys.KeyPublic]:
         """All but ADIABAT_API_KEY, by name, with their use; expired ones too."""
-        return (self._call(KeyList, "GET", "/keys")).keys
+        return (self._call(wire.keys.KeyList, "GET", "/keys")).keys
 
     def revoke_key(self, name: str) -> None:
         """It opens nothing any more; `key-not-found` where there is none."""
@@ -579,11 +587,11 @@ class AdiabatClient:
 
     def audit(
         self, cursor: str | None = None, limit: int = 100, *, action: str | None = None, key: str | None = None
-    ) -> AuditPage:
+    ) -> wire.audit.AuditPage:
         """Who changed what: a page of all, of one action or of one key, newest first; its `next_cursor` is None on the
         last."""
         params = without_none(limit=limit, cursor=cursor, action=action, key=key)
-        return self._call(AuditPage, "GET", "/audit", params=params)
+        return self._call(wire.audit.AuditPage, "GET", "/audit", params=params)
 
     def backup(self, target: Path, on_received: OnBytes | None = None) -> None:
         """Write everything the service keeps, of one moment, to `target`, for `adiabat restore`.
@@ -592,13 +600,13 @@ class AdiabatClient:
         """
         self._download("POST", "/backups", target, on_received)
 
-    def ready(self) -> Ready:
+    def ready(self) -> wire.health.Ready:
         """The readiness report; raises `ApiError` with status 503 while the service is not ready."""
-        return self._call(Ready, "GET", "/health/ready", retries=0)
+        return self._call(wire.health.Ready, "GET", "/health/ready", retries=0)
 
     def version(self) -> str:
         """Of the service."""
-        return (self._call(Version, "GET", "/version")).version
+        return (self._call(wire.health.Version, "GET", "/version")).version
 
     def metrics(self) -> str:
         """The service's figures, in the text format of Prometheus."""

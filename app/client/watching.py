@@ -1,12 +1,13 @@
 """A progress bar for whoever waits for a job."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from app.wire.evaluations import EvaluationPublic
-from app.wire.tuning_jobs import TuningJobPublic
+from app import wire
 
-Draw = Callable[[TuningJobPublic | EvaluationPublic], None]
+Draw = Callable[["wire.tuning_jobs.TuningJobPublic | wire.evaluations.EvaluationPublic"], None]
 
 
 @contextmanager
@@ -21,9 +22,9 @@ def job_bar(shown: bool) -> Iterator[Draw]:
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("queued", total=None)
 
-        def draw(job: TuningJobPublic | EvaluationPublic) -> None:
+        def draw(job: wire.tuning_jobs.TuningJobPublic | wire.evaluations.EvaluationPublic) -> None:
             said = job.progress
-            title = job.name if isinstance(job, TuningJobPublic) else "evaluation"
+            title = job.name if isinstance(job, wire.tuning_jobs.TuningJobPublic) else "evaluation"
             phase = str(said.get("phase", job.status))
             bar.update(task, description=f"{title}: {phase}", completed=said.get("step", 0), total=said.get("steps"))
 
