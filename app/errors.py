@@ -69,7 +69,7 @@ class InvalidField(BadInput):
     slug = "invalid-field"
 
     def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}", field=field)
+        super().__init__(f"{field}: {problem}", field=field, errors=[{"field": field, "problem": problem}])
 
 
 class UnsupportedFilter(BadInput):

@@ -1,10 +1,51 @@
 """Refusals in words: one sentence under the name that the field has."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
-from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 GIVEN_CHARS = 60
+
+
+class StrictModel(BaseModel):
+    """Unknown fields are refused, and told what they may have meant: a misspelt option must not pass in silence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if isinstance(value, dict) and (unknown := [name for name in value if name not in cls.model_fields]):
+            aliases = [each.validation_alias for each in cls.model_fields.values()]
+            choices = {name for each in aliases if isinstance(each, AliasChoices) for name in each.choices}
+            if unknown := [name for name in unknown if name not in choices]:
+                found = [_unknown(name, value[name], cls.model_fields) for name in unknown]
+                raise ValidationError.from_exception_data(cls.__name__, found)
+        return value
+
+
+def _unknown(name: Any, value: Any, known: Iterable[str]) -> InitErrorDetails:
+    kind = PydanticCustomError("unknown_field", "{said}", {"said": f"is not known here; {likely(str(name), known)}"})
+    return InitErrorDetails(type=kind, loc=(name,), input=value)
+
+
+def likely(name: str, known: Iterable[str]) -> str:
+    """What to write in place of a name that is none of these."""
+    names = sorted(known)
+    if near := get_close_matches(name, names, n=1):
+        return f"did you mean {near[0]!r}?"
+    return f"what is taken: {', '.join(names)}"
 
 
 def plainly(expected: str) -> WrapValidator:

@@ -6,9 +6,9 @@ Knows neither torch nor files: the API validates a recipe with this model, the t
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from app.plainly import plainly
+from app.plainly import StrictModel, plainly
 
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 Auto = Literal["auto"]
@@ -25,13 +25,13 @@ MIN_PAIRS = 32  # of a query and a relevant passage: fewer are no training set
 MAX_LOGITS = 2**26  # 256 MiB of fp32, of which a step has a few
 
 
-class Recipe(BaseModel):
+class Recipe(StrictModel):
     """How a query encoder is tuned. The defaults are measured (docs/LOG.md): a large step, partly taken back.
 
     What says "auto" is found by a search on the choose halves of dev and guards (docs/adiabatic.md).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     loss: Literal["infonce", "triplet"] = Field(
         "infonce",
@@ -216,14 +216,14 @@ class FixedRecipe(Recipe):
     temperature: Temperature = 0.045
 
 
-class Gate(BaseModel):
+class Gate(StrictModel):
     """What a tuned encoder must show, on questions that nothing was chosen by, before it may become active.
 
     A rule looks at what a difference is at least, with confidence 1 - alpha, and not at the difference itself: a
     set of too few questions cannot show that nothing was lost, and does not pass by being small.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     min_gain: float = Field(
         0.0,

@@ -23,7 +23,7 @@ from app.errors import AdiabatError, BadInput, Unavailable
 from app.main import create_app
 from app.observe import logs
 from app.registry import Registry
-from app.settings import LOOPBACK_HOSTS, Settings
+from app.settings import LOOPBACK_HOSTS, Settings, unknown
 from app.web import web_options
 
 log = logging.getLogger("adiabat.serve")
@@ -44,6 +44,8 @@ def serve(settings: Settings) -> None:
         )
     use_one_arena()
     logs.install(settings.log_format, settings.log_level)
+    for said in unknown(os.environ):
+        log.warning("%s docs/settings.md lists all of them.", said)
     _check_port(settings)
     with ExitStack() as stack:
         parts = assemble(settings, stack)

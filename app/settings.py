@@ -1,6 +1,8 @@
 """Every setting, its default and its environment variable (`ADIABAT_` and the field's name in capitals)."""
 
 import re
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -13,12 +15,15 @@ BUCKET = re.compile(r"s3://[A-Za-z0-9.-]+(/[A-Za-z0-9._/-]*)?")
 BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 WEBHOOK = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s@]*)?")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+PREFIX = "ADIABAT_"
+OF_THE_COMMANDS = frozenset({"ADIABAT_URL"})
+SECRET = ("api_key", "qdrant_api_key", "registry_url", "webhook_secret", "webhook_url")  # or they may hold one
 
 
 class Settings(BaseSettings):
     """The whole configuration. Unset fields come from the environment, then from these defaults."""
 
-    model_config = SettingsConfigDict(env_prefix="ADIABAT_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
     data_dir: Path = Field(Path("adiabat-data"), description="Everything the embedded default writes is below it.")
     host: str = "127.0.0.1"
@@ -256,3 +261,12 @@ class Settings(BaseSettings):
     @property
     def passages_dir(self) -> Path:
         return self.data_dir / "passages"
+
+
+def unknown(names: Iterable[str]) -> Iterator[str]:
+    """A sentence for each of these variables of the environment that looks like a setting and is none."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | OF_THE_COMMANDS
+    for name in sorted(names):
+        if name.startswith(PREFIX) and name not in known:
+            near = get_close_matches(name, known, n=1)
+            yield f"{name} is no setting and does nothing{f'; did you mean {near[0]}?' if near else '.'}"

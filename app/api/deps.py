@@ -25,6 +25,7 @@ from app.keys import KeyRing
 from app.observe.metrics import Metrics
 from app.openai_tokens import Vocabulary
 from app.passages import PassageStore
+from app.plainly import likely
 from app.preparing import JobKeeper
 from app.query_log import QueryLog
 from app.registry import Registry
@@ -84,8 +85,8 @@ async def known_parameters(request: Request) -> None:
     known = _parameters(request.scope["route"].dependant)
     for name in request.query_params:
         if name not in known:
-            takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none in its address"
-            raise InvalidField(name, f"is no parameter of this call; {takes}.")
+            takes = likely(name, known) if known else "it takes none in its address"
+            raise InvalidField(name, f"is no parameter of this call; {takes}")
 
 
 def _parameters(call: Dependant) -> set[str]:

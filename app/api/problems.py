@@ -3,13 +3,14 @@
 import errno
 import logging
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 from app import errors
 from app.errors import AdiabatError
@@ -113,15 +114,16 @@ def install(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> Response:
         slug = {404: "no-such-route", 405: "method-not-allowed"}.get(error.status_code, "http-error")
         detail = str(error.detail)
-        if error.status_code in (404, 405):
-            detail = (
-                f"There is no {request.method} {request.url.path}; names hold no slash, and GET /docs lists every call."
-            )
+        if error.status_code == 404:
+            detail = f"There is no {request.method} {request.url.path}; {_meant(request)}GET /docs lists every call."
         elif error.status_code == 400:  # the framework found no text in the body
             detail = "The body cannot be read; send JSON in UTF-8, with the Content-Type application/json."
         headers = dict(error.headers or {})
         if error.status_code == 405:  # the framework names the methods of the first route alone
-            headers["Allow"] = ", ".join(sorted(_methods(request)))
+            taken = sorted(_methods(request))
+            headers["Allow"] = ", ".join(taken)
+            takes = f"takes {' and '.join(taken)}, not {request.method}"
+            detail = f"{request.url.path} {takes}; GET /docs lists every call."
         more = _openai_error(slug, detail) if is_openai(request.url.path) else {}
         return problem(error.status_code, slug, detail, headers, **more)
 
@@ -133,10 +135,22 @@ def install(app: FastAPI) -> None:
         raise error
 
 
+def _meant(request: Request) -> str:
+    """What the address may have been meant for."""
+    paths = sorted({each.path for each in iter_route_contexts(request.app.routes) if each.path})
+    whole = [path for path in paths if "{" not in path]
+    first, *more = request.url.path.strip("/").split("/")
+    if more and f"/{first}" in whole:
+        return "names hold no slash, and "
+    near = get_close_matches(request.url.path.rstrip("/"), whole, n=1)
+    return f"did you mean {near[0]}? " if near else ""
+
+
 def _methods(request: Request) -> set[str]:
     """All that the address takes."""
-    matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
-    return {method for route in matching for method in getattr(route, "methods", None) or ()}
+    path = request.url.path
+    matching = (each for each in iter_route_contexts(request.app.routes) if each.path_regex.match(path))
+    return {method for each in matching for method in each.methods or ()}
 
 
 def _field(item: Mapping[str, Any]) -> str:

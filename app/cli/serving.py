@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from app.cli.common import ApiKey, AsJson, Url, connect, print_json, say
 from app.client import DEFAULT_URL
 from app.errors import BadInput
-from app.settings import Settings
+from app.settings import SECRET, Settings
+from app.wire.findings import said, told
 
 
 def install(cli: typer.Typer) -> None:
@@ -44,12 +45,11 @@ def read_settings(given: dict[str, Any]) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        # The value may be a secret: it is not repeated.
-        said = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:  # of several together, which it names
-            raise BadInput(f"The settings do not fit together: {said}.") from None
-        name = "_".join(str(part) for part in first["loc"])
-        raise BadInput(f"The setting {name} (ADIABAT_{name.upper()}) is not usable: {said}.") from None
+            raise BadInput(f"The settings do not fit together: {said(first)}.") from None
+        name = str(first["loc"][0])
+        found = told(first) if name in SECRET else said(first)
+        raise BadInput(f"The setting {name} (ADIABAT_{name.upper()}) is not usable: {found}.") from None
 
 
 def health(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:

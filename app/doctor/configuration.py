@@ -5,10 +5,7 @@ from collections.abc import Iterator
 
 from app.doctor.data import has_keys
 from app.doctor.finding import Finding, fail, ok, warn
-from app.settings import LOOPBACK_HOSTS, Settings
-
-PREFIX = "ADIABAT_"
-OF_THE_COMMANDS = frozenset({"ADIABAT_URL"})
+from app.settings import LOOPBACK_HOSTS, Settings, unknown
 
 
 def settings_findings(settings: Settings) -> Iterator[Finding]:
@@ -17,10 +14,8 @@ def settings_findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _unknown() -> Iterator[Finding]:
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | OF_THE_COMMANDS
-    for name in sorted(os.environ):
-        if name.startswith(PREFIX) and name not in known:
-            yield warn("settings", f"{name} is no setting and does nothing.", "docs/settings.md lists all of them.")
+    for said in unknown(os.environ):
+        yield warn("settings", said, "docs/settings.md lists all of them.")
 
 
 def _contradictions(settings: Settings) -> Iterator[Finding]:

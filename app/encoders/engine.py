@@ -79,6 +79,7 @@ def load_engine(
     while nothing is loaded. With `map_weights` ONNX Runtime leaves weights in their file. Raises `EncoderBroken`.
     """
     kind = chosen(kind, precision)
+    require_usable(kind, precision)
     if kind == "torch":
         from app.encoders.torch_engine import TorchEngine  # torch takes seconds and 300 MB to import
 
@@ -87,17 +88,11 @@ def load_engine(
 
     graph = export_graph(files, spec, graphs_dir)
     if kind == "openvino":
-        if find_spec("openvino") is None:
-            raise EncoderBroken(
-                "OpenVINO is not installed; pip install 'adiabat[openvino]', or set ADIABAT_ENGINE=onnx."
-            )
         from app.encoders.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(
             files, spec, graph=graph, weights_dir=weights_dir, threads=threads, lanes=lanes, precision=precision
         )
-    if precision != "fp32":
-        raise EncoderBroken("ONNX Runtime computes in fp32; for bf16 set ADIABAT_ENGINE=openvino, or torch on a GPU.")
     from app.encoders.onnx_engine import OnnxEngine
 
     return OnnxEngine(files, spec, graph=graph, weights_dir=weights_dir, threads=threads, mapped=map_weights)
@@ -110,6 +105,17 @@ def chosen(kind: str, precision: Precision = "fp32") -> str:
     if has_gpu():
         return "torch"
     return "onnx" if precision == "fp32" else "openvino"
+
+
+def require_usable(kind: str, precision: Precision) -> None:
+    """Before a graph is exported for it, which takes half a minute. Raises `EncoderBroken`."""
+    if kind == "onnx" and precision != "fp32":
+        raise EncoderBroken("ONNX Runtime computes in fp32; for bf16 set ADIABAT_ENGINE=openvino, or torch on a GPU.")
+    if kind == "openvino" and find_spec("openvino") is None:
+        fp32 = " and ADIABAT_PRECISION=fp32" if precision != "fp32" else ""
+        raise EncoderBroken(
+            f"OpenVINO is not installed; pip install 'adiabat[openvino]', or set ADIABAT_ENGINE=onnx{fp32}."
+        )
 
 
 def has_gpu() -> bool:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from app.plainly import plainly
+from app.plainly import StrictModel, plainly
 
 Name = Annotated[
     str,
@@ -29,10 +29,8 @@ Revision = Annotated[
 EncoderKey = Annotated[str, StringConstraints(min_length=1, max_length=140)]
 
 
-class RequestModel(BaseModel):
-    """Unknown fields are refused: a misspelt option must not pass in silence."""
-
-    model_config = ConfigDict(extra="forbid")
+class RequestModel(StrictModel):
+    """What a caller sends."""
 
 
 class PublicModel(BaseModel):

@@ -18,29 +18,35 @@ def said(item: Mapping[str, Any]) -> str:
     kind = item["type"]
     if kind == "missing":
         return "is missing; this call needs it"
-    if kind == "extra_forbidden":
-        return "is not known to this call; GET /docs lists what it takes"
+    if kind == "unknown_field":
+        return str(item["msg"])
     if kind == "json_invalid":
-        return f"is not JSON ({item['ctx']['error']})"
+        place = item["loc"][-1] if item["loc"] else None
+        at = f" at character {place + 1}" if isinstance(place, int) else ""  # else it is told with its line and column
+        return f"is not JSON ({item['ctx']['error']}{at})"
     if kind == "value_error":
-        return str(item["ctx"]["error"])
+        return told(item)
     if kind in OBJECT and isinstance(item.get("input"), bytes):
         return "was not sent as JSON; add the header Content-Type: application/json (for lines: application/x-ndjson)"
     if kind in SIZED:
         bound, limit = SIZED[kind]
         wanted = item["ctx"][limit]
         return f"must have {bound} {wanted} item{'s' * (wanted != 1)}, not {item['ctx']['actual_length']}"
-    return f"{_expected(item)}, not {given(item.get('input'))}"
+    return f"{told(item)}, not {given(item.get('input'))}"
 
 
-def _expected(item: Mapping[str, Any]) -> str:
-    """What a validator tells of its own types, as it is called in JSON."""
+def told(item: Mapping[str, Any]) -> str:
+    """What a validator expected, as it is called in JSON, and nothing of what was given."""
     if item["type"] in OBJECT:
         return "must be a JSON object"
     if item["type"] in WHOLE:
         return "must be a whole number"
-    told = item["msg"].replace("Input should", "must").replace("String should", "must")
-    return f"{told[0].lower()}{told[1:]}"
+    if item["type"] == "bool_parsing":
+        return "must be true or false"
+    if item["type"] == "value_error":
+        return str(item["ctx"]["error"])
+    expected = item["msg"].replace("Input should", "must").replace("String should", "must")
+    return f"{expected[0].lower()}{expected[1:]}"
 
 
 def of_line(error: ValidationError) -> str:

@@ -487,7 +487,7 @@ def test_a_stored_order_that_no_version_knows_is_told_and_set_anew(world: World)
         with pytest.raises((ApiError, Conflict)) as caught:
             ask()
         said = str(caught.value)
-        assert "canary.hours: is not known to this call" in said
+        assert "canary.hours: is not known here; did you mean 'max_hours'?" in said
         assert "min_new_judgments: must be greater than or equal to 1, not 0" in said
         assert "PUT /continuous-tuning sets it anew" in said
     world.order()
@@ -533,7 +533,7 @@ def test_a_guard_that_is_gone_ends_the_round_where_it_begins(world: World) -> No
         ({"canary": {"percent": 5, "max_loss": -1}}, 422, "canary.max_loss: must be greater than or equal to 0"),
         ({"on_success": "pray"}, 422, "on_success: must be 'hold' or 'promote', not 'pray'"),
         ({"recipe": {"epochs": 0}}, 422, "recipe.epochs"),
-        ({"hours": 1}, 422, "hours: is not known to this call"),
+        ({"hours": 1}, 422, "hours: is not known here"),
     ],
 )
 def test_what_cannot_be_an_order_is_refused_in_words(

@@ -79,7 +79,7 @@ def test_two_clients_that_judge_the_same_pair_at_once_leave_one_judgment(stocked
         ({"passage_id": "half \ud800"}, "passage_id"),
         ({"lang": "auf Deutsch"}, "must be the code of a language"),
         ({"lang": ""}, "must be the code of a language"),
-        ({"grade": 1}, "grade: is not known to this call"),
+        ({"grade": 1}, "grade: is not known here"),
     ],
 )
 def test_what_is_no_judgment_is_refused_by_its_field(stocked: Service, fields: dict[str, Any], word: str) -> None:

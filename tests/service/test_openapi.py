@@ -177,5 +177,5 @@ def test_every_call_takes_the_parameters_that_the_description_names(unchanged: S
             parameters = described[path][method].get("parameters", [])
             named = sorted(each["name"] for each in parameters if each["in"] == "query")
             refused = asked.request(method, path.replace("{", "").replace("}", ""), params={"nonsense": 1}).json()
-            takes = f"it takes {', '.join(named)}." if named else "it takes none in its address."
+            takes = f"what is taken: {', '.join(named)}" if named else "it takes none in its address"
             assert refused["detail"] == f"nonsense: is no parameter of this call; {takes}", (method, path)

@@ -31,6 +31,20 @@ def start_and_fail(settings: Settings, *options: str, **variables: str) -> str:
     return ended.stderr
 
 
+def test_a_setting_that_is_none_is_said_with_what_was_given_unless_it_is_a_secret(settings: Settings) -> None:
+    said = start_and_fail(settings, ADIABAT_ENGINE="onx")
+    assert "ADIABAT_ENGINE) is not usable: must be 'auto', 'onnx', 'openvino' or 'torch', not 'onx'." in said
+    for name, value in (("API_KEY", "hunter2"), ("REGISTRY_URL", "mysql://me:hunter2@h"), ("WEBHOOK_URL", "hunter2")):
+        said = start_and_fail(settings, **{f"ADIABAT_{name}": value})
+        assert f"(ADIABAT_{name}) is not usable: " in said
+        assert "hunter2" not in said
+
+
+def test_a_misspelt_setting_is_told(settings: Settings) -> None:
+    said = start_and_fail(settings, ADIABAT_QDRNT_URL="x", ADIABAT_ENGINE="onnx", ADIABAT_PRECISION="bf16")
+    assert "ADIABAT_QDRNT_URL is no setting and does nothing; did you mean ADIABAT_QDRANT_URL?" in said
+
+
 def test_everything_acknowledged_is_there_after_kill_9(settings: Settings, tiny: Path, sources: Path) -> None:
     with process(settings, "--no-trainer") as (child, client):
         client.upsert_passages([{"id": f"p{n}", "text": f"water pump {n}"} for n in range(50)])

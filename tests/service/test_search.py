@@ -98,8 +98,44 @@ def test_a_cursor_of_another_search_or_none_at_all_is_refused(client: AdiabatCli
     assert client.search("engine repair", cursor=cursor, limit=8).hits  # another page length is fine
 
 
-def test_a_misspelt_parameter_does_not_pass_in_silence(unchanged: Service) -> None:
-    for path, name in (("/search?q=x&limti=3", "limti"), ("/passages/count?limit=3", "limit"), ("/version?x=1", "x")):
-        answer = httpx.get(f"{unchanged.url}{path}", trust_env=False)
-        assert answer.status_code == 422
-        assert answer.json()["detail"].startswith(f"{name}: is no parameter of this call")
+@pytest.mark.parametrize(
+    ("method", "path", "body", "said"),
+    [
+        ("GET", "/search?q=x&limti=3", None, "limti: is no parameter of this call; did you mean 'limit'?"),
+        ("GET", "/passages/count?when=3", None, "when: is no parameter of this call; what is taken: filter"),
+        ("GET", "/version?x=1", None, "x: is no parameter of this call; it takes none in its address"),
+        ("POST", "/search", '{"query": "x", "lmit": 3}', "lmit: is not known here; did you mean 'limit'?"),
+        ("POST", "/passages", '{"passages": [{"id": "1", "text": "a", "ttl": "b"}]}', "passages.0.ttl: is not known h"),
+        ("POST", "/passages/delete", '{"all": true}', "all: is not known here; what is taken: filter, ids"),
+        ("POST", "/search", '{"query": "x",}', "body: is not JSON (Expecting property name enclosed in double quotes"),
+        ("POST", "/search", '{"query": "x",}', "at character 15)"),
+    ],
+)
+def test_what_is_misspelt_does_not_pass_in_silence(
+    unchanged: Service, method: str, path: str, body: str | None, said: str
+) -> None:
+    headers = {"Content-Type": "application/json"} if body else {}
+    answer = httpx.request(method, f"{unchanged.url}{path}", content=body, headers=headers, trust_env=False)
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    assert ["field", "problem"] == [*answer.json()["errors"][0]]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "said"),
+    [
+        ("POST", "/serch", 404, "There is no POST /serch; did you mean /search? GET /docs lists every call."),
+        ("GET", "/encoders/a/b", 404, "There is no GET /encoders/a/b; names hold no slash, and GET /docs lists every"),
+        ("GET", "/nothing-of-it", 404, "There is no GET /nothing-of-it; GET /docs lists every call."),
+        ("PUT", "/search", 405, "/search takes GET and POST, not PUT; GET /docs lists every call."),
+        ("PATCH", "/encoders/base", 405, "/encoders/base takes DELETE and GET, not PATCH; GET /docs lists every call."),
+    ],
+)
+def test_an_address_that_is_none_is_told_what_was_likely_meant(
+    unchanged: Service, method: str, path: str, status: int, said: str
+) -> None:
+    answer = httpx.request(method, f"{unchanged.url}{path}", trust_env=False)
+    assert answer.status_code == status
+    assert answer.json()["detail"].startswith(said)
+    if status == 405:
+        assert answer.headers["Allow"] == {"PUT": "GET, POST", "PATCH": "DELETE, GET"}[method]

@@ -17,6 +17,7 @@ class Body(BaseModel):
     names: Annotated[list[str], Field(min_length=1, max_length=2)] = ["a"]
     inner: Inner = Inner()
     text: Annotated[str, Field(min_length=1)] = "a"
+    said: bool = False
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,7 @@ class Body(BaseModel):
         ({"names": ["a", "b", "c"]}, "must have at most 2 items, not 3"),
         ({"text": ""}, "must have at least 1 character, not ''"),
         ({"text": 5}, "must be a valid string, not 5"),
+        ({"said": "maybe"}, "must be true or false, not 'maybe'"),
     ],
 )
 def test_what_was_expected_and_given_is_said_plainly(body: Any, sentence: str) -> None:
