@@ -1,5 +1,6 @@
 """`/health/live`, `/health/ready`, `/version`: open without a key, so that an orchestrator can ask."""
 
+import time
 from contextlib import suppress
 
 from fastapi import APIRouter, Response
@@ -13,6 +14,9 @@ from app.wire.common import EncoderUsed
 from app.wire.health import Live, Ready, Version
 
 router = APIRouter(tags=["health"])
+
+BEGAN = time.monotonic()
+STARTING_S = 60.0
 
 
 @router.get("/health/live", response_model=Live)
@@ -60,7 +64,7 @@ def _ready(parts: Parts, response: Response) -> Ready:
 def _trainer_of(parts: Parts) -> str:
     with suppress(Unavailable):  # searches are answered without the registry
         if parts.replicas.registry_answers():
-            return _trainer(parts.registry.workers.ages_s())
+            return _trainer(parts.registry.workers.ages_s(), own=parts.settings.trainer)
     return "unknown: the registry does not answer"
 
 
@@ -72,7 +76,9 @@ def _clocks_of(parts: Parts) -> list[str]:
     return []
 
 
-def _trainer(ages_s: dict[str, float]) -> str:
+def _trainer(ages_s: dict[str, float], *, own: bool) -> str:
+    if not ages_s and own and time.monotonic() - BEGAN < STARTING_S:
+        return "starting: this service's own, which takes some seconds"
     if not ages_s:
         return "none yet: tuning jobs wait for one ('adiabat serve' starts it, or python -m trainer)"
     name, age = min(ages_s.items(), key=lambda item: item[1])

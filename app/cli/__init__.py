@@ -34,6 +34,7 @@ from app.cli import (
     tuning,
 )
 from app.cli.common import fail, say
+from app.cli.in_commands import in_commands
 from app.client import ApiError, Unreachable
 from app.errors import AdiabatError
 
@@ -98,7 +99,7 @@ def main() -> None:
     try:
         cli()
     except ApiError as error:
-        fail(f"{error.detail} [{error.slug}]")
+        fail(f"{in_commands(error.detail)} [{error.slug}]")
         sys.exit(EXIT_OF.get(error.status, EXIT_REFUSED))
     except AdiabatError as error:
         fail(error.detail)

@@ -12,12 +12,12 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from app.client import DEFAULT_URL, AdiabatClient
 from app.errors import BadInput
@@ -78,19 +78,25 @@ class Bar:
         self._title = title
         self._total = total
         self._progress = progress
-        self._task: TaskID | None = progress.add_task(title, total=total) if progress else None
+        self._task: TaskID | None = progress.add_task(title, total=total, count="", note="") if progress else None
         self._said = time.monotonic()
         self._start: tuple[float, int] | None = None  # when the counting began, and with what
 
-    def update(self, done: int, note: str = "", total: int | None = None) -> None:
-        if self._start is None or done < self._start[1] or total not in (None, self._total):
-            self._start = time.monotonic(), done
+    def update(self, done: int | None, note: str = "", total: int | None = None) -> None:
+        """`done` None: what is going on now cannot be counted."""
+        if self._start is None or done is None or done < self._start[1] or total not in (None, self._total):
+            self._start = time.monotonic(), done or 0
         self._total = self._total if total is None else total
+        count = "" if done is None else f"{done}/{self._total or '?'}"
         if self._progress and self._task is not None:
-            self._progress.update(self._task, completed=done, total=self._total, description=f"{self._title} {note}")
+            if done is None:
+                self._progress.tasks[0].total = None  # `update` takes None for "as it was"
+            of = None if done is None else self._total
+            self._progress.update(self._task, completed=done or 0, total=of, count=count, note=note)
         elif time.monotonic() - self._said >= PLAIN_LINE_S:
             self._said = time.monotonic()
-            errors.print(f"{self._title} {done}/{self._total or '?'} {note}{self._left(done)}")
+            said = " ".join(part for part in (self._title, count, note) if part)
+            errors.print(f"{said}{self._left(done or 0)}")
 
     def _left(self, done: int) -> str:
         """At the pace since the first word of this count: what came before it, as a wait in a queue, tells nothing."""
@@ -105,6 +111,13 @@ def progress_bar(title: str, total: int | None = None) -> Iterator[Bar]:
     if not errors.is_terminal:
         yield Bar(title, total, None)
         return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors) as progress:
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # what a narrow terminal has no room for
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[count]}", markup=False),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False, table_column=rest),
+    )
+    with Progress(*columns, console=errors, expand=True) as progress:
         yield Bar(title, total, progress)

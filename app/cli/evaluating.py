@@ -117,7 +117,7 @@ def _wait(client: AdiabatClient, evaluation: EvaluationPublic) -> EvaluationPubl
 
         def show(seen: EvaluationPublic) -> None:
             said = seen.progress
-            bar.update(said.get("step", 0), f"({said.get('phase', seen.status)})", said.get("steps"))
+            bar.update(said.get("step"), str(said.get("phase", seen.status)), said.get("steps"))
 
         try:
             return client.wait_for_evaluation(evaluation.id, show)

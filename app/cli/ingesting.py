@@ -78,6 +78,8 @@ def ingest_files(
         say(f"{pruned['pruned']} deleted that were not in the files")
     if bad and not totals.done:
         raise BadInput("Nothing was stored: no line is a passage.")
+    if not totals.done:
+        fail(f"nothing was read: {', '.join(files)} {'are' if len(files) > 1 else 'is'} empty.")
 
 
 def _say_totals(totals: Totals, took_s: float) -> None:

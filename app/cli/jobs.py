@@ -161,7 +161,7 @@ def _show(event: JobEventPublic, bar: Bar) -> None:
     data = event.data
     if event.kind == "progress":
         loss = f", loss {data['loss']:.4f}" if "loss" in data else ""
-        bar.update(data.get("step", 0), f"({data.get('phase', '')}{loss})", data.get("steps"))
+        bar.update(data.get("step"), f"{data.get('phase', '')}{loss}", data.get("steps"))
     elif event.kind == "measured":
         figures = {"dev": data["dev"], **data["guards"]}
         shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())

@@ -73,6 +73,13 @@ def _opened(name: str) -> Iterator[TextIO]:
 
 
 def _unreadable(name: str, error: OSError) -> BadInput:
+    if "://" in name:
+        return BadInput(f"{name} is not read from here; fetch it, or send what fetches it to standard input, as '-'.")
+    if Path(name).is_dir():
+        inside = [each for each in Path(name).iterdir() if each.suffix in (".jsonl", ".csv", ".parquet")]
+        first = min(inside, key=lambda each: (each.stem != "corpus", each.name), default=None)
+        some = f"a file in it, such as {first}" if first else "files"
+        return BadInput(f"{name} is a folder; give {some}.")
     return BadInput(f"{name} cannot be read ({error.strerror}); give a file, or '-' for standard input.")
 
 

@@ -1,10 +1,15 @@
 """What the commands share: how long a plain line of progress says that it takes, and text as it was written."""
 
+import io
+import re
+
 import pytest
+from rich.console import Console
 from rich.table import Table
 
 from app.cli import common
 from app.cli.common import Bar
+from app.cli.in_commands import in_commands
 
 
 def test_the_time_left_is_told_by_the_pace_since_the_counting_began(
@@ -31,3 +36,33 @@ def test_nothing_in_a_text_is_read_as_markup(capsys: pytest.CaptureFixture[str])
     shown = capsys.readouterr()
     assert [line.strip() for line in shown.out.splitlines()] == [text] * 3
     assert shown.err == f"adiabat: {text}\n"
+
+
+def test_a_narrow_terminal_cuts_what_is_going_on_and_not_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what cannot be counted has no count: 0 of 39 would be wrong."""
+    drawn = io.StringIO()
+    monkeypatch.setattr(common, "errors", Console(file=drawn, force_terminal=True, width=80, color_system=None))
+    with common.progress_bar("tuning bees") as bar:
+        bar.update(3, "tuning at 0.000316228, 1 epoch, reach 10, T 0.045, loss 0.1234", 39)
+    counted = drawn.getvalue()
+    assert re.search(r"tuning bees .* 3/39 .* tuning at 0\.000316228, 1.*…", counted)
+    with common.progress_bar("tuning bees") as bar:
+        bar.update(3, "tuning", 39)
+        bar.update(None, "measuring at a = 0.4")
+    assert "measuring" in (last := drawn.getvalue().rpartition("tuning bees")[2])
+    assert "39" not in last
+    assert ":" not in last
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("No encoder is named 'x'; GET /encoders lists them.", "No encoder is named 'x'; 'adiabat encoders list' lists"),
+        ("PUT /datasets/bees makes it.", "'adiabat datasets put' makes it."),
+        ("POST /routes/a.b/rollback brings it back.", "'adiabat routes rollback' brings it back."),
+        ("GET /docs lists every call.", "GET /docs lists every call."),
+        ("POST /judgments/x is none.", "POST /judgments/x is none."),
+    ],
+)
+def test_calls_of_the_service_are_told_as_commands(said: str, told: str) -> None:
+    assert in_commands(said).startswith(told)

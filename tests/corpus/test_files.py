@@ -153,11 +153,13 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         (empty, "needs the columns"),
         (tmp_path / "gone.parquet", "cannot be read"),
         (tmp_path / "gone.csv", "No such file"),
-        (tmp_path, "Is a directory"),
+        (tmp_path, rf"is a folder; give a file in it, such as {tmp_path}/"),
     ):
         with pytest.raises(BadInput, match=word) as caught:
             read(path)
         assert str(path) in caught.value.detail
+    with pytest.raises(BadInput, match="s3://bucket/corpus.jsonl is not read from here; fetch it"):
+        next(read_files(["s3://bucket/corpus.jsonl"], _refuse))
     with pytest.raises(BadInput, match="not from a pipe"):
         next(read_files(["-"], _refuse, Format.PARQUET))
 

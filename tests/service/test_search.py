@@ -118,7 +118,7 @@ def test_what_is_misspelt_does_not_pass_in_silence(
     answer = httpx.request(method, f"{unchanged.url}{path}", content=body, headers=headers, trust_env=False)
     assert answer.status_code == 422
     assert said in answer.json()["detail"]
-    assert ["field", "problem"] == [*answer.json()["errors"][0]]
+    assert [*answer.json()["errors"][0]] == ["field", "problem"]
 
 
 @pytest.mark.parametrize(
