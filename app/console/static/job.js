@@ -6,7 +6,7 @@ import { $, h, put } from "./dom.js";
 import { moment, number, seconds, signed, tiny } from "./format.js";
 import { drifts, gained, matrix, setsOf, verdict } from "./figures.js";
 import { rates, recipe, tradeOff, weights } from "./recipe.js";
-import { confirm, page, toast } from "./shell.js";
+import { confirm, onActive, page, seen, toast } from "./shell.js";
 import { chip, ENDED } from "./status.js";
 import { activate } from "./switching.js";
 
@@ -21,7 +21,7 @@ let source = null;
 let heard = 0;
 let draws = null;
 let timer = 0;
-const told = { loss: [], during: [], before: null, phase: "", eta: null, step: 0, steps: 0, log: [] };
+const told = { loss: [], during: [], before: null, after: null, phase: "", eta: null, step: 0, steps: 0, log: [] };
 
 async function load() {
   job = await get(path);
@@ -42,8 +42,8 @@ function frame() {
   head();
   if (!draws) {
     const [loss, dev, guards, drift] = [h("div"), h("div"), h("div"), h("div")];
-    curves.append(h("section.panel", h("h2", "Loss"), h("p.quiet", "Of each step's questions; it jumps about, and should fall."), loss), h("section.panel", h("h2", "Dev"), h("p.quiet", "MRR@10 on the half that choices are made by."), dev));
-    if (job.guards.length) curves.append(h("section.panel", h("h2", "Guards"), h("p.quiet", "MRR@10 of each; the base is where a line begins."), guards), h("section.panel", h("h2", "Drift"), h("p.quiet", "How far each guard's questions have moved from the base."), drift));
+    curves.append(h("section.panel", h("h2", "Loss"), h("p.quiet", "Of each step's questions; it jumps about, and should fall."), loss), h("section.panel", h("h2", "Dev"), h("p.quiet", "MRR@10 on the half that choices are made by; a line ends with what is kept of the step."), dev));
+    if (job.guards.length) curves.append(h("section.panel", h("h2", "Guards"), h("p.quiet", "MRR@10 of each; a line begins with the base and ends with what is kept."), guards), h("section.panel", h("h2", "Drift"), h("p.quiet", "How far each guard's questions have moved from the base."), drift));
     draws = { loss: lines(loss, { title: "Loss by step" }), dev: lines(dev, { title: "MRR@10 of dev by step" }), guards: lines(guards, { title: "MRR@10 of each guard by step" }), drift: lines(drift, { title: "Drift of each guard by step" }) };
   }
   if (!state.isConnected) put(place, state, outcome, curves, given, h("section.panel", h("h2", "What happened"), log));
@@ -57,7 +57,10 @@ function frame() {
 }
 
 function head() {
-  put($("name"), job.name, " ", chip(job.status));
+  if (!job) return;
+  const now = seen();
+  const active = now && job.encoder && keyOf(now.encoder) === keyOf(job.encoder);
+  put($("name"), job.name, " ", chip(job.status), active && [" ", h("span.chip.on", "active")]);
   const running = !ENDED.has(job.status);
   put($("actions"),
     running && job.status !== "cancelling" && h("button", { type: "button", needs: "write", onclick: cancel }, "Cancel"),
@@ -65,7 +68,7 @@ function head() {
     job.status === "interrupted" && h("button", { type: "button", needs: "write", onclick: cancel }, "Give up"),
     job.encoder && h("a.button", { href: `/console/encoders/${encodeURIComponent(keyOf(job.encoder))}` }, "See its card"),
     job.encoder && h("a.button", { href: `/?${new URLSearchParams({ encoder: keyOf(job.encoder), compare: "base@1" })}` }, "Compare in search"),
-    job.encoder && h("button.primary", { type: "button", needs: "admin", onclick: () => activate({ ...job.encoder, state: job.status === "rejected" ? "rejected" : "ready" }, run) }, "Switch to it"));
+    job.encoder && !active && h("button.primary", { type: "button", needs: "admin", onclick: () => activate({ ...job.encoder, state: job.status === "rejected" ? "rejected" : "ready" }, run) }, "Switch to it"));
 }
 
 function ended() {
@@ -99,10 +102,11 @@ function draw() {
     h("div.progress", { role: "progressbar", "aria-label": "Steps done", "aria-valuenow": Math.round(100 * share), "aria-valuemin": 0, "aria-valuemax": 100 }, h("i", { style: { width: `${100 * (job.status === "succeeded" || job.status === "rejected" ? 1 : share)}%` } })));
   draws.loss([{ name: "loss", colour: 1, points: thinned(told.loss) }]);
   const base = told.before;
-  const at = (read) => [...(base ? [[0, read(base)]] : []), ...told.during.map((look) => [look.step, read(look)])].filter(([, value]) => value !== undefined);
+  const last = Math.max(told.steps, 1); // what is kept of the step is measured after it, where a line ends
+  const at = (read) => [...(base ? [[0, read(base)]] : []), ...told.during.map((look) => [look.step, read(look)]), ...(told.after ? [[last, read(told.after)]] : [])].filter(([, value]) => value !== undefined);
   draws.dev([{ name: "dev", colour: 1, points: at((look) => look.dev) }]);
   draws.guards(job.guards.map((name, place) => ({ name, colour: (place % 8) + 1, dashed: place > 7, points: at((look) => look.guards[name]) })));
-  draws.drift(job.guards.map((name, place) => ({ name, colour: (place % 8) + 1, dashed: place > 7, digits: 5, points: [...(base ? [[0, 0]] : []), ...told.during.filter((look) => look.drift?.[name] !== undefined).map((look) => [look.step, look.drift[name]])] })),
+  draws.drift(job.guards.map((name, place) => ({ name, colour: (place % 8) + 1, dashed: place > 7, digits: 5, points: [...(base ? [[0, 0]] : []), ...told.during.filter((look) => look.drift?.[name] !== undefined).map((look) => [look.step, look.drift[name]]), ...(job.result?.guards[name] ? [[last, job.result.guards[name].drift]] : [])] })),
     { zero: true, limit: job.recipe.drift_budget ? { y: job.recipe.drift_budget, text: "drift budget" } : undefined });
 }
 
@@ -122,6 +126,7 @@ const HEAR = {
     if (data.half !== "choose") return;
     if (data.when === "before") told.before = data;
     if (data.when === "during") told.during.push(data);
+    if (data.when === "after") told.after = data;
   },
   log(data) { note(data.message); },
   end(data) { job.status = data.status; note(data.encoder ? `${data.status}: ${data.encoder}` : data.status); settle(); },
@@ -181,6 +186,7 @@ async function resume() {
   } catch (error) { toast(error.message, "bad"); }
 }
 
+onActive(head);
 const run = page(place, load);
 onReturn(() => { if (job && !ENDED.has(job.status)) { follow(); get(path).then((found) => { job = found; frame(); }, () => {}); } });
 addEventListener("pagehide", () => source?.close());
