@@ -46,7 +46,9 @@ format: $(STAMP) ## Put the code into the house format
 test: $(STAMP) ## Every test but the nightly ones
 	$(BIN)/pytest -m 'not nightly' --numprocesses 2 --dist loadfile --durations 15
 
-nightly: $(STAMP) ## The tests that take many minutes: kills again and again, many replicas
+nightly: $(STAMP) ## The tests that take many minutes, and those of the adapters, with the libraries that they are for
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[adapters,mteb]'
+	$(BIN)/pytest tests/adapters
 	$(BIN)/pytest -m nightly
 
 quick: $(STAMP) ## The tests that take seconds
