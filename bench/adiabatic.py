@@ -1,7 +1,7 @@
 """Does adiabatic tuning keep what it was not aimed at? The product's claim, on real data, with its own search and gate:
 
     python bench/adiabatic.py auto --data FOLDER --work WORK [--seeds 0 1 2] [--recipe '{}']
-    python bench/adiabatic.py map  --data FOLDER --work WORK
+    python bench/adiabatic.py map  --data FOLDER --work WORK [--rates 1e-4 1e-5 ...]
     python bench/adiabatic.py draw --work WORK --pictures docs/pictures
 
 FOLDER holds BEIR folders: medquad, which is tuned on, and the guards xquad-en, xquad-de, xquad-es, xquad-vi, xquad-zh.
@@ -9,7 +9,8 @@ FOLDER holds BEIR folders: medquad, which is tuned on, and the guards xquad-en, 
 `auto` leaves all that it can to the search, as `adiabat tune --auto` does, and proves what it chose on the
 prove halves. `map` tunes one epoch at rates from 1e-7 to 3e-4 with each kind of loss and negatives, and measures
 softenings of each, on the choose halves, so that whoever picks from it leaves the proof clean. Both add lines of JSON
-to WORK and may be stopped and repeated: what stands there is not done again. `draw` makes the pictures from them.
+to WORK and may be stopped and repeated, and maps of different rates may run side by side: what stands there is not done
+again. `draw` makes the pictures from them.
 """
 
 import argparse
@@ -63,6 +64,8 @@ def main() -> None:
         if name == "auto":
             command.add_argument("--seeds", type=int, nargs="+", default=[0])
             command.add_argument("--recipe", default="{}", help="fields that the search is not to choose, as JSON")
+        if name == "map":
+            command.add_argument("--rates", type=float, nargs="+", default=MAP_RATES)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     if given.command == "draw":
@@ -74,7 +77,7 @@ def main() -> None:
         for seed in given.seeds:
             auto(model, training, sets, given.work, seed, json.loads(given.recipe))
     else:
-        regime(model, training, sets, given.work)
+        regime(model, training, sets, given.work, given.rates)
 
 
 def read_data(data: Path, work: Path, model: SentenceTransformer) -> tuple[TrainingSet, Sets]:
@@ -135,13 +138,13 @@ def auto(
     load_softened(model, start, start, 1.0)
 
 
-def regime(model: SentenceTransformer, training: TrainingSet, sets: Sets, work: Path) -> None:
+def regime(model: SentenceTransformer, training: TrainingSet, sets: Sets, work: Path, rates: Sequence[float]) -> None:
     path = work / "map.jsonl"
     there = {(row["kind"], row["learning_rate"]) for row in rows(path)}
     sets, _ = halve(sets)
     before, start = measure(model, sets), dict(base_state(model))
     base = {name: float(each.scores.mrr.mean()) for name, each in before.items()}
-    for rate, (kind, fields) in product(MAP_RATES, MAP_KINDS.items()):
+    for rate, (kind, fields) in product(rates, MAP_KINDS.items()):
         if (kind, rate) in there:
             continue
         load_softened(model, start, start, 1.0)  # trials begin with what the model holds
