@@ -57,7 +57,7 @@ def test_a_narrow_terminal_cuts_what_is_going_on_and_not_how_far_it_is(monkeypat
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ("No encoder is named 'x'; GET /encoders lists them.", "No encoder is named 'x'; 'adiabat encoders list' lists"),
+        ("No encoder is named 'x'; GET /encoders lists them.", "No encoder is named 'x'; 'adiabat encoders list'"),
         ("PUT /datasets/bees makes it.", "'adiabat datasets put' makes it."),
         ("POST /routes/a.b/rollback brings it back.", "'adiabat routes rollback' brings it back."),
         ("GET /docs lists every call.", "GET /docs lists every call."),

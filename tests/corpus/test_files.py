@@ -158,7 +158,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match=word) as caught:
             read(path)
         assert str(path) in caught.value.detail
-    with pytest.raises(BadInput, match="s3://bucket/corpus.jsonl is not read from here; fetch it"):
+    with pytest.raises(BadInput, match=r"s3://bucket/corpus\.jsonl is not read from here; fetch it"):
         next(read_files(["s3://bucket/corpus.jsonl"], _refuse))
     with pytest.raises(BadInput, match="not from a pipe"):
         next(read_files(["-"], _refuse, Format.PARQUET))
