@@ -16,6 +16,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 GIVEN_CHARS = 60
+TOLD = 10  # unknown fields of one object: a body may have a million
 
 
 class StrictModel(BaseModel):
@@ -26,17 +27,19 @@ class StrictModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known(cls, value: Any) -> Any:
-        if isinstance(value, dict) and (unknown := [name for name in value if name not in cls.model_fields]):
-            aliases = [each.validation_alias for each in cls.model_fields.values()]
+        known = cls.model_fields
+        if isinstance(value, dict) and (unknown := [name for name in value if name not in known]):
+            aliases = [each.validation_alias for each in known.values()]
             choices = {name for each in aliases if isinstance(each, AliasChoices) for name in each.choices}
             if unknown := [name for name in unknown if name not in choices]:
-                found = [_unknown(name, value[name], cls.model_fields) for name in unknown]
+                found = [_unknown(name, value[name], known) for name in unknown[:TOLD]]
                 raise ValidationError.from_exception_data(cls.__name__, found)
         return value
 
 
 def _unknown(name: Any, value: Any, known: Iterable[str]) -> InitErrorDetails:
-    kind = PydanticCustomError("unknown_field", "{said}", {"said": f"is not known here; {likely(str(name), known)}"})
+    name = str(name)[:GIVEN_CHARS]
+    kind = PydanticCustomError("unknown_field", "{said}", {"said": f"is not known here; {likely(name, known)}"})
     return InitErrorDetails(type=kind, loc=(name,), input=value)
 
 

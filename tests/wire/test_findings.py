@@ -5,7 +5,9 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
+from app.plainly import TOLD
 from app.wire.findings import said
+from app.wire.search import SearchRequest
 
 
 class Inner(BaseModel):
@@ -39,3 +41,12 @@ def test_what_was_expected_and_given_is_said_plainly(body: Any, sentence: str) -
     with pytest.raises(ValidationError) as refused:
         Body.model_validate(body)
     assert [said(item) for item in refused.value.errors()] == [sentence]
+
+
+def test_of_a_million_unknown_fields_a_few_are_told() -> None:
+    with pytest.raises(ValidationError) as refused:
+        SearchRequest.model_validate(dict.fromkeys(map(str, range(10**6)), 1) | {"query": "x"})
+    assert len(refused.value.errors()) == TOLD
+    with pytest.raises(ValidationError) as refused:
+        SearchRequest.model_validate({"query": "x", "lmit" * 10**5: 1})
+    assert len(said(refused.value.errors()[0])) < 300
