@@ -284,5 +284,5 @@ def _order(terms: dict[str, Any]) -> ContinuousTuning:
     except ValidationError as error:
         raise Conflict(
             f"The standing order that is stored is not one that this version takes ({of_line(error)}), so nothing is "
-            "begun by it; PUT /continuous-tuning sets it anew, DELETE takes it back."
+            "begun by it; PUT /continuous-tuning sets it anew, DELETE /continuous-tuning takes it back."
         ) from error

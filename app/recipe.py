@@ -64,7 +64,7 @@ class Recipe(StrictModel):
         0.045,
         description="InfoNCE's softmax temperature; smaller looks only at the hardest negatives, which buys the domain "
         "at the cost of other languages. With thousands of pairs and a reach of 3 even 0.03 costs them little. auto: "
-        "0.045 or 0.03.",
+        "0.045, or 0.03 with the small reach.",
     )
     corpus_negatives: int = Field(
         16_384,

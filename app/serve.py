@@ -52,6 +52,7 @@ def serve(settings: Settings) -> None:
         supervisor = Supervisor(settings, parts.registry) if settings.trainer else None
         if supervisor is not None:
             supervisor.start()
+            parts.own_trainer.began = time.monotonic()
             stack.callback(supervisor.stop)
         stopping = threading.Event()
         limit_s = settings.shutdown_s + CLOSE_S

@@ -16,7 +16,7 @@ BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 WEBHOOK = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s@]*)?")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 PREFIX = "ADIABAT_"
-OF_THE_COMMANDS = frozenset({"ADIABAT_URL"})
+OF_THE_COMMANDS = frozenset({"URL"})
 SECRET = ("api_key", "qdrant_api_key", "registry_url", "webhook_secret", "webhook_url")  # or they may hold one
 
 
@@ -265,8 +265,9 @@ class Settings(BaseSettings):
 
 def unknown(names: Iterable[str]) -> Iterator[str]:
     """A sentence for each of these variables of the environment that looks like a setting and is none."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | OF_THE_COMMANDS
+    known = {name.upper() for name in Settings.model_fields} | OF_THE_COMMANDS
     for name in sorted(names):
-        if name.startswith(PREFIX) and name not in known:
-            near = get_close_matches(name, known, n=1)
-            yield f"{name} is no setting and does nothing{f'; did you mean {near[0]}?' if near else '.'}"
+        own = name.upper().removeprefix(PREFIX)  # the case of a variable does not matter
+        if own != name.upper() and own not in known:
+            near = get_close_matches(own, sorted(known), n=1, cutoff=0.7)
+            yield f"{name} is no setting and does nothing{f'; did you mean {PREFIX}{near[0]}?' if near else '.'}"

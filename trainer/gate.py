@@ -44,7 +44,8 @@ def _loss(gate: Gate, name: str, guard: Mapping[str, Any], held: bool) -> str:
     said = f"guard {name} changed by {guard['change']:+.4f}"
     if guard["change"] < 0 and guard["p_holm"] <= gate.alpha:
         said += f" (significant, p = {guard['p_holm']:.4f} after Holm)"
-    lost = f"at most {-guard['at_least']:.4f}" if guard["at_least"] < 0 else "nothing"
+    loss = f"{max(0.0, -guard['at_least']):.4f}"
+    lost = f"at most {loss}" if float(loss) else "nothing"
     shown = f"{_confidently(gate)} it lost {lost}"
     if held or guard["change"] < -gate.max_guard_loss:
         return f"{said}, {shown}, and a loss up to {gate.max_guard_loss:.4f} is allowed"

@@ -3,8 +3,8 @@
 1. Rates. Each rate of a logarithmic grid over four decades gets the same short budget, gentlest first, and is measured
    at a few softenings, which cost nothing but the measuring. Climbing ends once two rates in a row did clearly worse.
 2. In full. The best rate is tuned in full, with the first of what else is open (`OPEN`). Then others, one thing after
-   another, each tuned in full, measured at a few softenings and kept where it is better: half the rate, and where that
-   loses the double; then what `OPEN` names. Of two rates that chance could have put in this order, the gentler stays.
+   another, each tuned in full, measured at a few softenings and kept where it is better: half the rate, which is
+   also kept where chance alone could have put it behind, and where it is not the double; then what `OPEN` names.
 3. Runs. The best of these is tuned from further seeds too, and the runs' weights are averaged (`trainer.soup`).
 4. Softening. That is measured at ten softenings, and the best point is what is kept. Where the average would not pass
    and the one run would, it is the one run that is measured so.
@@ -14,9 +14,9 @@ counts as much as a question won. A point at which a guard lost more than half o
 one would pass the gate's own tests on the choose halves, only such points count, and where one would do so with a
 quarter of the allowed loss to spare, only those: a large step makes a guard's change hard to tell, the gate refuses
 what cannot be told, and what just passes on one half may well fail on the other. Of a tuning's points that do so
-equally well, the gentlest within half a standard error of the best is kept, within a whole one where only the domain is
-measured (the rule of Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees", 1984, section 3.4.3):
-what cannot be seen is not to be risked.
+equally well, the gentlest within half a standard error of the best is kept, if its gain in the domain is shown with as
+much to spare; without guards the gentlest within a whole one (the rule of Breiman, Friedman, Olshen and Stone,
+"Classification and Regression Trees", 1984, section 3.4.3): what cannot be seen is not to be risked.
 
 The same input gives the same trials and the same choice.
 """
@@ -191,6 +191,8 @@ def is_better(other: Trial, best: Trial, gate: Gate) -> bool:
     least = 0.0 if best.points[0].guards else unseen
     if other.learning_rate < best.learning_rate:
         least = -unseen
+    if more[0] == 0:  # a guard lost too much in both: it is their losses that are compared
+        least = 0.0
     return more[0] > there[0] or (more[0] == there[0] and more[1] > there[1] + least)
 
 
@@ -213,8 +215,8 @@ def first(recipe: Recipe) -> Course:
 
 
 def _others(course: Course, name: str, open_: Sequence[str]) -> tuple[Course, ...]:
-    """What else to try of this thing, until one is kept. A small temperature, which is harsh on what ranks low, is only
-    worth a trial with a small reach, which leaves that alone."""
+    """What else to try of this thing, until one is kept. A small temperature, which is harsh on what ranks low, is
+    tried with the small reach, which leaves that alone, if the reach is open too."""
     if name == "learning_rate":
         return tuple(replace(course, learning_rate=times * course.learning_rate) for times in (GENTLER, STRONGER))
     changed = {name} | ({"reach"} if name == "temperature" and "reach" in open_ else set())
@@ -285,10 +287,14 @@ def best_point(points: Sequence[Point], gate: Gate) -> Point:
     """The one to keep: the gentlest of those that are as good as the best, as far as can be seen."""
     best = max(points, key=lambda point: point.merit(gate))
     held = best.merit(gate)[0]
-    if held == 0:
+    if best.guards and held < 2:  # none would pass
         return best
-    near = [point for point in points if point.merit(gate)[0] == held and point.score >= best.score - best.unseen]
-    return min(near, key=lambda point: point.soften)
+
+    def is_near(point: Point) -> bool:
+        shown = not best.guards or point.at_least[DEV] >= gate.min_gain + best.unseen
+        return shown and point.merit(gate)[0] == held and point.score >= best.score - best.unseen
+
+    return min([best, *filter(is_near, points)], key=lambda point: point.soften)
 
 
 def _best_rate(recipe: Recipe, course: Course, bench: Bench, done: "_Done", gate: Gate) -> float:

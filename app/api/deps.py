@@ -38,6 +38,13 @@ if TYPE_CHECKING:  # it imports the SDK, which few have asked for
 MAX_DIGITS = 9
 
 
+@dataclass(kw_only=True, slots=True)
+class OwnTrainer:
+    """Of a service that starts one beside itself."""
+
+    began: float | None = None  # by the monotonic clock
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
     """Everything the lifespan assembled. Holds the slot, never an encoder: that one changes."""
@@ -66,6 +73,7 @@ class Parts:
     traces: "Traces | None"
     vocabulary: Vocabulary | None
     permits: AllPermits = field(default_factory=AllPermits)
+    own_trainer: OwnTrainer = field(default_factory=OwnTrainer)
 
 
 async def get_parts(request: Request) -> Parts:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from fastapi import APIRouter, Response
 
 from app import __version__
-from app.api.deps import Parts, PartsDep
+from app.api.deps import OwnTrainer, Parts, PartsDep
 from app.api.watching import watching
 from app.errors import AdiabatError, Unavailable
 from app.observe.state import TRAINER_SILENT_S
@@ -15,7 +15,6 @@ from app.wire.health import Live, Ready, Version
 
 router = APIRouter(tags=["health"])
 
-BEGAN = time.monotonic()
 STARTING_S = 60.0
 
 
@@ -64,7 +63,7 @@ def _ready(parts: Parts, response: Response) -> Ready:
 def _trainer_of(parts: Parts) -> str:
     with suppress(Unavailable):  # searches are answered without the registry
         if parts.replicas.registry_answers():
-            return _trainer(parts.registry.workers.ages_s(), own=parts.settings.trainer)
+            return _trainer(parts.registry.workers.ages_s(), parts.own_trainer)
     return "unknown: the registry does not answer"
 
 
@@ -76,8 +75,9 @@ def _clocks_of(parts: Parts) -> list[str]:
     return []
 
 
-def _trainer(ages_s: dict[str, float], *, own: bool) -> str:
-    if not ages_s and own and time.monotonic() - BEGAN < STARTING_S:
+def _trainer(ages_s: dict[str, float], own: OwnTrainer) -> str:
+    alive = min(ages_s.values(), default=TRAINER_SILENT_S) < TRAINER_SILENT_S
+    if not alive and own.began is not None and time.monotonic() - own.began < STARTING_S:
         return "starting: this service's own, which takes some seconds"
     if not ages_s:
         return "none yet: tuning jobs wait for one ('adiabat serve' starts it, or python -m trainer)"

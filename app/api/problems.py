@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -20,6 +21,8 @@ from app.wire.findings import said
 log = logging.getLogger("adiabat.api")
 
 TYPE_PREFIX = "urn:adiabat:problem:"
+NAME = re.compile(r"\{[^}]*\}")  # in the path of a route
+MEANT_CHARS = 200  # of an address that is none
 
 STATUS: dict[type[AdiabatError], int] = {
     errors.BadInput: 422,
@@ -136,14 +139,16 @@ def install(app: FastAPI) -> None:
 
 
 def _meant(request: Request) -> str:
-    """What the address may have been meant for."""
-    paths = sorted({each.path for each in iter_route_contexts(request.app.routes) if each.path})
-    whole = [path for path in paths if "{" not in path]
-    first, *more = request.url.path.strip("/").split("/")
-    if more and f"/{first}" in whole:
-        return "names hold no slash, and "
-    near = get_close_matches(request.url.path.rstrip("/"), whole, n=1)
-    return f"did you mean {near[0]}? " if near else ""
+    """What the address may have been meant for: one of as many parts, with the name that it has."""
+    path = request.url.path[:MEANT_CHARS]
+    first, *more = path.strip("/").split("/")
+    templates = {each.path for each in iter_route_contexts(request.app.routes) if each.path}
+    filled = {NAME.sub(more[0].replace("\\", "") if more else "", each) for each in templates}
+    alike = sorted(each for each in filled if each.count("/") == path.rstrip("/").count("/"))
+    if near := get_close_matches(path.rstrip("/"), alike, n=1, cutoff=0.8):
+        return f"did you mean {near[0]}? "
+    takes_a_name = len(more) > 1 and any(each.startswith(f"/{first}/{{") for each in templates)
+    return "names hold no slash, and " if takes_a_name else ""
 
 
 def _methods(request: Request) -> set[str]:

@@ -99,7 +99,7 @@ def main() -> None:
     try:
         cli()
     except ApiError as error:
-        fail(f"{in_commands(error.detail)} [{error.slug}]")
+        fail(f"{in_commands(error.detail, error.slug)} [{error.slug}]")
         sys.exit(EXIT_OF.get(error.status, EXIT_REFUSED))
     except AdiabatError as error:
         fail(error.detail)

@@ -79,7 +79,7 @@ def ingest_files(
     if bad and not totals.done:
         raise BadInput("Nothing was stored: no line is a passage.")
     if not totals.done:
-        fail(f"nothing was read: {', '.join(files)} {'are' if len(files) > 1 else 'is'} empty.")
+        fail(f"no passage was found in {', '.join('standard input' if name == '-' else name for name in files)}.")
 
 
 def _say_totals(totals: Totals, took_s: float) -> None:

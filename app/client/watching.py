@@ -26,6 +26,8 @@ def job_bar(shown: bool) -> Iterator[Draw]:
             said = job.progress
             title = job.name if isinstance(job, wire.tuning_jobs.TuningJobPublic) else "evaluation"
             phase = str(said.get("phase", job.status))
+            if "steps" not in said:  # it cannot be counted; `update` takes None for "as it was"
+                bar.tasks[0].total = None
             bar.update(task, description=f"{title}: {phase}", completed=said.get("step", 0), total=said.get("steps"))
 
         yield draw

@@ -3,7 +3,7 @@
 import io
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TextIO
@@ -24,6 +24,8 @@ class Format(StrEnum):
 def read_files(names: Sequence[str], on_bad: OnBad, format: Format | None = None) -> Iterator[Line]:
     """The passages of all files, '-' being standard input; `format` None: by suffix. Raises `BadInput`."""
     for name in names:
+        if "://" in name or Path(name).is_dir():
+            raise _no_file(name)
         match format or _by_suffix(name):
             case Format.PARQUET:
                 yield from read_parquet(name, on_bad)
@@ -73,14 +75,18 @@ def _opened(name: str) -> Iterator[TextIO]:
 
 
 def _unreadable(name: str, error: OSError) -> BadInput:
-    if "://" in name:
-        return BadInput(f"{name} is not read from here; fetch it, or send what fetches it to standard input, as '-'.")
-    if Path(name).is_dir():
-        inside = [each for each in Path(name).iterdir() if each.suffix in (".jsonl", ".csv", ".parquet")]
-        first = min(inside, key=lambda each: (each.stem != "corpus", each.name), default=None)
-        some = f"a file in it, such as {first}" if first else "files"
-        return BadInput(f"{name} is a folder; give {some}.")
     return BadInput(f"{name} cannot be read ({error.strerror}); give a file, or '-' for standard input.")
+
+
+def _no_file(name: str) -> BadInput:
+    if "://" in name:  # what follows '?' may be a signature
+        said = f"{name.partition('?')[0]} is not read from here"
+        return BadInput(f"{said}; fetch it, or send what fetches it to standard input, as '-'.")
+    inside: list[Path] = []
+    with suppress(OSError):
+        inside = [each for each in Path(name).iterdir() if each.suffix in (".jsonl", ".csv", ".parquet")]
+    first = min(inside, key=lambda each: (each.stem != "corpus", each.name), default=None)
+    return BadInput(f"{name} is a folder; give {f'a file in it, such as {first}' if first else 'files'}.")
 
 
 def _said(name: str) -> str:

@@ -62,7 +62,11 @@ def test_a_narrow_terminal_cuts_what_is_going_on_and_not_how_far_it_is(monkeypat
         ("POST /routes/a.b/rollback brings it back.", "'adiabat routes rollback' brings it back."),
         ("GET /docs lists every call.", "GET /docs lists every call."),
         ("POST /judgments/x is none.", "POST /judgments/x is none."),
+        ("PUT /datasets/bees:de makes it.", "'adiabat datasets put' makes it."),
+        ("POST /active-encoder/rollback goes back.", "'adiabat encoders rollback' goes back."),
+        ("(PUT /routes/a.b).", "('adiabat routes set')."),
     ],
 )
 def test_calls_of_the_service_are_told_as_commands(said: str, told: str) -> None:
-    assert in_commands(said).startswith(told)
+    assert in_commands(said, "not-found").startswith(told)
+    assert in_commands(said, "no-such-route") == said

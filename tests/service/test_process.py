@@ -14,7 +14,7 @@ from app.encoders.half_made import half_made
 from app.errors import Unavailable
 from app.registry import Registry
 from app.serve import Supervisor
-from app.settings import Settings
+from app.settings import Settings, unknown
 from tests.conftest import environment, process, trainer_of, wait_until
 from tests.service import encoders
 from tests.tiny import build_tiny
@@ -43,6 +43,10 @@ def test_a_setting_that_is_none_is_said_with_what_was_given_unless_it_is_a_secre
 def test_a_misspelt_setting_is_told(settings: Settings) -> None:
     said = start_and_fail(settings, ADIABAT_QDRNT_URL="x", ADIABAT_ENGINE="onnx", ADIABAT_PRECISION="bf16")
     assert "ADIABAT_QDRNT_URL is no setting and does nothing; did you mean ADIABAT_QDRANT_URL?" in said
+    assert [*unknown(["ADIABAT_FOO", "adiabat_prot", "ADIABAT_URL", "PATH"])] == [
+        "ADIABAT_FOO is no setting and does nothing.",
+        "adiabat_prot is no setting and does nothing; did you mean ADIABAT_PORT?",
+    ]
 
 
 def test_everything_acknowledged_is_there_after_kill_9(settings: Settings, tiny: Path, sources: Path) -> None:
@@ -135,6 +139,7 @@ def test_an_encoder_name_that_is_no_folder_is_refused_with_what_to_set(settings:
 @pytest.mark.slow
 def test_a_killed_trainer_is_started_again_and_a_killed_service_leaves_none_behind(settings: Settings) -> None:
     with process(settings) as (child, client):
+        assert client.ready().trainer.startswith(("starting: this service's own", "alive"))  # and not "none yet"
         wait_until(lambda: "alive" in client.ready().trainer)
         first = trainer_of(child.pid)
         os.kill(first, signal.SIGKILL)

@@ -126,6 +126,13 @@ def test_what_is_misspelt_does_not_pass_in_silence(
     [
         ("POST", "/serch", 404, "There is no POST /serch; did you mean /search? GET /docs lists every call."),
         ("GET", "/encoders/a/b", 404, "There is no GET /encoders/a/b; names hold no slash, and GET /docs lists every"),
+        ("POST", "/search/bacth", 404, "There is no POST /search/bacth; did you mean /search/batch? GET /docs"),
+        (
+            "GET",
+            "/tuning-jobs/a/evnts",
+            404,
+            "There is no GET /tuning-jobs/a/evnts; did you mean /tuning-jobs/a/events?",
+        ),
         ("GET", "/nothing-of-it", 404, "There is no GET /nothing-of-it; GET /docs lists every call."),
         ("PUT", "/search", 405, "/search takes GET and POST, not PUT; GET /docs lists every call."),
         ("PATCH", "/encoders/base", 405, "/encoders/base takes DELETE and GET, not PATCH; GET /docs lists every call."),

@@ -74,7 +74,7 @@ def test_the_sentences_name_set_figures_and_confidence() -> None:
         "kept: guard g0 changed by -0.0010, with 97.5% confidence it lost at most 0.0112, "
         "and a loss up to 0.0200 is allowed",
     )
-    gained = judge(gate, report((0.1, 0.05), (0.03, 0.0)))
+    gained = judge(gate, report((0.1, 0.05), (0.03, -0.00004)))
     assert gained.reasons[1] == (
         "kept: guard g0 changed by +0.0300, with 97.5% confidence it lost nothing, and a loss up to 0.0200 is allowed"
     )

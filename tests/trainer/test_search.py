@@ -76,11 +76,14 @@ def point(
         # and what could just be shown to what could with a quarter of the loss to spare
         ([point(0.3, 0.10, 0.0, shown=-0.014), point(0.6, 0.30, 0.0, shown=-0.016)], 0.3),
         ([point(0.3, 0.10, 0.0, shown=-0.016), point(0.6, 0.30, 0.0, shown=-0.019)], 0.6),
-        # of equals the gentler, and equal are those within half a standard error, if both could be shown alike
+        # of equals the gentler, and equal are those within half a standard error that could be shown alike
         ([point(0.6, 0.10, 0.0), point(0.3, 0.10, 0.0)], 0.3),
-        ([point(0.5, 0.096, 0.0), point(0.6, 0.10, 0.0), point(0.7, 0.098, 0.0)], 0.5),
-        ([point(0.5, 0.094, 0.0), point(0.6, 0.10, 0.0), point(0.7, 0.098, 0.0)], 0.6),
+        ([point(a, dev, 0.0, shown=0.0) for a, dev in ((0.5, 0.096), (0.6, 0.10), (0.7, 0.098))], 0.5),
+        ([point(a, dev, 0.0, shown=0.0) for a, dev in ((0.5, 0.094), (0.6, 0.10), (0.7, 0.098))], 0.6),
         ([point(0.5, 0.096, 0.0, shown=-0.016), point(0.6, 0.10, 0.0, shown=-0.014)], 0.6),
+        # but none whose own gain would hardly be shown, and none where nothing would pass
+        ([point(0.5, 0.021, 0.0, shown=0.0), point(0.6, 0.0255, 0.0, shown=0.0)], 0.6),
+        ([point(0.5, 0.096, 0.0), point(0.6, 0.10, 0.0)], 0.6),
         ([point(0.5, 0.20, -0.012), point(0.6, 0.20, -0.011)], 0.6),
         # without guards: the gentlest within a standard error of the best
         ([point(0.2, 0.085), point(0.4, 0.092), point(0.8, 0.10)], 0.4),
@@ -118,6 +121,12 @@ def test_tunings_are_compared_between_their_softenings_too() -> None:
 def test_of_two_tunings_the_better(rate: float, dev: float, guards: Sequence[float], better: bool) -> None:
     best, other = trial(point(1.0, 0.10, *guards)), trial(point(1.0, dev, *guards), rate=rate)
     assert is_better(other, best, Gate()) is better
+
+
+def test_where_both_lost_too_much_the_gentler_rate_must_have_lost_less() -> None:
+    best, other = trial(point(1.0, 0.10, -0.0111)), trial(point(1.0, 0.10, -0.0149), rate=5e-5)
+    assert merit(best, gate := Gate(max_guard_loss=0.02))[0] == 0
+    assert not is_better(other, best, gate)
 
 
 def trial(*points: Point, rate: float = 1e-4) -> Trial:

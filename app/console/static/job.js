@@ -43,7 +43,7 @@ function frame() {
   if (!draws) {
     const [loss, dev, guards, drift] = [h("div"), h("div"), h("div"), h("div")];
     curves.append(h("section.panel", h("h2", "Loss"), h("p.quiet", "Of each step's questions; it jumps about, and should fall."), loss), h("section.panel", h("h2", "Dev"), h("p.quiet", "MRR@10 on the half that choices are made by; a line ends with what is kept of the step."), dev));
-    if (job.guards.length) curves.append(h("section.panel", h("h2", "Guards"), h("p.quiet", "MRR@10 of each; a line begins with the base and ends with what is kept."), guards), h("section.panel", h("h2", "Drift"), h("p.quiet", "How far each guard's questions have moved from the base."), drift));
+    if (job.guards.length) curves.append(h("section.panel", h("h2", "Guards"), h("p.quiet", "MRR@10 of each; a line begins with the base and ends with what is kept."), guards), h("section.panel", h("h2", "Drift"), h("p.quiet", "How far each guard's questions have moved from the base; the end of a line is of the prove half."), drift));
     draws = { loss: lines(loss, { title: "Loss by step" }), dev: lines(dev, { title: "MRR@10 of dev by step" }), guards: lines(guards, { title: "MRR@10 of each guard by step" }), drift: lines(drift, { title: "Drift of each guard by step" }) };
   }
   if (!state.isConnected) put(place, state, outcome, curves, given, h("section.panel", h("h2", "What happened"), log));
@@ -117,7 +117,7 @@ const HEAR = {
   progress(data) {
     if (told.phase !== data.phase) {
       note(data.phase);
-      if (data.phase?.startsWith("tuning")) { told.loss = []; told.during = []; } // another tuning of a search begins
+      if (data.phase?.startsWith("tuning")) { told.loss = []; told.during = []; told.after = null; } // another tuning of a search begins
     }
     Object.assign(told, { phase: data.phase ?? "", eta: data.eta_s ?? null, step: data.step ?? told.step, steps: data.steps ?? told.steps });
     if (data.loss !== undefined && data.step) told.loss.push([data.step, data.loss]);
