@@ -14,8 +14,8 @@ counts as much as a question won. A point at which a guard lost more than half o
 one would pass the gate's own tests on the choose halves, only such points count, and where one would do so with a
 quarter of the allowed loss to spare, only those: a large step makes a guard's change hard to tell, the gate refuses
 what cannot be told, and what just passes on one half may well fail on the other. Of a tuning's points that do so
-equally well, the gentlest within half a standard error of the best is kept, if its gain in the domain is shown with as
-much to spare; without guards the gentlest within a whole one (the rule of Breiman, Friedman, Olshen and Stone,
+equally well, the gentlest within half a standard error and a twentieth of the best is kept, if its gain in the domain
+is shown with as much to spare; without guards the gentlest within a whole one (the rule of Breiman, Friedman, Olshen and Stone,
 "Classification and Regression Trees", 1984, section 3.4.3): what cannot be seen is not to be risked.
 
 The same input gives the same trials and the same choice.
@@ -41,6 +41,7 @@ PROBE_SOFTENINGS = (1.0, 0.5, 0.25)
 COMPARED_SOFTENINGS = (1.0, 0.8, 0.6, 0.4)
 SOFTENINGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SPARING = 0.75  # of the loss that the gate allows: what a point needs on one half to be likely to pass on another
+GIVEN_UP = 0.05  # of the best score at most, for a gentler point or rate
 CLEARLY_WORSE = 0.01  # of score: what two rates in a row must be below the best before climbing ends
 
 Stage = Literal["rate", "in full", "softening"]
@@ -65,9 +66,10 @@ class Point:
 
     @property
     def unseen(self) -> float:
-        """Scores this close are one to whoever chooses: half a standard error of the domain's gain, and all of it where
-        no guard says what a larger step costs."""
-        return self.dev_error / 2 if self.guards else self.dev_error
+        """Scores this close are one to whoever chooses: half a standard error of the domain's gain, and no more than a
+        twentieth of the score, or few questions would give all of it away. Where no guard says what a larger step
+        costs, a whole standard error."""
+        return min(self.dev_error / 2, GIVEN_UP * max(0.0, self.score)) if self.guards else self.dev_error
 
     @property
     def guards_mean(self) -> float:

@@ -82,7 +82,10 @@ def point(
         ([point(a, dev, 0.0, shown=0.0) for a, dev in ((0.5, 0.094), (0.6, 0.10), (0.7, 0.098))], 0.6),
         ([point(0.5, 0.096, 0.0, shown=-0.016), point(0.6, 0.10, 0.0, shown=-0.014)], 0.6),
         # but none whose own gain would hardly be shown, and none where nothing would pass
-        ([point(0.5, 0.021, 0.0, shown=0.0), point(0.6, 0.0255, 0.0, shown=0.0)], 0.6),
+        ([point(a, dev, 0.0, shown=0.0, error=0.0125) for a, dev in ((0.5, 0.0252), (0.6, 0.0255))], 0.6),
+        # and few questions, whose standard error is large, do not give the gain away
+        ([point(a, dev, 0.0, shown=0.0, error=0.05) for a, dev in ((0.5, 0.194), (0.6, 0.2), (0.7, 0.198))], 0.5),
+        ([point(a, dev, 0.0, shown=0.0, error=0.05) for a, dev in ((0.5, 0.185), (0.6, 0.2), (0.7, 0.198))], 0.6),
         ([point(0.5, 0.096, 0.0), point(0.6, 0.10, 0.0)], 0.6),
         ([point(0.5, 0.20, -0.012), point(0.6, 0.20, -0.011)], 0.6),
         # without guards: the gentlest within a standard error of the best
