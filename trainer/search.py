@@ -15,8 +15,8 @@ one would pass the gate's own tests on the choose halves, only such points count
 quarter of the allowed loss to spare, only those: a large step makes a guard's change hard to tell, the gate refuses
 what cannot be told, and what just passes on one half may well fail on the other. Of a tuning's points that do so
 equally well, the gentlest within half a standard error and a twentieth of the best is kept, if its gain in the domain
-is shown with as much to spare; without guards the gentlest within a whole one (the rule of Breiman, Friedman, Olshen and Stone,
-"Classification and Regression Trees", 1984, section 3.4.3): what cannot be seen is not to be risked.
+is shown with as much to spare; without guards the gentlest within a whole one (the rule of Breiman, Friedman, Olshen
+and Stone, "Classification and Regression Trees", 1984, section 3.4.3): what cannot be seen is not to be risked.
 
 The same input gives the same trials and the same choice.
 """
