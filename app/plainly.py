@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
 from pydantic import (
@@ -46,7 +47,8 @@ def _unknown(name: Any, value: Any, known: Iterable[str]) -> InitErrorDetails:
 def likely(name: str, known: Iterable[str]) -> str:
     """What to write in place of a name that is none of these."""
     names = sorted(known)
-    if near := get_close_matches(name, names, n=1):
+    begun = (each for each in names if each.startswith(name) or name.startswith(each))  # as q and query
+    if near := get_close_matches(name, names, n=1) or list(islice(begun, 1)):
         return f"did you mean {near[0]!r}?"
     return f"what is taken: {', '.join(names)}"
 

@@ -17,7 +17,9 @@ WEBHOOK = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s@]*)?")
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 PREFIX = "ADIABAT_"
 OF_THE_COMMANDS = frozenset({"URL"})
-SECRET = ("api_key", "qdrant_api_key", "registry_url", "webhook_secret", "webhook_url")  # or they may hold one
+NOT_SENDABLE = "begins or ends with blank space, or holds what is no printable ASCII, so that no request could carry it"
+# Or they may hold one.
+SECRET = ("api_key", "qdrant_api_key", "qdrant_url", "registry_url", "webhook_secret", "webhook_url")
 
 
 class Settings(BaseSettings):
@@ -193,6 +195,20 @@ class Settings(BaseSettings):
             _ = (parts.hostname or "").encode("idna"), parts.port  # each raises ValueError for what is none
         return given
 
+    @field_validator("api_key", "qdrant_api_key")
+    @classmethod
+    def _key(cls, given: str | None) -> str | None:
+        if given is not None and not is_sendable(given):
+            raise ValueError(NOT_SENDABLE)
+        return given
+
+    @field_validator("qdrant_url", "registry_url")
+    @classmethod
+    def _port(cls, given: str | None) -> str | None:
+        if given is not None:
+            _ = urlsplit(given).port  # raises ValueError where it is no number, or the host none in brackets
+        return given
+
     @field_validator("webhook_secret")
     @classmethod
     def _secret(cls, given: str | None) -> str | None:
@@ -261,6 +277,11 @@ class Settings(BaseSettings):
     @property
     def passages_dir(self) -> Path:
         return self.data_dir / "passages"
+
+
+def is_sendable(key: str) -> bool:
+    """Whether the header Authorization can carry it as it is."""
+    return key.isascii() and key.isprintable() and key == key.strip()
 
 
 def unknown(names: Iterable[str]) -> Iterator[str]:

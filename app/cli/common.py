@@ -19,8 +19,10 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from app.client import DEFAULT_URL, AdiabatClient
+from app.addresses import shown
+from app.client import DEFAULT_URL, AdiabatClient, Unreachable
 from app.errors import BadInput
+from app.settings import NOT_SENDABLE, is_sendable
 
 # What they print is text of users and passages: brackets and colons in it mean nothing.
 console = Console(highlight=False, markup=False, emoji=False)
@@ -35,7 +37,16 @@ PLAIN_LINE_S = 2.0
 
 
 def connect(url: str = DEFAULT_URL, api_key: str | None = None) -> AdiabatClient:
-    return AdiabatClient(url, api_key)
+    """Raises `BadInput` for a key that no header can carry, `Unreachable` for what is no address."""
+    if api_key is not None and not is_sendable(api_key):
+        raise BadInput(f"The key (--api-key, ADIABAT_API_KEY) {NOT_SENDABLE}.")
+    from httpx import InvalidURL
+
+    try:
+        return AdiabatClient(url, api_key)
+    except InvalidURL as error:
+        said = f"{shown(url)!r} is no address of a service ({error})"
+        raise Unreachable(f"{said}: one begins with http:// or https://, as {DEFAULT_URL}.") from error
 
 
 def fail(sentence: str) -> None:
@@ -96,7 +107,7 @@ class Bar:
         elif time.monotonic() - self._said >= PLAIN_LINE_S:
             self._said = time.monotonic()
             said = " ".join(part for part in (self._title, count, note) if part)
-            errors.print(f"{said}{self._left(done or 0)}")
+            errors.print(f"{said}{self._left(done or 0)}", soft_wrap=True)
 
     def _left(self, done: int) -> str:
         """At the pace since the first word of this count: what came before it, as a wait in a queue, tells nothing."""

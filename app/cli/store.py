@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.addresses import shown
 from app.cli.common import AsJson, print_json, progress_bar, say
 from app.cli.serving import read_settings
 from app.errors import BadInput, NotFound
@@ -72,7 +73,7 @@ def _recorded_index_space(settings: "Settings") -> "IndexSpace":
         client = qdrant_calls.client_of(settings, settings.qdrant_url)
         space = qdrant_calls.recorded_index_space(client, settings.collection)
         client.close()
-        where = f"the collection {settings.collection!r} at {settings.qdrant_url}; ADIABAT_COLLECTION names it"
+        where = f"the collection {settings.collection!r} at {shown(settings.qdrant_url)}; ADIABAT_COLLECTION names it"
     if space is None:
         raise NotFound(f"There are no passages in {where}.")
     return space

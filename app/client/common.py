@@ -13,6 +13,7 @@ from urllib.parse import quote
 import orjson
 
 from app import wire
+from app.addresses import shown
 
 if TYPE_CHECKING:  # what takes long to import is imported when it is needed
     import httpx
@@ -88,6 +89,7 @@ def refusal(status: int, content: bytes, headers: httpx.Headers) -> ApiError:
 def unreachable(error: httpx.TransportError, url: str, method: str, path: str, read_s: float | None) -> Unreachable:
     import httpx
 
+    url = shown(url)
     if isinstance(error, httpx.UnsupportedProtocol):
         return Unreachable(
             f"{url!r} is no address of a service: one begins with http:// or https://, as {DEFAULT_URL}."

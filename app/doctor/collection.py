@@ -5,6 +5,7 @@ from pathlib import Path
 
 import orjson
 
+from app.addresses import shown
 from app.doctor.finding import Finding, fail, ok, warn
 from app.encoders.artifacts import BASE_KEY, Manifest
 from app.encoders.base import PACKAGED, base_differences, base_source
@@ -90,13 +91,13 @@ def _server(settings: Settings, url: str) -> Finding:
     except Exception as error:  # the client raises a dozen unrelated classes
         return fail(
             "store",
-            f"The Qdrant server at {url} does not answer ({type(error).__name__}: {error}).",
+            f"The Qdrant server at {shown(url)} does not answer ({type(error).__name__}: {error}).",
             "Start it, or correct ADIABAT_QDRANT_URL and ADIABAT_QDRANT_API_KEY.",
         )
     finally:
         client.close()
     if tuple(int(part) for part in told.split(".")[:2]) < OLDEST_QDRANT:
-        return fail("store", f"The Qdrant server at {url} is {told}, 1.16 is needed.", "Upgrade the server.")
+        return fail("store", f"The Qdrant server at {shown(url)} is {told}, 1.16 is needed.", "Upgrade the server.")
     if not there:
         return warn(
             "store", f"Qdrant {told} at {url} has no collection {settings.collection!r} yet.", "Start the service."

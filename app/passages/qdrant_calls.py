@@ -12,6 +12,7 @@ from qdrant_client import QdrantClient
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from app.addresses import shown
 from app.errors import InvalidField, Unavailable
 from app.passages.index_space import IndexSpace
 from app.settings import Settings
@@ -94,7 +95,7 @@ def in_our_words(client: QdrantClient) -> Iterator[None]:
     try:
         yield
     except ResponseHandlingException as error:
-        url = client.init_options.get("url")
+        url = shown(str(client.init_options.get("url")))
         raise Unavailable(
             f"The Qdrant server at {url} does not answer ({error.source}): start it, or correct ADIABAT_QDRANT_URL."
         ) from error

@@ -8,6 +8,7 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from app.addresses import shown
 from app.errors import BadInput, NotFound, Unauthorized, Unavailable
 from app.passages.qdrant_calls import connect
 from app.passages.store import Vector
@@ -104,7 +105,7 @@ class QdrantSource:
             return method(*arguments, **options)
         except ResponseHandlingException as error:
             url = self._client.init_options.get("url")
-            raise Unavailable(f"The Qdrant server at {url} does not answer ({error.source}).") from error
+            raise Unavailable(f"The Qdrant server at {shown(str(url))} does not answer ({error.source}).") from error
         except UnexpectedResponse as error:
             if error.status_code in (401, 403):
                 raise Unauthorized(

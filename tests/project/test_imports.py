@@ -44,4 +44,10 @@ print(_traces(Settings()), [name for name in sys.modules if name.startswith(send
 
 
 def test_the_client_imports_one_package_and_builds_no_model_before_it_is_used() -> None:
-    assert printed(CLIENT) == ["['app', 'orjson']", "[]", "['app.wire']", "SearchResponse False False", "True []"]
+    assert printed(CLIENT) == [
+        "['app', 'orjson']",
+        "[]",
+        "['app.addresses', 'app.wire']",
+        "SearchResponse False False",
+        "True []",
+    ]

@@ -124,6 +124,9 @@ def test_refusals_and_a_missing_service_are_one_sentence_with_their_own_exit_cod
     assert "--recipe is not a JSON object" in adiabat(service, "tune", "x", "--dataset", "d", "--recipe", "{", code=1)
     assert "does not answer" in adiabat(service, "health", "--url", "http://127.0.0.1:9", code=3)
     assert "begins with http://" in adiabat(service, "health", "--url", "127.0.0.1:9", code=3)
+    assert "(Invalid port: 'x')" in adiabat(service, "health", "--url", "http://127.0.0.1:x", code=3)
+    assert "hunter2" not in adiabat(service, "health", "--url", "http://me:hunter2@127.0.0.1:9", code=3)
+    assert "(--api-key, ADIABAT_API_KEY) begins or ends" in adiabat(service, "health", "--api-key", "häkelt", code=1)
     assert "query" in adiabat(service, "search", code=2)
     assert "nowhere does not exist" in adiabat(service, "datasets", "put", "x", "nowhere", code=1)
 

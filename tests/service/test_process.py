@@ -38,6 +38,12 @@ def test_a_setting_that_is_none_is_said_with_what_was_given_unless_it_is_a_secre
         said = start_and_fail(settings, **{f"ADIABAT_{name}": value})
         assert f"(ADIABAT_{name}) is not usable: " in said
         assert "hunter2" not in said
+    for name, value in (("API_KEY", "hunter22 "), ("API_KEY", "hunter22\r"), ("QDRANT_URL", "http://a:hunter2@h:x")):
+        said = start_and_fail(settings, **{f"ADIABAT_{name}": value})
+        assert f"(ADIABAT_{name}) is not usable: " in said
+        assert "hunter2" not in said
+    said = start_and_fail(settings, ADIABAT_QDRANT_URL="http://me:hunter2@127.0.0.1:9")
+    assert "The Qdrant server at http://127.0.0.1:9 does not answer" in said
 
 
 def test_a_misspelt_setting_is_told(settings: Settings) -> None:

@@ -104,6 +104,8 @@ def test_a_cursor_of_another_search_or_none_at_all_is_refused(client: AdiabatCli
         ("GET", "/search?q=x&limti=3", None, "limti: is no parameter of this call; did you mean 'limit'?"),
         ("GET", "/passages/count?when=3", None, "when: is no parameter of this call; what is taken: filter"),
         ("GET", "/version?x=1", None, "x: is no parameter of this call; it takes none in its address"),
+        ("GET", "/search?query=x", None, "query: is no parameter of this call; did you mean 'q'?"),
+        ("POST", "/search", '{"q": "x"}', "q: is not known here; did you mean 'query'?"),
         ("POST", "/search", '{"query": "x", "lmit": 3}', "lmit: is not known here; did you mean 'limit'?"),
         ("POST", "/passages", '{"passages": [{"id": "1", "text": "a", "ttl": "b"}]}', "passages.0.ttl: is not known h"),
         ("POST", "/passages/delete", '{"all": true}', "all: is not known here; what is taken: filter, ids"),
