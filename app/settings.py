@@ -18,7 +18,7 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 PREFIX = "ADIABAT_"
 OF_THE_COMMANDS = frozenset({"URL"})
 NOT_SENDABLE = "begins or ends with blank space, or holds what is no printable ASCII, so that no request could carry it"
-# Or they may hold one.
+# Never repeated in a message: keys, and addresses that may hold a password.
 SECRET = ("api_key", "qdrant_api_key", "qdrant_url", "registry_url", "webhook_secret", "webhook_url")
 
 

@@ -49,6 +49,8 @@ def test_a_narrow_terminal_cuts_what_is_going_on_and_not_how_far_it_is(monkeypat
     with common.progress_bar("tuning bees") as bar:
         bar.update(3, "tuning", 39)
         bar.update(None, "measuring at a = 0.4")
+        assert bar._progress is not None
+        assert bar._progress.tasks[0].total is None  # it pulses, and has no time left
     assert "measuring" in (last := drawn.getvalue().rpartition("tuning bees")[2])
     assert "39" not in last
     assert ":" not in last
