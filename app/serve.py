@@ -1,5 +1,6 @@
 """`adiabat serve`: the service and, beside it, a supervised trainer process."""
 
+import errno
 import gc
 import logging
 import os
@@ -128,6 +129,11 @@ def _check_port(settings: Settings) -> None:
         try:
             probe.bind((settings.host, settings.port))
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise Unavailable(
+                    f"{settings.host!r} (--host, ADIABAT_HOST) is no address of this machine; 127.0.0.1 listens to "
+                    "this machine alone, 0.0.0.0 to others too."
+                ) from error
             raise Unavailable(
                 f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}); choose another port with "
                 "--port or ADIABAT_PORT, or stop what listens there."

@@ -290,5 +290,5 @@ def unknown(names: Iterable[str]) -> Iterator[str]:
     for name in sorted(names):
         own = name.upper().removeprefix(PREFIX)  # the case of a variable does not matter
         if own != name.upper() and own not in known:
-            near = get_close_matches(own, sorted(known), n=1, cutoff=0.7)
+            near = get_close_matches(own, sorted(known), n=1, cutoff=0.65)
             yield f"{name} is no setting and does nothing{f'; did you mean {PREFIX}{near[0]}?' if near else '.'}"

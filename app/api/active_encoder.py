@@ -128,7 +128,9 @@ def check_told_apart(canary: CanaryTerms, parts: Parts) -> None:
     everybody = canary.percent == 100  # nobody has to be
     if canary.sticky_by == STICKY_KEY and not parts.ring.locked and not everybody:
         raise InvalidField(
-            "canary.sticky_by", "'key' tells nobody apart where the service asks for no key; name a header of yours."
+            "canary.sticky_by",
+            "'key' (the default) tells nobody apart where the service asks for no key; name a header that tells who "
+            "asks, as 'X-User-Id'.",
         )
 
 

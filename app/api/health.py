@@ -1,4 +1,4 @@
-"""`/health/live`, `/health/ready`, `/version`: open without a key, so that an orchestrator can ask."""
+"""`/health/live`, `/health/ready`, `/version`: open without a key, so that an orchestrator can ask; by HEAD too."""
 
 import time
 from contextlib import suppress
@@ -18,18 +18,21 @@ router = APIRouter(tags=["health"])
 STARTING_S = 60.0
 
 
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live", response_model=Live)
 async def live() -> Live:
     """The process runs and its loop turns."""
     return Live()
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get("/health/ready", response_model=Ready)
 async def ready(parts: PartsDep, response: Response) -> Ready:
     """Whether searches can be answered. A dead trainer or a fallback is named and leaves it at 200."""
     return await watching(lambda: _ready(parts, response))
 
 
+@router.head("/version", include_in_schema=False)
 @router.get("/version", response_model=Version)
 async def version() -> Version:
     return Version(version=__version__)

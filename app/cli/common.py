@@ -1,28 +1,24 @@
 """What the commands share: the connection options, output for people and for programs, progress."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Annotated, Any
 
 import orjson
 import typer
 from pydantic import BaseModel
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
 from app.addresses import shown
 from app.client import DEFAULT_URL, AdiabatClient, Unreachable
 from app.errors import BadInput
-from app.settings import NOT_SENDABLE, is_sendable
+from app.settings import NOT_SENDABLE, is_sendable, unknown
 
 # What they print is text of users and passages: brackets and colons in it mean nothing.
 console = Console(highlight=False, markup=False, emoji=False)
@@ -38,6 +34,8 @@ PLAIN_LINE_S = 2.0
 
 def connect(url: str = DEFAULT_URL, api_key: str | None = None) -> AdiabatClient:
     """Raises `BadInput` for a key that no header can carry, `Unreachable` for what is no address."""
+    for said in unknown(os.environ):
+        fail(said)
     if api_key is not None and not is_sendable(api_key):
         raise BadInput(f"The key (--api-key, ADIABAT_API_KEY) {NOT_SENDABLE}.")
     from httpx import InvalidURL
@@ -89,32 +87,37 @@ class Bar:
         self._title = title
         self._total = total
         self._progress = progress
-        self._task: TaskID | None = progress.add_task(title, total=total, count="", note="") if progress else None
+        self._task: TaskID | None = None
+        if progress:
+            self._task = progress.add_task(title, total=total, count="", left="", note="")
         self._said = time.monotonic()
         self._start: tuple[float, int] | None = None  # when the counting began, and with what
 
-    def update(self, done: int | None, note: str = "", total: int | None = None) -> None:
-        """`done` None: what is going on now cannot be counted."""
+    def update(self, done: int | None, note: str = "", total: int | None = None, at: float | None = None) -> None:
+        """`done` None: what is going on now cannot be counted. `at`: when it was so, in Unix time; now if not given."""
+        at = time.time() if at is None else at
         if self._start is None or done is None or done < self._start[1] or total not in (None, self._total):
-            self._start = time.monotonic(), done or 0
+            self._start = at, done or 0
         self._total = self._total if total is None else total
         count = "" if done is None else f"{done}/{self._total or '?'}"
+        left = self._left(done or 0, at)
         if self._progress and self._task is not None:
             if done is None:
                 self._progress.tasks[0].total = None  # `update` takes None for "as it was"
             of = None if done is None else self._total
-            self._progress.update(self._task, completed=done or 0, total=of, count=count, note=note)
+            self._progress.update(self._task, completed=done or 0, total=of, count=count, left=left, note=note)
         elif time.monotonic() - self._said >= PLAIN_LINE_S:
             self._said = time.monotonic()
             said = " ".join(part for part in (self._title, count, note) if part)
-            errors.print(f"{said}{self._left(done or 0)}", soft_wrap=True)
+            errors.print(f"{said}{', ' if left else ''}{left}", soft_wrap=True)
 
-    def _left(self, done: int) -> str:
+    def _left(self, done: int, at: float) -> str:
         """At the pace since the first word of this count: what came before it, as a wait in a queue, tells nothing."""
-        began, first = self._start or (0.0, done)
+        began, first = self._start or (at, done)
         if done <= first or not self._total:
             return ""
-        return f", {(time.monotonic() - began) / (done - first) * (self._total - done):.0f} s left"
+        left_s = round((at - began) / (done - first) * (self._total - done))
+        return f"{left_s} s left" if left_s < 120 else f"{timedelta(seconds=left_s)} left"
 
 
 @contextmanager
@@ -127,7 +130,7 @@ def progress_bar(title: str, total: int | None = None) -> Iterator[Bar]:
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         TextColumn("{task.fields[count]}", markup=False),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
         TextColumn("{task.fields[note]}", markup=False, table_column=rest),
     )
     with Progress(*columns, console=errors, expand=True) as progress:

@@ -27,7 +27,7 @@ ALPHA = 0.05
 MAX_CHANGES = 5
 MARK = "*"
 GAP_CHARS = 2
-CELL_CHARS = 17 + GAP_CHARS  # an interval is the widest line of a cell
+CELL_CHARS = 18 + GAP_CHARS  # an interval is the widest line of a cell
 KEY = f"{MARK} differs from the base, p < {ALPHA} (Holm over the datasets; a language's own p)"
 
 Column = tuple[str, str]  # dataset, and language or ""
@@ -230,7 +230,7 @@ def _lines(figures: Figures) -> Iterator[str]:
     yield f"{figures.mrr:.4f} "
     if difference := figures.difference:
         yield f"{difference.change:+.4f}{_mark(difference) or ' '}"
-        yield f"{difference.low:+.4f} … {difference.high:+.4f}"
+        yield f"{difference.low:+.4f} to {difference.high:+.4f}"
 
 
 def draw(result: EvaluationResult, path: Path) -> None:

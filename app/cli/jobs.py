@@ -161,7 +161,7 @@ def _show(event: JobEventPublic, bar: Bar) -> None:
     data = event.data
     if event.kind == "progress":
         loss = f", loss {data['loss']:.4f}" if "loss" in data else ""
-        bar.update(data.get("step"), f"{data.get('phase', '')}{loss}", data.get("steps"))
+        bar.update(data.get("step"), f"{data.get('phase', '')}{loss}", data.get("steps"), event.at)
     elif event.kind == "measured":
         figures = {"dev": data["dev"], **data["guards"]}
         shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
@@ -202,7 +202,7 @@ def print_result(job: TuningJobPublic) -> None:
         names = {"learning_rate": "rate", "soften": "share of the step that is kept"}
         say("  " + ", ".join(f"{names.get(name, name)} {value:g}" for name, value in chosen.items()))
     table = Table(box=None, pad_edge=False)
-    for heading in ("MRR@10", "questions", "before", "after", "change", "95% interval", "relative", "drift"):
+    for heading in ("MRR@10", "queries", "before", "after", "change", "95% interval", "relative"):
         name = heading == "MRR@10"
         table.add_column(heading, justify="left" if name else "right", no_wrap=name)  # figures break, no name is cut
     for name, figures in {"dev": result["dev"], **result["guards"]}.items():
@@ -213,9 +213,8 @@ def print_result(job: TuningJobPublic) -> None:
             f"{figures['before']:.4f}",
             f"{figures['after']:.4f}",
             f"{figures['after'] - figures['before']:+.4f}",
-            f"{figures['low']:+.4f} … {figures['high']:+.4f}" if proved else "",
+            f"{figures['low']:+.4f} to {figures['high']:+.4f}" if proved else "",
             f"{figures['relative']:+.1%}" if "relative" in figures else "",
-            f"{figures['drift']:.1e}" if proved else "",
         )
     console.print(table)
     if result.get("guards_relative") is not None:

@@ -71,7 +71,7 @@ def search(
         print_json(answer)
         return
     if answer.groups is None:
-        _print_hits(answer)
+        _print_hits(answer, filter)
     else:
         _print_groups(answer.groups, explained=answer.explained is not None)
     compared = f"; compared to {_name(answer.compared_to.encoder)}" if answer.compared_to else ""
@@ -92,7 +92,7 @@ def _print_groups(groups: list[HitGroup], *, explained: bool) -> None:
         say("no hits with that field")
 
 
-def _print_hits(answer: SearchResponse) -> None:
+def _print_hits(answer: SearchResponse, filter: str | None) -> None:
     compared, explained = answer.compared_to, RANKINGS if answer.explained else ()
     table = Table(box=None, pad_edge=False)
     for heading in ("rank", *(["there"] if compared else []), *explained, "score", "id", "passage"):
@@ -105,7 +105,7 @@ def _print_hits(answer: SearchResponse) -> None:
         table.add_row("lost", *there, f"{lost.score:.4f}", lost.id, _line(lost.title, lost.text))
     console.print(table)
     if not answer.hits:
-        say("no hits")
+        say(f"no hits with --filter {filter}" if filter else "no hits")
 
 
 def _places(hit: RankedHit) -> list[str]:

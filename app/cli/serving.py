@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from app.cli.common import ApiKey, AsJson, Url, connect, print_json, say
 from app.client import DEFAULT_URL
@@ -44,12 +45,15 @@ def read_settings(given: dict[str, Any]) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        if not first["loc"]:  # of several together, which it names
-            raise BadInput(f"The settings do not fit together: {said(first)}.") from None
-        name = str(first["loc"][0])
-        found = told(first) if name in SECRET else said(first)
-        raise BadInput(f"The setting {name} (ADIABAT_{name.upper()}) is not usable: {found}.") from None
+        raise BadInput("\n".join(map(_unusable, error.errors()))) from None
+
+
+def _unusable(error: ErrorDetails) -> str:
+    if not error["loc"]:  # of several together, which it names
+        return f"The settings do not fit together: {said(error)}."
+    name = str(error["loc"][0])
+    found = told(error) if name in SECRET else said(error)
+    return f"The setting {name} (ADIABAT_{name.upper()}) is not usable: {found}."
 
 
 def health(url: Url = DEFAULT_URL, api_key: ApiKey = None, as_json: AsJson = False) -> None:

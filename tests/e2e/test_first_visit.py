@@ -29,6 +29,7 @@ def test_an_empty_service_offers_the_samples_and_leads_to_a_tuning(
     expect(page.get_by_label("max guard loss")).to_have_value("0.05")
     page.get_by_role("button", name="Start tuning").click()
     expect(page.get_by_text("queued").first).to_be_visible()
+    expect(page.locator("#trainer")).to_contain_text("none yet")  # who waits wants to know for whom
     job = service.client.tuning_jobs()[0]
     assert (job.name, job.gate["alpha"], job.gate["max_guard_loss"]) == ("bees", 0.2, 0.05)
     assert job.guards == [f"beekeeping:{lang}" for lang in ("de", "es", "fr", "vi")]

@@ -136,7 +136,7 @@ def test_what_is_no_canary_is_refused_and_nothing_changes(stocked: Service) -> N
         ({"percent": 0}, "percent"),
         ({"percent": "many"}, "percent"),
         ({"sticky_by": "a header"}, "must be 'key' or the name of a header"),
-        ({"sticky_by": "key"}, "tells nobody apart where the service asks for no key"),
+        ({"sticky_by": "key"}, "'key' (the default) tells nobody apart where the service asks"),
         ({"name": "Bees!"}, "name"),
     ):
         status, slug, said = refused(stocked, {"canary": good | wrong})

@@ -76,6 +76,7 @@ def test_ingest_twice_embeds_once_and_search_finds(service: Service, corpus: Pat
     found = json.loads(adiabat(service, "search", "water", "--filter", "lang=at", "--json"))
     assert [hit["id"] for hit in found["hits"]] == ["b"]
     assert "base@1, generation 1" in adiabat(service, "search", "water")
+    assert "no hits with --filter lang=xx" in adiabat(service, "search", "water", "--filter", "lang=xx")
 
 
 def test_a_bad_line_stops_the_ingest_by_number_unless_told_to_skip(service: Service, corpus: Path) -> None:
@@ -86,6 +87,8 @@ def test_a_bad_line_stops_the_ingest_by_number_unless_told_to_skip(service: Serv
     assert f"{corpus} line 5: the passage 'x' has no text" in said
     done = json.loads(adiabat(service, "ingest", str(corpus), "--skip-bad", "--json"))
     assert (done["embedded"], done["bad_lines"]) == (3, 3)
+    corpus.write_text('{"id": "x", "txt": "t"}\n')
+    assert "has the unknown field 'txt': did you mean 'text'?" in adiabat(service, "ingest", str(corpus), code=1)
     corpus.write_text('{"id": "x"}\nnot json\n')
     assert "no line is a passage" in adiabat(service, "ingest", str(corpus), "--skip-bad", code=1)
 

@@ -68,7 +68,7 @@ def test_an_evaluation_is_followed_to_a_table_json_and_a_picture(stocked: Servic
         "28 queries",
         f"{near.mrr:.4f}",
         f"{near.difference.change:+.4f}",
-        f"{near.difference.low:+.4f} … {near.difference.high:+.4f}",
+        f"{near.difference.low:+.4f} to {near.difference.high:+.4f}",
         "pumps:test: 3 judgments name passages that are not there (p0, p1 …); 2 queries had no other and are left out",
     ):
         assert expected in said

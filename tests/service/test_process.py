@@ -42,6 +42,12 @@ def test_a_setting_that_is_none_is_said_with_what_was_given_unless_it_is_a_secre
         said = start_and_fail(settings, **{f"ADIABAT_{name}": value})
         assert f"(ADIABAT_{name}) is not usable: " in said
         assert "hunter2" not in said
+    said = start_and_fail(settings, ADIABAT_ENGINE="onx", ADIABAT_SHUTDOWN_S="x", ADIABAT_API_KEY="hunter2")
+    assert all(f"(ADIABAT_{name}) is not usable: " in said for name in ("ENGINE", "SHUTDOWN_S", "API_KEY"))
+    said = start_and_fail(settings, ADIABAT_HOST="nowhere.invalid", ADIABAT_API_KEY="long-enough")
+    assert "'nowhere.invalid' (--host, ADIABAT_HOST) is no address of this machine" in said
+    said = start_and_fail(settings, ADIABAT_PASSAGE_ENCODER=str(settings.data_dir.parent))
+    assert f"The passage encoder '{settings.data_dir.parent}' cannot be used: The folder has no modules.json" in said
     said = start_and_fail(settings, ADIABAT_QDRANT_URL="http://me:hunter2@127.0.0.1:9")
     assert "The Qdrant server at http://127.0.0.1:9 does not answer" in said
 

@@ -15,19 +15,30 @@ const { id } = place.dataset;
 const path = `/tuning-jobs/${encodeURIComponent(id)}`;
 const MOST = 600; // points of a curve; more are thinned
 const LOG_MOST = 500;
+const LOOK_MS = 5000;
 
 let job = null;
 let source = null;
 let heard = 0;
 let draws = null;
 let timer = 0;
-const told = { loss: [], during: [], before: null, after: null, phase: "", eta: null, step: 0, steps: 0, log: [] };
+const told = { loss: [], during: [], before: null, after: null, phase: "", eta: null, trainer: null, step: 0, steps: 0, log: [] };
 
 async function load() {
   job = await get(path);
   document.title = `${job.name} · Adiabat`;
   frame();
   if (!source) follow();
+  if (waits()) wait();
+}
+
+const waits = () => ["queued", "preparing"].includes(job.status);
+
+/** Why nothing happens yet: whoever looks at a job that waits wants to know for whom. */
+async function wait() {
+  told.trainer = (await get("/health/ready").catch(() => null))?.trainer ?? null;
+  draw();
+  if (waits()) setTimeout(wait, LOOK_MS);
 }
 
 // ------- the page
@@ -96,6 +107,7 @@ function draw() {
   const running = !ENDED.has(job.status);
   put(state, h("div.overlap", { style: { "margin-bottom": ".5rem" } },
     h("div", h("b", { id: "phase" }, running ? told.phase || job.status : job.status)),
+    waits() && told.trainer && h("span.quiet", { id: "trainer" }, `trainer: ${told.trainer}`),
     told.steps ? h("div", h("b.figures", `${number(told.step)} / ${number(told.steps)}`), h("span.quiet", "steps")) : null,
     running && told.eta !== null && h("div", h("b.figures", seconds(told.eta)), h("span.quiet", "left")),
     job.encoder && h("div", h("span.quiet", "made"), h("b", keyOf(job.encoder)))),
