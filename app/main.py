@@ -30,6 +30,7 @@ from app.api import (
     search,
     tuning_jobs,
 )
+from app.api.bodies import WholeBody
 from app.api.caught_up import CaughtUp
 from app.api.cors import CORS
 from app.api.deps import Parts, known_parameters
@@ -68,6 +69,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(InTurn, max_waiting=settings.max_waiting, max_wait_s=settings.max_wait_s)
+    app.add_middleware(WholeBody, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(Leaving)
     app.add_middleware(BodyLimit, limit_for=lambda path, kind: _limit(path, kind, settings))
     app.add_middleware(CaughtUp, replicas=parts.replicas)

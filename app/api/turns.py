@@ -1,19 +1,17 @@
 """Searches begin in turns by caller, so that nobody waits behind another one's two thousand. Plain ASGI.
 
-A call has its whole body before it asks for a turn: who sends slowly keeps no turn from others. It gives the turn back
-when its answer begins: who reads slowly keeps none either. What waits costs its body and no work; who is a caller, the
-key says, and the address.
+A call has its whole body before it asks for a turn (`app.api.bodies`), and gives the turn back when its answer begins:
+who reads slowly keeps none. What waits costs no work; who is a caller, the key says, and the address.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Hashable
-from types import SimpleNamespace
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.bodies import refuse
 from app.api.leaving import WATCHED
-from app.api.problems import is_openai, of_error
 from app.api.scopes import holder_of
 from app.encoders.cores import whole_cores
 from app.encoders.loaded import TURN_TEXTS
@@ -131,15 +129,11 @@ class InTurn:
         if turns is None:
             await self._app(scope, receive, send)
             return
-        body = await _whole(receive)
-        if body is None:  # the client has left
-            return
         caller = _caller(scope)
         try:
             await turns.take(caller)
         except Overloaded as error:
-            scope["route"] = SimpleNamespace(path_format=scope["path"])  # for the metrics: the router was not reached
-            await of_error(error, openai=is_openai(scope["path"]))(scope, receive, send)
+            await refuse(error, scope, receive, send)
             return
         has_turn = True
 
@@ -149,19 +143,12 @@ class InTurn:
                 has_turn = False
                 turns.give_back(caller)
 
-        async def again() -> Message:
-            nonlocal body
-            if body is None:
-                return await receive()
-            message, body = body, None
-            return message
-
         async def sent(message: Message) -> None:
             give_back()  # the answer is whole when it begins
             await send(message)
 
         try:
-            await self._app(scope, again, sent)
+            await self._app(scope, receive, sent)
         finally:
             give_back()
 
@@ -173,13 +160,3 @@ def at_once() -> int:
 def _caller(scope: Scope) -> Hashable:
     holder, client = holder_of(scope), scope["client"]
     return holder and holder.name, client and client[0]
-
-
-async def _whole(receive: Receive) -> Message | None:
-    """The body in one message; None where the client left instead."""
-    parts = []
-    while (message := await receive())["type"] == "http.request":
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return {"type": "http.request", "body": b"".join(parts), "more_body": False}
-    return None
