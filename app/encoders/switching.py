@@ -2,19 +2,18 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Protocol
 
 from app.encoders.artifacts import BASE_KEY
-from app.encoders.loaded import LoadedEncoder
+from app.encoders.bringing import Bringer, Broken, Brought
+from app.encoders.next_active import next_active
 from app.encoders.pool import EncoderPool
-from app.encoders.routes import LoadedRoute
-from app.encoders.slot import Active, Slot, Split
+from app.encoders.slot import Active, Slot
 from app.errors import AdiabatError, Conflict, EncoderBroken, StaleGeneration, Unavailable
-from app.registry import Canary, EncoderRecord, EncoderState, NewCanary, Registry, Route, RouteTerms, Rules, Serving
+from app.registry import EncoderRecord, EncoderState, NewCanary, Registry, RouteTerms, Rules, Serving
 from app.registry.activations import Advanced, AlsoOfActivation, Reason
 from app.registry.routes import RouteReason, check_expected
 
@@ -41,29 +40,6 @@ class SwitchObserver(Protocol):
     def not_switched(self, reason: str, outcome: str) -> None: ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Broken:
-    """An encoder that could not be loaded, and the route that needs it, if it is one."""
-
-    record: EncoderRecord
-    route: Route | None
-    error: Exception
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Brought:
-    """What is to serve at a generation: what of it is in memory, and what is not to be had."""
-
-    loaded: list[LoadedEncoder]
-    broken: list[_Broken]
-
-    def check(self) -> None:
-        """Raises for what all searches need. A route that cannot be had holds up nothing else."""
-        for each in self.broken:
-            if each.route is None:
-                raise each.error
-
-
 class Switcher:
     """The only writer of the slot. One lock makes history and slot change together in this process."""
 
@@ -72,6 +48,7 @@ class Switcher:
         self._pool = pool
         self._slot = slot
         self._observer = observer
+        self._bringer = Bringer(registry, pool, slot)
         self._lock = threading.Lock()
         self._taken = 0  # the newest generation that was taken up, be it without a route that cannot be loaded here
         # By the route that fell back, None for the active encoder or its canary: in which generation, and why.
@@ -208,11 +185,11 @@ class Switcher:
         """
         reason: Reason | None = None
         if self._registry.activations.serving() is None:
-            self._registry.activations.append(self._base_id, reason="start")
+            self._registry.activations.append(self._bringer.base_id, reason="start")
             reason = "start"
         while True:
             serving = self._serving()
-            brought = self._bring(serving)
+            brought = self._bringer.bring(serving)
             if not brought.broken:
                 break
             broken = brought.broken[0]
@@ -232,30 +209,11 @@ class Switcher:
         if reason is not None:
             self._observer.switched(reason, switch_us)
 
-    def _bring(self, serving: Serving, but: str | None = None, timeout_s: float | None = None) -> _Brought:
-        """All that is to serve, but the route `but`; whatever is wrong with an encoder is told, not raised."""
-        routes = [route for route in serving.routes if route.name != but]
-        wanted: list[tuple[int, Route | None]] = [(serving.active.encoder_id, None)]
-        wanted += [(serving.active.canary.encoder_id, None)] if serving.active.canary else []
-        wanted += [(self._base_id, None)] if any(route.terms.base_languages for route in routes) else []
-        wanted += [(route.terms.encoder_id, route) for route in routes]
-        here = {each.record.id: each for each in self._slot.filled.in_use()} if self._slot.filled else {}
-        brought = _Brought(loaded=[], broken=[])
-        for encoder_id, route in wanted:
-            if encoder_id in here:
-                continue
-            record = self._registry.encoders.by_id(encoder_id)
-            try:
-                brought.loaded.append(self._pool.get(record, timeout_s))
-            except Exception as error:  # whatever it is, something else serves
-                brought.broken.append(_Broken(record=record, route=route, error=error))
-        return brought
-
-    def _fall_back(self, serving: Serving, broken: _Broken) -> None:
+    def _fall_back(self, serving: Serving, broken: Broken) -> None:
         """The base serves in its place, and in that of a canary the active encoder."""
         wanted, route, active = broken.record, broken.route, serving.active
         active_serves = route is None and wanted.id != active.encoder_id
-        serves = self._registry.encoders.by_id(active.encoder_id if active_serves else self._base_id)
+        serves = self._registry.encoders.by_id(active.encoder_id if active_serves else self._bringer.base_id)
         self._pool.get(serves)  # nothing is written for a base that cannot be loaded either
         has = f"the route {route.name!r} has" if route else "serving"
         said = f"{wanted.key} could not be loaded, {has} {serves.key}: {broken.error}"
@@ -271,7 +229,7 @@ class Switcher:
             )
             self._fallbacks[route.name] = changed.serving.generation, said
         log.error(said)
-        self._mark_broken(wanted)
+        self._bringer.mark_broken(wanted)
 
     def follow(self) -> None:
         """Take up the generation that another service made. Raises what loading raises; the old one stays then.
@@ -281,12 +239,12 @@ class Switcher:
         serving = self._serving()
         if serving.generation <= self._slot.current.reached:
             return
-        brought = self._bring(serving)
+        brought = self._bringer.bring(serving)
         brought.check()  # that it is broken is not said for all: it may be so in this place alone
         with self._lock:
             before = self._slot.current
             switch_us = self._take_up(serving, brought)
-            self._stay()
+            self._bringer.stay()
         if self._slot.current is not before:
             self._observer.switched(FOLLOWED, switch_us)
         self._pool.trim()
@@ -307,11 +265,7 @@ class Switcher:
 
     def pinned_ids(self) -> set[int]:
         """Active, canary, previous, base and those of routes stay in memory."""
-        return self._slot.pinned_ids() | {self._base_id}
-
-    @cached_property
-    def _base_id(self) -> int:
-        return self._registry.encoders.find(BASE_KEY).id
+        return self._slot.pinned_ids() | {self._bringer.base_id}
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -366,7 +320,7 @@ class Switcher:
             check_expected(name, expected, newest[0].generation if newest else 0)
         record = self._registry.encoders.by_id(terms.encoder_id)
         self._check_state(record, force)
-        base = [self._registry.encoders.by_id(self._base_id)] if terms.base_languages else []
+        base = [self._registry.encoders.by_id(self._bringer.base_id)] if terms.base_languages else []
         forced = force and reason == "set"
         return self._advance(
             [*base, record],
@@ -390,13 +344,13 @@ class Switcher:
         """Load and verify all that is `wanted`, `write` the generation, take it up. `of`: the route that it changes;
         None: the active encoder."""
         resident = {encoder.record.id for encoder in self._pool.resident()}
-        brought = [self._load(record, timeout_s) for record in wanted]
+        brought = [self._bringer.load(record, timeout_s) for record in wanted]
         beside = self._beside(of)
         with self._lock:
             advanced = write()
             switch_us = self._take_up(advanced.serving, replace(beside, loaded=brought + beside.loaded))
             active = self._slot.current  # before the lock goes: the next switch is somebody else's
-            self._stay()
+            self._bringer.stay()
             if not advanced.changed:
                 # Activating what is active changes nothing: a new generation would only hide the way back.
                 self._observer.not_switched(reason, "unchanged")
@@ -413,13 +367,13 @@ class Switcher:
             switch_us=switch_us,
         )
 
-    def _beside(self, of: str | None) -> _Brought:
+    def _beside(self, of: str | None) -> Brought:
         """What the next generation has beside the place that changes, where another service put it there and this one
         has not followed. Raises where it is what all searches need: no generation is written then."""
         serving = self._serving()
         if serving.generation <= self._slot.current.reached:
-            return _Brought(loaded=[], broken=[])
-        beside = self._bring(serving, of, ROUTES_S)
+            return Brought(loaded=[], broken=[])
+        beside = self._bringer.bring(serving, of, ROUTES_S)
         if of is not None:
             beside.check()
         return beside
@@ -439,17 +393,14 @@ class Switcher:
         assert serving is not None  # the first start writes a generation, and none is ever taken back
         return serving
 
-    def _stay(self) -> None:
-        """They may have left between load and swap; the slot has them, so they come back at once."""
-        for each in self._slot.current.in_use():
-            self._pool.get(each.record)
-
-    def _take_up(self, serving: Serving, brought: _Brought) -> float:
+    def _take_up(self, serving: Serving, brought: Brought) -> float:
         """Swap, unless this process is further already: another service may have gone on while it was held up."""
         filled = self._slot.filled
         if serving.generation < self._taken or (filled and serving.generation <= filled.reached):
             return 0.0
-        active = self._active(serving, brought)
+        active = next_active(
+            serving, brought.loaded, filled, base_id=self._bringer.base_id, find=self._registry.encoders.by_id
+        )
         if active is None:
             return 0.0
         self._taken = serving.generation
@@ -459,51 +410,6 @@ class Switcher:
         self._fallbacks = {place: told for place, told in self._fallbacks.items() if places.get(place) == told[0]}
         return switch_us
 
-    def _active(self, serving: Serving, brought: _Brought) -> Active | None:
-        """What the slot is to hold, of what was `brought` and what it holds. Nothing is loaded here: a route whose
-        encoder is neither stays as it was, and the generation is not reached. None where the active encoder or its
-        canary is neither: another service switched just now, and `follow` takes that up."""
-        filled = self._slot.filled
-        known = {each.record.id: each for each in [*(filled.in_use() if filled else []), *brought.loaded]}
-        canary = serving.active.canary
-        if not {serving.active.encoder_id, *([canary.encoder_id] if canary else [])} <= known.keys():
-            return None
-        standing = {each.route.name: each for each in filled.routes} if filled else {}
-        routes = [_routed(route, known, self._base_id) or standing.get(route.name) for route in serving.routes]
-        whole = [each.route for each in routes if each] == list(serving.routes)
-        return Active(
-            encoder=known[serving.active.encoder_id],
-            generation=serving.active.generation,
-            reached=serving.generation if whole or filled is None else filled.reached,
-            previous=self._before(serving),
-            split=_split(canary, known),
-            routes=tuple(each for each in routes if each),
-        )
-
-    def _before(self, serving: Serving) -> EncoderRecord | None:
-        """What a rollback would activate. Mostly what is here now: the registry may have gone away by this moment."""
-        if serving.previous is None:
-            return None
-        filled = self._slot.filled
-        for known in (filled.encoder.record, filled.previous) if filled else ():
-            if known is not None and known.id == serving.previous.encoder_id:
-                return known
-        return self._registry.encoders.by_id(serving.previous.encoder_id)
-
-    def _load(self, record: EncoderRecord, timeout_s: float | None) -> LoadedEncoder:
-        try:
-            loaded = self._pool.get(record, timeout_s)
-        except EncoderBroken:
-            self._mark_broken(record)
-            raise
-        if record.state is EncoderState.BROKEN:  # restored from a backup meanwhile
-            self._registry.encoders.set_state(record.id, EncoderState.READY)
-        return loaded
-
-    def _mark_broken(self, record: EncoderRecord) -> None:
-        if record.state is EncoderState.READY and record.key != BASE_KEY:
-            self._registry.encoders.set_state(record.id, EncoderState.BROKEN)
-
     def _check_state(self, record: EncoderRecord, force: bool) -> None:
         if record.state is EncoderState.DELETED:
             raise Conflict(f"{record.key} was deleted and cannot become active.")
@@ -512,23 +418,3 @@ class Switcher:
                 f"{record.key} was rejected by its gate ({record.metrics.get('verdict', 'see its metrics')}); "
                 "send force=true to activate it all the same."
             )
-
-
-def _split(canary: Canary | None, known: Mapping[int, LoadedEncoder]) -> Split | None:
-    if canary is None:
-        return None
-    return Split(
-        encoder=known[canary.encoder_id],
-        percent=canary.percent,
-        sticky_by=canary.sticky_by,
-        interleave=canary.interleave,
-        rules=canary.rules,
-    )
-
-
-def _routed(route: Route, known: Mapping[int, LoadedEncoder], base_id: int) -> LoadedRoute | None:
-    """None where its encoder is not to be had here."""
-    encoder, base = known.get(route.terms.encoder_id), known.get(base_id)
-    if encoder is None or (route.terms.base_languages and base is None):
-        return None
-    return LoadedRoute(route=route, encoder=encoder, base=base if route.terms.base_languages else None)
