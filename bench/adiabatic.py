@@ -196,14 +196,14 @@ def draw_map(found: Sequence[Row], path: Path) -> None:
             for row in own:
                 colour = LINES[sorted(MAP_RATES).index(row["learning_rate"]) % len(LINES)]
                 gains = [point["dev"] for point in row["points"]]
-                line = {"color": colour, "markersize": 3, "label": f"{row['learning_rate']:g}"}
+                line = {"color": colour, "markersize": 3, "label": f"{row['learning_rate']:.0e}"}
                 mean.plot(gains, [100 * unseen(point["guards"], row["base"]) for point in row["points"]], "o-", **line)
                 worst.plot(gains, [min(point["guards"].values()) for point in row["points"]], "o-", **line)
             mean.set(title=kind)
             worst.set(xlabel="dev, change of MRR@10")
-            mean.legend(fontsize=7, title="rate", title_fontsize=7)
-        grid[0][0].set_ylabel("unseen languages, mean change in %")
-        grid[1][0].set_ylabel("worst of five guards, change of MRR@10")
+        grid[0][0].legend(fontsize=7, title="rate", title_fontsize=7)
+        grid[0][0].set_ylabel("unseen languages, mean in %")
+        grid[1][0].set_ylabel("worst of five guards, MRR@10")
 
 
 def unseen(changes: Mapping[str, float], base: Mapping[str, float]) -> float:
