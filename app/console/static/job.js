@@ -22,6 +22,7 @@ let source = null;
 let heard = 0;
 let draws = null;
 let timer = 0;
+let looking = false;
 const told = { loss: [], during: [], before: null, after: null, phase: "", eta: null, trainer: null, step: 0, steps: 0, log: [] };
 
 async function load() {
@@ -29,16 +30,17 @@ async function load() {
   document.title = `${job.name} · Adiabat`;
   frame();
   if (!source) follow();
-  if (waits()) wait();
 }
 
 const waits = () => ["queued", "preparing"].includes(job.status);
 
 /** Why nothing happens yet: whoever looks at a job that waits wants to know for whom. */
 async function wait() {
+  if (looking || !waits()) return;
+  looking = true;
   told.trainer = (await get("/health/ready").catch(() => null))?.trainer ?? null;
   draw();
-  if (waits()) setTimeout(wait, LOOK_MS);
+  setTimeout(() => { looking = false; wait(); }, LOOK_MS);
 }
 
 // ------- the page
@@ -69,6 +71,7 @@ function frame() {
 
 function head() {
   if (!job) return;
+  wait();
   const now = seen();
   const active = now && job.encoder && keyOf(now.encoder) === keyOf(job.encoder);
   put($("name"), job.name, " ", chip(job.status), active && [" ", h("span.chip.on", "active")]);
