@@ -129,7 +129,7 @@ def _check_port(settings: Settings) -> None:
         try:
             probe.bind((settings.host, settings.port))
         except OSError as error:
-            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            if error.errno in (socket.EAI_NONAME, errno.EADDRNOTAVAIL):
                 raise Unavailable(
                     f"{settings.host!r} (--host, ADIABAT_HOST) is no address of this machine; 127.0.0.1 listens to "
                     "this machine alone, 0.0.0.0 to others too."

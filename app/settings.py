@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.addresses import shown
+
 ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?")
 BUCKET = re.compile(r"s3://[A-Za-z0-9.-]+(/[A-Za-z0-9._/-]*)?")
 BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
@@ -163,7 +165,7 @@ class Settings(BaseSettings):
     def _origins(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         for origin in given:
             if not ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is no origin such as https://shop.example; '*' is not taken")
+                raise ValueError(f"{shown(origin)!r} is no origin such as https://shop.example; '*' is not taken")
         return given
 
     @field_validator("cors_origins", "trusted_proxies", mode="before")
@@ -182,7 +184,7 @@ class Settings(BaseSettings):
     @classmethod
     def _bucket(cls, given: str | None) -> str | None:
         if given is not None and not BUCKET.fullmatch(given):
-            raise ValueError(f"{given!r} is no address of S3-compatible storage such as s3://bucket/prefix")
+            raise ValueError(f"{shown(given)!r} is no address of S3-compatible storage such as s3://bucket/prefix")
         return given
 
     @field_validator("webhook_url")
@@ -191,8 +193,8 @@ class Settings(BaseSettings):
         if given is not None and not WEBHOOK.fullmatch(given):
             raise ValueError("an address that begins with https:// or http:// is expected, without user or password")
         if given is not None:
-            parts = urlsplit(given)
-            _ = (parts.hostname or "").encode("idna"), parts.port  # each raises ValueError for what is none
+            _ = (urlsplit(given).hostname or "").encode("idna")  # raises ValueError for what is none
+            check_port(given)
         return given
 
     @field_validator("api_key", "qdrant_api_key")
@@ -206,7 +208,7 @@ class Settings(BaseSettings):
     @classmethod
     def _port(cls, given: str | None) -> str | None:
         if given is not None:
-            _ = urlsplit(given).port  # raises ValueError where it is no number, or the host none in brackets
+            check_port(given)
         return given
 
     @field_validator("webhook_secret")
@@ -279,6 +281,17 @@ class Settings(BaseSettings):
         return self.data_dir / "passages"
 
 
+def check_port(address: str) -> None:
+    """Raises `ValueError`, which repeats nothing: where a password is not encoded, its end is read as the port."""
+    try:
+        _ = urlsplit(address).port
+    except ValueError:
+        raise ValueError(
+            "its port is no number, or its host none; what is in a password of '/', '#', '?', '@' and '[' has to be "
+            "percent-encoded"
+        ) from None
+
+
 def is_sendable(key: str) -> bool:
     """Whether the header Authorization can carry it as it is."""
     return key.isascii() and key.isprintable() and key == key.strip()
@@ -288,7 +301,8 @@ def unknown(names: Iterable[str]) -> Iterator[str]:
     """A sentence for each of these variables of the environment that looks like a setting and is none."""
     known = {name.upper() for name in Settings.model_fields} | OF_THE_COMMANDS
     for name in sorted(names):
-        own = name.upper().removeprefix(PREFIX)  # the case of a variable does not matter
-        if own != name.upper() and own not in known:
+        own = name.upper().removeprefix(PREFIX)  # the case of a variable does not matter, but for the commands' own
+        is_one = name == PREFIX + own if own in OF_THE_COMMANDS else own in known
+        if own != name.upper() and not is_one:
             near = get_close_matches(own, sorted(known), n=1, cutoff=0.65)
             yield f"{name} is no setting and does nothing{f'; did you mean {PREFIX}{near[0]}?' if near else '.'}"

@@ -190,7 +190,7 @@ def _what(job: AnyJob) -> str:
 def _ending(error: Exception, job: AnyJob, *, cancelled: bool) -> tuple[JobStatus, str]:
     """How a job ended by `error` is marked, and why. What may be over tomorrow interrupts; the rest fails."""
     if isinstance(error, Stopped) and cancelled:
-        return JobStatus.CANCELLED, "as it was asked to"
+        return JobStatus.CANCELLED, "cancelled while it ran"
     if isinstance(error, Stopped):
         return JobStatus.INTERRUPTED, f"the trainer was stopped before the job ended; {job.how_to_resume}"
     if _disk_full(error):

@@ -147,7 +147,8 @@ def _meant(request: Request) -> str:
     alike = sorted(each for each in filled if each.count("/") == path.rstrip("/").count("/"))
     if near := get_close_matches(path.rstrip("/"), alike, n=1, cutoff=0.8):
         return f"did you mean {near[0]}? "
-    if below := sorted(each for each in templates if each.startswith(f"{path.rstrip('/')}/")):
+    beneath = f"{path.rstrip('/')}/"
+    if below := sorted(each for each in templates if each.startswith(beneath) and "{" not in each):
         return f"did you mean {' or '.join(below[:2])}? "
     takes_a_name = len(more) > 1 and any(each.startswith(f"/{first}/{{") for each in templates)
     return "names hold no slash, and " if takes_a_name else ""

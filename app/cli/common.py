@@ -30,12 +30,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print what a program wants
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before deleting.")]
 
 PLAIN_LINE_S = 2.0
+SECONDS = 120  # what takes longer is told in hours and minutes
 
 
 def connect(url: str = DEFAULT_URL, api_key: str | None = None) -> AdiabatClient:
     """Raises `BadInput` for a key that no header can carry, `Unreachable` for what is no address."""
-    for said in unknown(os.environ):
-        fail(said)
+    tell_misspelt()
     if api_key is not None and not is_sendable(api_key):
         raise BadInput(f"The key (--api-key, ADIABAT_API_KEY) {NOT_SENDABLE}.")
     from httpx import InvalidURL
@@ -45,6 +45,11 @@ def connect(url: str = DEFAULT_URL, api_key: str | None = None) -> AdiabatClient
     except InvalidURL as error:
         said = f"{shown(url)!r} is no address of a service ({error})"
         raise Unreachable(f"{said}: one begins with http:// or https://, as {DEFAULT_URL}.") from error
+
+
+def tell_misspelt() -> None:
+    for said in unknown(os.environ):
+        fail(said)
 
 
 def fail(sentence: str) -> None:
@@ -91,16 +96,17 @@ class Bar:
         if progress:
             self._task = progress.add_task(title, total=total, count="", left="", note="")
         self._said = time.monotonic()
+        self._done = 0
         self._start: tuple[float, int] | None = None  # when the counting began, and with what
 
-    def update(self, done: int | None, note: str = "", total: int | None = None, at: float | None = None) -> None:
-        """`done` None: what is going on now cannot be counted. `at`: when it was so, in Unix time; now if not given."""
-        at = time.time() if at is None else at
-        if self._start is None or done is None or done < self._start[1] or total not in (None, self._total):
-            self._start = at, done or 0
+    def update(self, done: int | None, note: str = "", total: int | None = None, left_s: float | None = None) -> None:
+        """`done` None: what is going on now cannot be counted. `left_s`: where who works tells it."""
+        if self._start is None or done is None or done < self._done or total not in (None, self._total):
+            self._start = time.monotonic(), done or 0
+        self._done = done or 0
         self._total = self._total if total is None else total
         count = "" if done is None else f"{done}/{self._total or '?'}"
-        left = self._left(done or 0, at)
+        left = self._left(left_s)
         if self._progress and self._task is not None:
             if done is None:
                 self._progress.tasks[0].total = None  # `update` takes None for "as it was"
@@ -111,13 +117,14 @@ class Bar:
             said = " ".join(part for part in (self._title, count, note) if part)
             errors.print(f"{said}{', ' if left else ''}{left}", soft_wrap=True)
 
-    def _left(self, done: int, at: float) -> str:
+    def _left(self, left_s: float | None) -> str:
         """At the pace since the first word of this count: what came before it, as a wait in a queue, tells nothing."""
-        began, first = self._start or (at, done)
-        if done <= first or not self._total:
+        began, first = self._start or (0.0, self._done)
+        if left_s is None and self._done > first and self._total:
+            left_s = (time.monotonic() - began) / (self._done - first) * (self._total - self._done)
+        if left_s is None or left_s < 0:  # a file may grow while it is read
             return ""
-        left_s = round((at - began) / (done - first) * (self._total - done))
-        return f"{left_s} s left" if left_s < 120 else f"{timedelta(seconds=left_s)} left"
+        return f"{left_s:.0f} s left" if left_s < SECONDS else f"{timedelta(seconds=round(left_s))} left"
 
 
 @contextmanager

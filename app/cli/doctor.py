@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from app.cli.common import ApiKey, AsJson, console, print_json, say
-from app.cli.serving import read_settings
+from app.cli.serving import settings_of
 from app.doctor.finding import Finding, Level, fail
 from app.errors import BadInput
 
@@ -51,7 +51,7 @@ def _findings(data_dir: Path | None, url: str | None, api_key: str | None) -> It
 
     yield from examine_machine()
     try:
-        settings = read_settings({"data_dir": data_dir} if data_dir else {})
+        settings = settings_of({"data_dir": data_dir} if data_dir else {})
     except BadInput as error:
         yield fail("settings", error.detail, "docs/settings.md says what each setting takes.")
     else:

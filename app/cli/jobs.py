@@ -161,7 +161,7 @@ def _show(event: JobEventPublic, bar: Bar) -> None:
     data = event.data
     if event.kind == "progress":
         loss = f", loss {data['loss']:.4f}" if "loss" in data else ""
-        bar.update(data.get("step"), f"{data.get('phase', '')}{loss}", data.get("steps"), event.at)
+        bar.update(data.get("step"), f"{data.get('phase', '')}{loss}", data.get("steps"), data.get("eta_s"))
     elif event.kind == "measured":
         figures = {"dev": data["dev"], **data["guards"]}
         shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
@@ -171,7 +171,8 @@ def _show(event: JobEventPublic, bar: Bar) -> None:
     elif event.kind == "log":
         _note(data["message"])
     else:
-        _note(f"{data['status']}{': ' + data['reason'] if 'reason' in data else ''}")
+        status, reason = data["status"], data.get("reason", "")
+        _note(reason if reason.startswith(status) else f"{status}: {reason}" if reason else status)
 
 
 def _note(line: str) -> None:
@@ -204,7 +205,7 @@ def print_result(job: TuningJobPublic) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("MRR@10", "queries", "before", "after", "change", "95% interval", "relative"):
         name = heading == "MRR@10"
-        table.add_column(heading, justify="left" if name else "right", no_wrap=name)  # figures break, no name is cut
+        table.add_column(heading, justify="left" if name else "right", no_wrap=not name, overflow="fold")
     for name, figures in {"dev": result["dev"], **result["guards"]}.items():
         proved = "low" in figures  # jobs of earlier versions have less
         table.add_row(

@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from app.cli.common import ApiKey, AsJson, Url, connect, print_json, say
+from app.cli.common import ApiKey, AsJson, Url, connect, print_json, say, tell_misspelt
 from app.client import DEFAULT_URL
 from app.errors import BadInput
 from app.settings import SECRET, Settings
@@ -34,13 +34,19 @@ def serve(
     Example: adiabat serve --data-dir ./adiabat-data --port 8000
     """
     given: dict[str, Any] = {"data_dir": data_dir, "host": host, "port": port, "trainer": trainer}
-    settings = read_settings({key: value for key, value in given.items() if value is not None})
+    settings = settings_of({key: value for key, value in given.items() if value is not None})
     from app.serve import serve as run  # the service's parts take a second to import; --help must not
 
     run(settings)
 
 
 def read_settings(given: dict[str, Any]) -> Settings:
+    """The same for commands, which tell misspelt ones at once: the service's log does, and the doctor's findings."""
+    tell_misspelt()
+    return settings_of(given)
+
+
+def settings_of(given: dict[str, Any]) -> Settings:
     """Settings from options, environment and defaults. Raises `BadInput` naming what is wrong."""
     try:
         return Settings(**given)

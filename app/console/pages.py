@@ -15,6 +15,7 @@ from app.samples import at_hand
 router = APIRouter(include_in_schema=False)
 
 
+@router.head("/")
 @router.get("/")
 def search_page(request: Request, parts: PartsDep) -> Response:
     return _page(request, parts, "search.html", samples=at_hand() is not None)

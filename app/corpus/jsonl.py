@@ -20,5 +20,5 @@ def _of_json(line: str) -> Json:
     found = parse(line)
     if unknown := sorted(set(found) - FIELDS):
         told = likely(unknown[0], FIELDS - {"_id"})
-        raise ValueError(f"has the unknown field {unknown[0]!r}: {told} Your own fields go under 'metadata'")
+        raise ValueError(f"has the unknown field {unknown[0]!r} ({told}); put your own fields under 'metadata'")
     return to_passage(found)

@@ -17,7 +17,7 @@ from app.lock import LOCK_FILE
 from app.registry.clock import ahead_s
 from app.registry.clocks import MEND, differs, is_far
 from app.registry.database import known_revisions, revision_of
-from app.registry.engines import engine_at, read_url
+from app.registry.engines import bare, engine_at, read_url
 from app.registry.snapshot import open_for_reading
 from app.settings import Settings
 
@@ -107,7 +107,7 @@ def registry(settings: Settings) -> Iterator[Finding]:
 
 def _elsewhere(address: str) -> Iterator[Finding]:
     url = read_url(address)
-    engine, named = engine_at(url), url.render_as_string(hide_password=True)
+    engine, named = engine_at(url), bare(url)
     try:
         with engine.connect() as connection:
             revision = revision_of(connection)

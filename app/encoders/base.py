@@ -35,7 +35,7 @@ def ensure_base(
         said = settings.passage_encoder or PACKAGED
         log.info("First start: the passage encoder is copied and its graph exported; this takes half a minute")
         source = base_source(said, settings)
-        with _told_of(said):
+        with told_of(said):
             return registrar.register_base(source, said, settings.query_prompt, settings.passage_prompt)
     if differs := base_differences(settings, artifacts.manifest(BASE_KEY)):
         raise IndexSpaceMismatch(
@@ -97,7 +97,7 @@ def base_differences(settings: Settings, manifest: Manifest) -> list[str]:
     if said is not None and said != manifest.source:
         files = EncoderFiles(base_source(said, settings), None)
         # Prompts may have been overridden when the base was made; they were compared above.
-        with _told_of(said):
+        with told_of(said):
             spec = with_prompts(read_spec(files), query=manifest.query_prompt, passage=manifest.passage_prompt)
             digest = digest_encoder(files, spec)
         if digest != manifest.digest:
@@ -106,7 +106,7 @@ def base_differences(settings: Settings, manifest: Manifest) -> list[str]:
 
 
 @contextmanager
-def _told_of(said: str) -> Iterator[None]:
+def told_of(said: str) -> Iterator[None]:
     """What is wrong with a folder does not say whose folder it is."""
     try:
         yield

@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.errors import BadInput, Conflict, Unavailable
 from app.registry.clock import now
-from app.registry.engines import PATIENCE_S, POSTGRESQL, engine_at, read_url
+from app.registry.engines import PATIENCE_S, POSTGRESQL, bare, engine_at, read_url
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -26,6 +26,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 REVISIONS = "alembic_version"  # Alembic itself is imported where it migrates: it takes a third of a second
 PRIMARY = 0xFF  # of SQLite's codes; the rest tells more of the same
 DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+MEND_SERVER = "check that it runs and can be reached, its disk space, and ADIABAT_REGISTRY_URL"
+MEND_FILE = "another process may hold it for long; else check its disk's space, and that this user may write there"
 WRITERS = 0x41444941424154  # "ADIABAT": the advisory lock that writers take, whatever else is in the database
 
 
@@ -48,8 +50,8 @@ class Database:
 
     @property
     def name(self) -> str:
-        """For people: without a password."""
-        return str(self.url.database) if not self.on_postgresql else self.url.render_as_string(hide_password=True)
+        """For people."""
+        return bare(self.url)
 
     @property
     def on_postgresql(self) -> bool:
@@ -118,10 +120,8 @@ class Database:
         except DataError as error:
             raise BadInput(f"The registry cannot keep a text that holds the character NUL ({error.orig}).") from error
         except (OperationalError, InterfaceError, InternalError) as error:
-            raise Unavailable(
-                f"The registry in {self.name} does not answer ({_said(error)}): check that it runs and can be reached, "
-                "its disk space, and ADIABAT_REGISTRY_URL where that names it."
-            ) from error
+            mend = MEND_SERVER if self.on_postgresql else MEND_FILE
+            raise Unavailable(f"The registry database does not answer ({_said(error)}): {mend}.") from error
         except PoolTimeout as error:
             raise Unavailable("Too much is asked of the registry database at once; repeat the call.") from error
         except DatabaseError as error:  # what all of them are; SQLite has no other for a damaged file

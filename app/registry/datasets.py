@@ -35,24 +35,27 @@ class Datasets:
             return DatasetRecord(**row._asdict())
 
     def get(self, name: str) -> DatasetRecord:
-        if (found := self._find(name)) is None:
-            raise _not_found(name)
-        return found
-
-    def _find(self, name: str) -> DatasetRecord | None:
         with self._database.read() as connection:
             row = connection.execute(select(datasets).where(datasets.c.name == name)).one_or_none()
-        return None if row is None else DatasetRecord(**row._asdict())
+        if row is None:
+            raise self._not_found(name)
+        return DatasetRecord(**row._asdict())
+
+    def _not_found(self, name: str) -> DatasetNotFound:
+        owner = next((each.name for each in self.all() if name in each.counts["splits"]), None)
+        meant = f"did you mean '{owner}:{name}'? " if owner else ""
+        return DatasetNotFound(
+            f"No dataset is named {name!r}; {meant}GET /datasets lists them, PUT /datasets/{name} makes it."
+        )
 
     def with_splits(self, wanted: Sequence[tuple[str, str]], hint: str) -> list[DatasetRecord]:
         """The record of every (name, split), before anything starts.
 
         Raises `DatasetNotFound`, and `BadDataset` with `hint` for a split that is not there.
         """
-        found: list[DatasetRecord] = []
+        found = []
         for name, split in wanted:
-            if (record := self._find(name)) is None:
-                raise _not_found(name, next((each.name for each in found if name in each.counts["splits"]), None))
+            record = self.get(name)
             if split not in record.counts["splits"]:
                 there = ", ".join(record.counts["splits"])
                 raise BadDataset(f"The dataset {name!r} has no split {split!r}; it has {there}. {hint}")
@@ -77,7 +80,7 @@ class Datasets:
                 )
             gone = connection.scalar(delete(datasets).where(datasets.c.name == name).returning(datasets.c.digest))
             if gone is None:
-                raise _not_found(name)
+                raise self._not_found(name)
             record(connection, Action.DATASET_DELETED, name, digest=gone)
         return str(gone)
 
@@ -105,11 +108,3 @@ class Datasets:
                 if keeps_files(JobStatus(job.status), job.finished_at, at):
                     needed.update(job.dataset_digests.values())
         return needed
-
-
-def _not_found(name: str, owner: str | None = None) -> DatasetNotFound:
-    """`owner`: a dataset that has a split of this name."""
-    meant = f"did you mean '{owner}:{name}'? " if owner else ""
-    return DatasetNotFound(
-        f"No dataset is named {name!r}; {meant}GET /datasets lists them, PUT /datasets/{name} makes it."
-    )

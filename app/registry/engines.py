@@ -35,6 +35,14 @@ def read_url(given: str) -> URL:
 _EXPECTED = "postgresql://USER:PASSWORD@HOST:5432/DATABASE is expected, or sqlite:////path/to/registry.db"
 
 
+def bare(url: URL) -> str:
+    """Where it is, for people: no user, and nothing of what follows '?', which may hold a password too."""
+    if url.drivername == "sqlite":
+        return str(url.database)
+    where = {name: value for name, value in url.query.items() if name in ("host", "port")}
+    return URL.create(POSTGRESQL, host=url.host, port=url.port, database=url.database, query=where).render_as_string()
+
+
 def engine_at(url: URL, patience_s: float = PATIENCE_S) -> Engine:
     """Nothing is opened yet. Raises `Unavailable` where the driver is missing."""
     if url.drivername == DRIVER:

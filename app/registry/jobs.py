@@ -326,7 +326,7 @@ def _encoder_ids(job: AnyJob) -> list[int]:
 def _after_silence(job: AnyJob, *, hand_on: bool) -> tuple[JobStatus, dict[str, Any]]:
     """What becomes of a job whose trainer is gone, and the columns that say so."""
     if job.status is JobStatus.CANCELLING:
-        return JobStatus.CANCELLED, {"reason": "as it was asked to", "finished_at": now()}
+        return JobStatus.CANCELLED, {"reason": "cancelled while it ran", "finished_at": now()}
     if hand_on and job.attempts < MAX_ATTEMPTS:
         return JobStatus.PREPARED, {"worker": None, "progress": {}}
     said = "the trainer stopped before the job ended"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.encoders.artifacts import BASE_KEY, ArtifactStore, Manifest
-from app.encoders.base import PACKAGED, base_differences, base_source
+from app.encoders.base import PACKAGED, base_differences, base_source, told_of
 from app.encoders.digest import digest_encoder
 from app.encoders.lanes import PassageLanes, passage_lanes
 from app.encoders.overlay import EncoderFiles
@@ -38,7 +38,8 @@ def named_encoder(settings: Settings) -> Named:
     if not folder.exists():
         said = settings.passage_encoder or PACKAGED
         files = EncoderFiles(base_source(said, settings))
-        spec = with_prompts(read_spec(files), query=settings.query_prompt, passage=settings.passage_prompt)
+        with told_of(said):
+            spec = with_prompts(read_spec(files), query=settings.query_prompt, passage=settings.passage_prompt)
         return Named(said=said.removeprefix("packaged:"), files=files, spec=spec)
     manifest = Manifest.read(folder)
     if differs := base_differences(settings, manifest):

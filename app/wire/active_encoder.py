@@ -1,17 +1,24 @@
 """What `/active-encoder` takes and answers."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from app.plainly import plainly
+from app.plainly import given, plainly
 from app.wire.common import EncoderUsed, Name, PublicModel, RequestModel
 
 STICKY_KEY = "key"
 
-NamedAlone = Annotated[
-    Name, plainly("must be an encoder's name alone, as 'bees', with its version beside it, as \"version\": 1")
-]
+
+def _alone(value: Any) -> Any:
+    if isinstance(value, str) and "@" in value:
+        raise ValueError(
+            f'must be the name alone, with its version beside it, as "name": "bees", "version": 1, not {given(value)}'
+        )
+    return value
+
+
+NamedAlone = Annotated[Name, BeforeValidator(_alone)]
 Version = Annotated[int, Field(ge=1, le=10**9)]
 
 

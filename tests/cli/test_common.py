@@ -19,13 +19,25 @@ def test_the_time_left_is_told_by_the_pace_since_the_counting_began(
     monkeypatch.setattr(common.time, "monotonic", lambda: now)
     bar = Bar("tuning", None, None)
     said = []
-    moments = ((500.0, 0, 10), (510.0, 1, 10), (530.0, 3, 10), (540.0, 0, 4), (550.0, 1, 4), (9_000.0, 2, 4))
+    # The first 500 s were spent in a queue; then a count begins anew, as of a job that was resumed, and another one.
+    moments = (
+        (500, 0, 10),
+        (510, 1, 10),
+        (530, 3, 10),
+        (900, 2, 10),
+        (910, 3, 10),
+        (920, 0, 4),
+        (930, 1, 4),
+        (940, 5, 4),
+    )
     for at, done, total in moments:
-        now += 5
-        bar.update(done, total=total, at=at)  # as of a job that is followed late: all that happened comes at once
+        now = at
+        bar.update(done, total=total)
         said.append(capsys.readouterr().err.strip().partition(", ")[2])
-    # The first 500 s were spent in a queue.
-    assert said == ["", "90 s left", "70 s left", "", "30 s left", "2:21:00 left"]
+    assert said == ["", "90 s left", "70 s left", "", "70 s left", "", "30 s left", ""]
+    now += 10
+    bar.update(2, total=4, left_s=8_460.4)  # who works knows better: all that happened to a job may come at once
+    assert capsys.readouterr().err.strip() == "tuning 2/4, 2:21:00 left"
 
 
 def test_a_misspelt_setting_of_a_command_is_told(

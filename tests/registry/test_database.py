@@ -12,6 +12,7 @@ from app.errors import BadInput, Conflict, Unavailable
 from app.registry import Instance, JobStatus, NewJudgment, Registry
 from app.registry.clock import now
 from app.registry.database import Database, known_revisions, migration_config
+from app.registry.engines import bare, read_url
 from app.settings import Settings
 from tests.postgres import Server
 from tests.registry.conftest import registry_of
@@ -70,6 +71,15 @@ def test_an_address_that_is_none_is_refused_without_repeating_it(said: str) -> N
     assert "secret" not in refused.value.detail
 
 
+def test_where_a_registry_is_can_be_told_without_telling_who_may_enter() -> None:
+    for said in ("me:hunter2@h:5/d", "h:5/d?user=me&password=hunter2&sslpassword=hunter2", "h:5/d?host=h&port=5"):
+        told = bare(read_url(f"postgresql://{said}"))
+        assert told.startswith("postgresql://h:5/d")
+        assert "me:" not in told.partition("//")[2]
+        assert "user=" not in told
+        assert "hunter2" not in told
+
+
 def test_the_registry_is_a_file_in_the_data_folder_unless_an_address_is_set(tmp_path: Path) -> None:
     assert Settings(data_dir=tmp_path).registry_at == tmp_path / "registry.db"
     assert Settings(registry_url="postgresql://h/d").registry_at == "postgresql://h/d"
@@ -84,7 +94,7 @@ def test_a_server_that_is_not_there_is_told_without_the_password(postgres: Serve
     assert "secret" not in refused.value.detail
     url = postgres.fresh()
     opened = Database(url)
-    assert opened.name.startswith("postgresql+psycopg://")
+    assert opened.name.startswith("postgresql://")
     opened.close()
     postgres.drop(url)
     with pytest.raises(Unavailable, match="does not exist"):
@@ -148,6 +158,6 @@ def test_a_registry_of_a_newer_release_says_where_without_the_password(postgres:
     with registry.database.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     registry.close()
-    with pytest.raises(Conflict, match=r"postgresql\+psycopg://postgres.*9999"):
+    with pytest.raises(Conflict, match=r"postgresql:///adiabat_test_.*9999"):
         Registry(url)
     postgres.drop(url)

@@ -88,7 +88,11 @@ def test_a_bad_line_stops_the_ingest_by_number_unless_told_to_skip(service: Serv
     done = json.loads(adiabat(service, "ingest", str(corpus), "--skip-bad", "--json"))
     assert (done["embedded"], done["bad_lines"]) == (3, 3)
     corpus.write_text('{"id": "x", "txt": "t"}\n')
-    assert "has the unknown field 'txt': did you mean 'text'?" in adiabat(service, "ingest", str(corpus), code=1)
+    assert "has the unknown field 'txt' (did you mean 'text'?); put" in adiabat(service, "ingest", str(corpus), code=1)
+    corpus.write_text('{"id": "x", "text": "t", "category": "c"}\n')
+    assert "'category' (what is taken: id, metadata, text, title); put your own fields under 'metadata'" in adiabat(
+        service, "ingest", str(corpus), code=1
+    )
     corpus.write_text('{"id": "x"}\nnot json\n')
     assert "no line is a passage" in adiabat(service, "ingest", str(corpus), "--skip-bad", code=1)
 

@@ -1,13 +1,16 @@
 """`adiabat jobs` and `adiabat datasets` against a real service; the test plays the trainer on its registry."""
 
+import io
 import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from sqlalchemy import insert, select
 
+from app.cli import jobs
 from app.cli.jobs import find, print_result
 from app.errors import BadInput, JobNotFound
 from app.registry import EventKind, JobStatus, Registry
@@ -123,3 +126,32 @@ def test_the_result_of_an_earlier_version_is_shown_as_far_as_it_goes(capsys: pyt
     shown = capsys.readouterr()
     assert "0.6000" in shown.out + shown.err
     assert "+0.1000" in shown.out + shown.err
+
+
+@pytest.mark.parametrize("dataset", ["beekeeping:de", "beekeeping-of-the-alps-and-the-sea:practice"])
+def test_the_result_of_a_tuning_fits_a_narrow_terminal_and_no_figure_is_cut(
+    monkeypatch: pytest.MonkeyPatch, dataset: str
+) -> None:
+    figures = {"queries": 1234, "before": 0.5, "after": 0.4, "low": -0.1234, "high": -0.0766, "relative": -0.2}
+    gate = {"passed": True, "reasons": []}
+    job = TuningJobPublic(
+        id="0" * 32,
+        name="bees",
+        parent="base@1",
+        dataset="bees",
+        guards=[dataset],
+        recipe={},
+        gate={},
+        activate="never",
+        status="succeeded",
+        progress={},
+        result={"dev": figures, "guards": {dataset: figures}, "gate": gate},
+        created_at=0.0,
+    )
+    drawn = io.StringIO()
+    monkeypatch.setattr(jobs, "console", Console(file=drawn, width=80))
+    print_result(job)
+    lines = drawn.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum("1234  0.5000  0.4000  -0.1000  -0.1234 to -0.0766    -20.0%" in line for line in lines) == 2
+    assert dataset == "".join(line.split(" ")[0] for line in lines[2:])

@@ -48,7 +48,7 @@ def test_what_is_not_there_is_refused_by_name_at_once(stocked: Service) -> None:
     status, slug, said = asked(dataset="pumps:dev")
     assert (status, slug) == (422, "bad-dataset")
     assert "'pumps' has no split 'dev'; it has gone, test." in said
-    said = refused(lambda: client.create_evaluation(["pumps", "gone"], ["base"]))[2]
+    said = refused(lambda: client.create_evaluation(["gone"], ["base"]))[2]
     assert said.startswith("No dataset is named 'gone'; did you mean 'pumps:gone'?")
     client.delete_encoder("near@1")
     status, slug, said = asked(encoder="near@1")

@@ -233,18 +233,19 @@ def test_unknown_routes_and_methods_are_problems_too(http: httpx.Client) -> None
     problem(http.post("/search", content=b"{not json"), 422, "invalid-field")
     problem(http.get("/encoders/base@" + "9" * 30), 404, "encoder-not-found")
     problem(http.put("/active-encoder", json={"name": "base", "version": 10**30}), 422, "invalid-field")
-    named = problem(http.put("/active-encoder", json={"name": "base@1"}), 422, "invalid-field")
-    assert "with its version beside it" in named["detail"]
+    for name, told in (("base@1", "with its version beside it"), ("Bees", "must be 1 to 64 of a-z, 0-9")):
+        for body in ({"name": name}, {"canary": {"name": name, "percent": 10}}):
+            assert told in problem(http.put("/active-encoder", json=body), 422, "invalid-field")["detail"]
     stale = http.put("/active-encoder", json={"name": "base"}, headers={"If-Match": "9" * 5000})
     problem(stale, 422, "invalid-field")
 
 
-@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/version"])
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/version", "/"])
 def test_who_only_looks_whether_it_answers_may_leave_the_body_out(http: httpx.Client, path: str) -> None:
     looked, asked = http.head(path), http.get(path)
     assert (looked.status_code, looked.content) == (200, b"")
     assert looked.headers["Content-Length"] == str(len(asked.content))
-    assert "head" not in http.get("/openapi.json").json()["paths"][path]
+    assert "head" not in http.get("/openapi.json").json()["paths"].get(path, {})
 
 
 def test_bodies_over_the_limit_are_413_whether_or_not_they_say_their_length(settings: Settings) -> None:

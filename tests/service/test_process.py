@@ -38,12 +38,22 @@ def test_a_setting_that_is_none_is_said_with_what_was_given_unless_it_is_a_secre
         said = start_and_fail(settings, **{f"ADIABAT_{name}": value})
         assert f"(ADIABAT_{name}) is not usable: " in said
         assert "hunter2" not in said
-    for name, value in (("API_KEY", "hunter22 "), ("API_KEY", "hunter22\r"), ("QDRANT_URL", "http://a:hunter2@h:x")):
+    for name, value in (
+        ("API_KEY", "hunter22 "),
+        ("API_KEY", "hunter22\r"),
+        ("QDRANT_URL", "http://a:hunter2@h:x"),
+        ("QDRANT_URL", "http://a:hunter2#@h"),
+        ("REGISTRY_URL", "postgresql://a:hunter2/@h/d"),
+        ("WEBHOOK_URL", "http://a:hunter2/"),
+        ("ARTIFACTS_URL", "s3://a:hunter2@b/p"),
+        ("CORS_ORIGINS", "https://a:hunter2@b"),
+    ):
         said = start_and_fail(settings, **{f"ADIABAT_{name}": value})
         assert f"(ADIABAT_{name}) is not usable: " in said
         assert "hunter2" not in said
     said = start_and_fail(settings, ADIABAT_ENGINE="onx", ADIABAT_SHUTDOWN_S="x", ADIABAT_API_KEY="hunter2")
     assert all(f"(ADIABAT_{name}) is not usable: " in said for name in ("ENGINE", "SHUTDOWN_S", "API_KEY"))
+    assert "hunter2" not in said
     said = start_and_fail(settings, ADIABAT_HOST="nowhere.invalid", ADIABAT_API_KEY="long-enough")
     assert "'nowhere.invalid' (--host, ADIABAT_HOST) is no address of this machine" in said
     said = start_and_fail(settings, ADIABAT_PASSAGE_ENCODER=str(settings.data_dir.parent))
@@ -55,9 +65,10 @@ def test_a_setting_that_is_none_is_said_with_what_was_given_unless_it_is_a_secre
 def test_a_misspelt_setting_is_told(settings: Settings) -> None:
     said = start_and_fail(settings, ADIABAT_QDRNT_URL="x", ADIABAT_ENGINE="onnx", ADIABAT_PRECISION="bf16")
     assert "ADIABAT_QDRNT_URL is no setting and does nothing; did you mean ADIABAT_QDRANT_URL?" in said
-    assert [*unknown(["ADIABAT_FOO", "adiabat_prot", "ADIABAT_URL", "PATH"])] == [
+    assert [*unknown(["ADIABAT_FOO", "adiabat_prot", "ADIABAT_URL", "adiabat_url", "adiabat_port", "PATH"])] == [
         "ADIABAT_FOO is no setting and does nothing.",
         "adiabat_prot is no setting and does nothing; did you mean ADIABAT_PORT?",
+        "adiabat_url is no setting and does nothing; did you mean ADIABAT_URL?",
     ]
 
 

@@ -136,6 +136,12 @@ def test_what_is_misspelt_does_not_pass_in_silence(
             "There is no GET /tuning-jobs/a/evnts; did you mean /tuning-jobs/a/events?",
         ),
         ("GET", "/health", 404, "There is no GET /health; did you mean /health/live or /health/ready? GET /docs"),
+        (
+            "GET",
+            "/console",
+            404,
+            "There is no GET /console; did you mean /console/data or /console/encoders? GET /docs",
+        ),
         ("GET", "/nothing-of-it", 404, "There is no GET /nothing-of-it; GET /docs lists every call."),
         ("PUT", "/search", 405, "/search takes GET and POST, not PUT; GET /docs lists every call."),
         ("PATCH", "/encoders/base", 405, "/encoders/base takes DELETE and GET, not PATCH; GET /docs lists every call."),

@@ -36,6 +36,7 @@ const waits = () => ["queued", "preparing"].includes(job.status);
 
 /** Why nothing happens yet: whoever looks at a job that waits wants to know for whom. */
 async function wait() {
+  if (!waits()) told.trainer = null;
   if (looking || !waits()) return;
   looking = true;
   told.trainer = (await get("/health/ready").catch(() => null))?.trainer ?? null;
@@ -128,7 +129,7 @@ function draw() {
 const thinned = (points) => (points.length <= MOST ? points : points.filter((_, place) => place % Math.ceil(points.length / MOST) === 0 || place === points.length - 1));
 
 const HEAR = {
-  status(data) { job.status = data.status; told.eta = null; note(data.reason ? `${data.status}: ${data.reason}` : data.status); head(); },
+  status(data) { job.status = data.status; told.eta = null; note(data.reason?.startsWith(data.status) ? data.reason : data.reason ? `${data.status}: ${data.reason}` : data.status); head(); },
   progress(data) {
     if (told.phase !== data.phase) {
       note(data.phase);
