@@ -136,7 +136,7 @@ def test_one_that_hangs_or_is_not_there_keeps_nobody_waiting(monkeypatch: pytest
         ({"webhook_url": "https://hooks.example/x"}, "ADIABAT_WEBHOOK_URL asks for ADIABAT_WEBHOOK_SECRET"),
         ({"webhook_url": "file:///etc/passwd", "webhook_secret": SECRET}, "begins with https:// or http://"),
         ({"webhook_url": "https://me:pw@hooks.example", "webhook_secret": SECRET}, "without user or password"),
-        ({"webhook_url": "https://hooks.example:abc/x", "webhook_secret": SECRET}, "Port could not be cast"),
+        ({"webhook_url": "https://hooks.example:abc/x", "webhook_secret": SECRET}, "its port is no number"),
         ({"webhook_url": "https://[::1/x", "webhook_secret": SECRET}, "Invalid IPv6 URL"),
         ({"webhook_url": "https://a..b/x", "webhook_secret": SECRET}, "label empty"),
         ({"webhook_url": "https://hooks.example", "webhook_secret": "short"}, "at least 16 characters"),

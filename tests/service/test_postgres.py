@@ -33,7 +33,7 @@ def on_postgres(
     folder, url = tmp_path_factory.mktemp("on-postgres"), postgres.fresh()
     copy_tree(seeded, folder / "data")
     said = registry_copied(folder / "data", url)
-    assert "1 encoders, 1 activations to postgresql+psycopg://" in said
+    assert "1 encoders, 1 activations to postgresql://" in said
     yield Settings(
         data_dir=folder / "data",
         passage_encoder=str(tiny),
