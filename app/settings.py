@@ -194,7 +194,7 @@ class Settings(BaseSettings):
             raise ValueError("an address that begins with https:// or http:// is expected, without user or password")
         if given is not None:
             _ = (urlsplit(given).hostname or "").encode("idna")  # raises ValueError for what is none
-            check_port(given)
+            _require_port(given)
         return given
 
     @field_validator("api_key", "qdrant_api_key")
@@ -208,7 +208,7 @@ class Settings(BaseSettings):
     @classmethod
     def _port(cls, given: str | None) -> str | None:
         if given is not None:
-            check_port(given)
+            _require_port(given)
         return given
 
     @field_validator("webhook_secret")
@@ -281,14 +281,14 @@ class Settings(BaseSettings):
         return self.data_dir / "passages"
 
 
-def check_port(address: str) -> None:
+def _require_port(address: str) -> None:
     """Raises `ValueError`, which repeats nothing: where a password is not encoded, its end is read as the port."""
     try:
         _ = urlsplit(address).port
     except ValueError:
         raise ValueError(
-            "its port is no number, or its host none; what is in a password of '/', '#', '?', '@' and '[' has to be "
-            "percent-encoded"
+            "its port is no number, or what is in brackets no host; in a password '/', '#', '?', '@' and '[' have to "
+            "be percent-encoded"
         ) from None
 
 

@@ -159,7 +159,13 @@ def _running(settings: Settings) -> Iterator[Service]:
     with ExitStack() as stack:
         parts = assemble(settings, stack)
         listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(settings, parts), log_level="error", lifespan="on", **web_options(settings))
+        config = uvicorn.Config(
+            create_app(settings, parts),
+            log_level="error",
+            lifespan="on",
+            timeout_graceful_shutdown=settings.shutdown_s,  # a test that fails may leave a page with a stream open
+            **web_options(settings),
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

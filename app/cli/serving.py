@@ -40,18 +40,18 @@ def serve(
     run(settings)
 
 
-def read_settings(given: dict[str, Any]) -> Settings:
-    """The same for commands, which tell misspelt ones at once: the service's log does, and the doctor's findings."""
-    tell_misspelt()
-    return settings_of(given)
-
-
 def settings_of(given: dict[str, Any]) -> Settings:
     """Settings from options, environment and defaults. Raises `BadInput` naming what is wrong."""
     try:
         return Settings(**given)
     except ValidationError as error:
         raise BadInput("\n".join(map(_unusable, error.errors()))) from None
+
+
+def read_settings(given: dict[str, Any]) -> Settings:
+    """`settings_of` for commands: misspelt ones are told at once, as the service's log and the doctor do."""
+    tell_misspelt()
+    return settings_of(given)
 
 
 def _unusable(error: ErrorDetails) -> str:
